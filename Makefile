@@ -1,0 +1,57 @@
+# Everything a person runs here; `make` alone lists it.
+HTTP_PORT ?= 8080
+GRPC_PORT ?= 8081
+# More flags for the predictor (`up`) or the benchmark (`bench`).
+FLAGS ?=
+
+# The first Python that all dependencies support.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+EXTRAS = predictor,torch,topic,loadtest,dev
+BIN = .venv/bin
+INSTALLED = .venv/.installed
+
+.PHONY: help env up test check format bench
+
+help: ## list what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(INSTALLED) ## create .venv and install everything into it
+	@echo '.venv is ready.'
+
+up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC_PORT=8081]
+	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) $(FLAGS)
+
+test: check ## check, then run all tests
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## format the code and apply safe fixes
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+bench: $(INSTALLED) ## measure, and write BENCHMARKS.md
+	@$(BIN)/python -m loadtest.bench $(FLAGS)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \
+	echo 'Python 3.11, 3.12 or 3.13 is needed. Install one (Debian, Ubuntu: apt-get install' \
+	'python3 python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12' >&2; \
+	exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo '$(PYTHON) lacks its venv module. Debian, Ubuntu: apt-get install python3-venv' \
+	'(python3.12-venv for python3.12), then run make again.' >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo 'Installing into .venv; the first time takes some minutes.'
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input \
+	--constraint constraints.txt --editable '.[$(EXTRAS)]' || { \
+	echo 'Installing failed. If pip could not connect: check the network or the proxy, or set' \
+	'PIP_INDEX_URL to a mirror you can reach. What was installed is kept; run make again.' >&2; \
+	exit 1; }
+	@touch $@

@@ -1,0 +1,66 @@
+"""The error tree. Every way a request, a document or a start can be refused is here.
+
+The edge maps each class to a status in one table (predictor/edge/statuses.py);
+nothing else in the project knows a status code. Messages are shown to clients,
+so each one names the field at fault and says what to do.
+"""
+
+
+class HeadwayError(Exception):
+    """Base of all errors that Headway raises on purpose."""
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class InvalidRequest(HeadwayError):
+    """The request itself is wrong: shape, datatype, JSON, unknown tier."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """The body is over the size limit."""
+
+
+class UnknownModel(HeadwayError):
+    """No model of that name is served here."""
+
+
+class Overloaded(HeadwayError):
+    """Refused now; worth another try after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Overloaded):
+    """The tier's queue holds `max_queue_size` rows already."""
+
+
+class Shed(Overloaded):
+    """The row would miss its deadline, so it was refused before it cost anything."""
+
+
+class DeadlineExceeded(HeadwayError):
+    """The deadline passed while the row waited. The row never ran."""
+
+
+class Unavailable(Overloaded):
+    """Draining, loading or restarting; another replica, or this one later, will answer."""
+
+
+class RowFailed(HeadwayError):
+    """The model raised for this row when it ran on its own."""
+
+
+class ParametersRefused(HeadwayError):
+    """A parameter document was refused whole; `field` is the path of what is wrong in it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+
+
+class StartupError(HeadwayError):
+    """The process cannot start as it was told to: a flag, a file, a port or a model is wrong."""

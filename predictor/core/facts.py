@@ -1,0 +1,120 @@
+"""Facts: what happened, told once, to whoever observes. Metrics are one observer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from predictor.core.rows import Batch, Outcome
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """A request arrived with valid rows, whether it is admitted or refused."""
+
+    model: str
+    tier: str
+    rows: int
+    tokens: int
+    work_s: float  # predicted device seconds at full batches
+
+
+class Dispatched(msgspec.Struct, frozen=True):
+    """A batch was handed to the device, which may still be busy with the one before."""
+
+    batch: Batch
+    now_s: float
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A batch left the device. `started_s` is when the device began it."""
+
+    batch: Batch
+    started_s: float
+    finished_s: float
+    failed_rows: int = 0
+
+    @property
+    def service_s(self) -> float:
+        return self.finished_s - self.started_s
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A request ended. Times are 0 where it never got that far."""
+
+    model: str
+    tier: str
+    outcome: Outcome
+    rows: int
+    latency_s: float  # arrival at the engine to the end
+    queue_s: float = 0.0  # arrival to the start of the batch of its last row
+    service_s: float = 0.0  # service time of that batch
+    deadline_met: bool = False
+
+
+class EdgeTimed(msgspec.Struct, frozen=True):
+    """Time that an edge spent on one request, by stage, in seconds."""
+
+    model: str
+    protocol: str  # "http" | "grpc" | "v1"
+    decode_s: float
+    tokenise_s: float
+    encode_s: float
+
+
+class ParametersInForce(msgspec.Struct, frozen=True):
+    generation: int
+
+
+class ParametersRejected(msgspec.Struct, frozen=True):
+    reason: str
+
+
+class MemoryExhausted(msgspec.Struct, frozen=True):
+    """The device ran out of memory at this batch; it is split, and the size remembered."""
+
+    model: str
+    rows: int
+    tokens: int
+
+
+Fact = (
+    Offered
+    | Dispatched
+    | Completed
+    | Settled
+    | EdgeTimed
+    | ParametersInForce
+    | ParametersRejected
+    | MemoryExhausted
+)
+
+
+class Observer(Protocol):
+    """Is told every fact, on the engine's event loop. Must return fast and never raise."""
+
+    def observe(self, fact: Fact, /) -> None: ...
+
+
+class QueueSnapshot(msgspec.Struct, frozen=True):
+    model: str
+    tier: str
+    depth: int
+    tokens: int
+    backlog_s: float  # predicted device seconds to serve it
+
+
+class ServiceModelSnapshot(msgspec.Struct, frozen=True):
+    model: str
+    packing: str
+    coefficients: Mapping[str, float]
+    error_ratio: float  # median |predicted - measured| / measured over recent batches
+    batches: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The scheduler at one instant, for gauges."""
+
+    queues: Sequence[QueueSnapshot]
+    service_models: Sequence[ServiceModelSnapshot]
+    offered_load: Mapping[str, float]  # per model: arriving work per second / capacity
+    overloaded: Mapping[str, bool]

@@ -1,0 +1,52 @@
+"""What a served model looks like from outside: its tensors and how its rows are coded.
+
+A runner makes a `ModelSpec` when it loads; the edge builds the codec of the model's
+task from it. It holds plain values only, so that it crosses a process boundary as it is.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Task(StrEnum):
+    TOPIC = "topic"
+    TEXT_CLASSIFICATION = "text-classification"
+    TEXT_EMBEDDING = "text-embedding"
+    SIMULATED = "simulated"
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """A loaded model.
+
+    A row travels as the raw bytes of a 1-D array of `row_datatype`, its result as the
+    raw bytes of a 1-D array of `result_datatype` and `result_width` values:
+    probabilities per label, an embedding, or a checksum. Datatypes are v2 names.
+    """
+
+    name: str
+    task: Task
+    row_datatype: str  # "INT64"
+    result_datatype: str  # "FP32", "INT64"
+    result_width: int
+    max_tokens: int  # longest row that the model takes
+    labels: tuple[str, ...] = ()
+    tokenizer_file: str = ""  # path of a tokenizer.json; empty where text is not taken
+    vocabulary_size: int = 0  # ids must be in [0, vocabulary_size); 0: any id is allowed
+    packed: bool = False  # the runner can run rows without padding
+    device: str = "cpu"
+
+
+class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What to load, as flags or an entry of the models file say it."""
+
+    name: str
+    task: Task = Task.TOPIC
+    model_dir: str = ""  # a folder with a Hugging Face checkpoint
+    model_id: str = ""  # a hub name; used when model_dir is empty
+    labels: tuple[str, ...] = ()  # topic only; empty: the default labels
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    dtype: str = "auto"  # auto | float32 | bfloat16 | float16
+    simulated_fixed_ms: float = 5.0
+    simulated_token_us: float = 10.0
+    simulated_packed: bool = False

@@ -1,0 +1,263 @@
+"""The parameter document: every knob that can be turned while serving.
+
+Parsing is strict and whole: an unknown name, a wrong type or an impossible value refuses
+the document with a message that names the field, and whatever was in force stays so.
+Descriptions, units and ranges are part of the types, so that a form can be built from them.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from predictor.core.errors import InvalidRequest, ParametersRefused
+from predictor.core.rows import NO_DEADLINE
+
+MAX_DOCUMENT_BYTES = 1 << 20
+MAX_MODELS = 256
+MAX_TIERS = 16
+MAX_NAME_LENGTH = 128
+MAX_GENERATION = 1 << 53  # beyond it, metrics could not tell one generation from the next
+
+DEFAULT_DOCUMENT: Mapping[str, Any] = {
+    "generation": 1,
+    "models": {},
+    "tiers": {
+        "interactive": {"priority": 1, "slo_ms": 200, "max_queue_size": 2000, "weight": 10},
+        "bulk": {"priority": 2, "slo_ms": None, "max_queue_size": 100_000, "weight": 1},
+    },
+}
+
+
+class Policy(StrEnum):
+    ADAPTIVE = "adaptive"
+    CONSTANT = "constant"
+
+
+class Order(StrEnum):
+    ARRIVAL = "arrival"
+    DEADLINE = "deadline"
+    SHORTEST = "shortest"
+
+
+class PackingChoice(StrEnum):
+    AUTO = "auto"
+    PACKED = "packed"
+    PADDED = "padded"
+
+
+class ModelParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How one model's rows are batched."""
+
+    policy: Annotated[
+        Policy,
+        Meta(description="adaptive follows deadlines and load; constant is size-or-window."),
+    ] = Policy.ADAPTIVE
+    max_batch_size: Annotated[
+        int, Meta(ge=1, le=4096, description="Most rows in a batch.", extra={"unit": "rows"})
+    ] = 64
+    max_batch_tokens: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1 << 24,
+            description="Most tokens in a batch, padding included. A longer row is refused.",
+            extra={"unit": "tokens"},
+        ),
+    ] = 16384
+    max_wait_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60_000,
+            description="Constant policy only: the longest a batch waits to fill.",
+            extra={"unit": "ms"},
+        ),
+    ] = 10.0
+    order: Annotated[
+        Order, Meta(description="Which row goes first: by arrival, deadline or length.")
+    ] = Order.DEADLINE
+    packing: Annotated[
+        PackingChoice,
+        Meta(description="packed: no padding; padded: similar lengths together; auto: best."),
+    ] = PackingChoice.AUTO
+
+
+class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one class of traffic is promised."""
+
+    priority: Annotated[int, Meta(ge=1, le=1000, description="1 is the most urgent.")]
+    slo_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=3_600_000)] | None,
+        Meta(
+            description="Answers later than this are worth nothing; null: no deadline.",
+            extra={"unit": "ms"},
+        ),
+    ] = None
+    max_queue_size: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000, description="Most rows that wait.", extra={"unit": "rows"}),
+    ] = 2000
+    weight: Annotated[
+        float, Meta(gt=0, le=1e6, description="Value of a row when not all can be served.")
+    ] = 1.0
+    min_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.9,
+            description="Share of device time guaranteed while rows wait.",
+            extra={"unit": "ratio"},
+        ),
+    ] = 0.0
+    max_age_s: Annotated[
+        Annotated[float, Meta(gt=0, le=604_800)] | None,
+        Meta(description="A row this old goes next.", extra={"unit": "s"}),
+    ] = None
+    max_slice_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)] | None,
+        Meta(
+            description="Longest batch of this tier while a more urgent tier is in use.",
+            extra={"unit": "ms"},
+        ),
+    ] = None
+
+    @property
+    def slo_s(self) -> float:
+        return NO_DEADLINE if self.slo_ms is None else self.slo_ms / 1e3
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole document, checked. `tiers` is ordered from most to least urgent."""
+
+    generation: int
+    models: Mapping[str, ModelParameters]
+    tiers: Mapping[str, TierParameters]
+
+    def for_model(self, name: str) -> ModelParameters:
+        return self.models.get(name, _DEFAULT_MODEL)
+
+    @property
+    def default_tier(self) -> str:
+        """The tier of a request that names none: the most urgent."""
+        return next(iter(self.tiers))
+
+    def tier_named(self, name: str | None, priority: int | None) -> str:
+        """The tier that a request asks for by name or by Triton's `priority`.
+
+        Raises:
+            InvalidRequest: no such tier, or name and priority disagree.
+        """
+        if name is None and priority is None:
+            return self.default_tier
+        if name is not None and name not in self.tiers:
+            raise InvalidRequest(f"tier {name!r} does not exist; use one of: {self._listed()}")
+        if priority is None:
+            assert name is not None
+            return name
+        if name is not None:
+            if self.tiers[name].priority == priority:
+                return name
+            raise InvalidRequest(
+                f"priority {priority} is not that of tier {name!r}; send one of the two"
+            )
+        for tier, parameters in self.tiers.items():
+            if parameters.priority == priority:
+                return tier
+        raise InvalidRequest(f"priority {priority} is not in use; use one of: {self._listed()}")
+
+    def _listed(self) -> str:
+        return ", ".join(f"{name} (priority {tier.priority})" for name, tier in self.tiers.items())
+
+    def check_models(self, served: frozenset[str]) -> None:
+        """Raises ParametersRefused if the document speaks of a model that is not served."""
+        for name in self.models:
+            if name not in served:
+                raise ParametersRefused(
+                    f"models.{name}",
+                    f"is not served here; served: {', '.join(sorted(served))}",
+                )
+
+
+_DEFAULT_MODEL = ModelParameters()
+_Section = TypeVar("_Section", ModelParameters, TierParameters)
+
+
+def parse_document(document: bytes) -> Parameters:
+    """Parameters from YAML or JSON text. Raises ParametersRefused, naming the field."""
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise ParametersRefused("", f"the document is over {MAX_DOCUMENT_BYTES} bytes")
+    try:
+        plain = yaml.safe_load(document)
+    except Exception as error:  # `!!bool x` and the like raise whatever they stumble over
+        raise ParametersRefused("", f"not YAML: {' '.join(str(error).split())}") from None
+    return parse_plain(plain)
+
+
+def parse_plain(plain: object) -> Parameters:
+    """Parameters from plain dicts and scalars. Raises ParametersRefused, naming the field."""
+    if not isinstance(plain, dict):
+        raise ParametersRefused("", "the document must be a mapping with generation and tiers")
+    for name in plain:
+        if name not in ("generation", "models", "tiers"):
+            raise ParametersRefused(_shown(name), "unknown name; use generation, models, tiers")
+    generation = plain.get("generation")
+    if type(generation) is not int or not 0 <= generation <= MAX_GENERATION:
+        raise ParametersRefused("generation", f"must be an integer from 0 to {MAX_GENERATION}")
+    models = _sections(plain, "models", ModelParameters, MAX_MODELS)
+    tiers = _sections(plain, "tiers", TierParameters, MAX_TIERS)
+    if not tiers:
+        raise ParametersRefused("tiers", "at least one tier is needed")
+    by_priority = sorted(tiers.items(), key=lambda item: item[1].priority)
+    for (first, one), (second, other) in pairwise(by_priority):
+        if one.priority == other.priority:
+            raise ParametersRefused(
+                f"tiers.{second}.priority", f"is {other.priority}, which {first} has already"
+            )
+    if sum(tier.min_share for tier in tiers.values()) > 0.9:
+        raise ParametersRefused("tiers", "min_share of all tiers together must be at most 0.9")
+    return Parameters(generation=generation, models=models, tiers=dict(by_priority))
+
+
+def _sections(
+    plain: Mapping[str, Any], name: str, kind: type[_Section], limit: int
+) -> dict[str, _Section]:
+    sections = plain.get(name)
+    if sections is None:
+        return {}
+    if not isinstance(sections, dict):
+        raise ParametersRefused(name, "must be a mapping from name to values")
+    if len(sections) > limit:
+        raise ParametersRefused(name, f"has {len(sections)} entries; at most {limit}")
+    parsed = {}
+    for key, values in sections.items():
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_NAME_LENGTH or not key.isprintable():
+            raise ParametersRefused(
+                f"{name}.{_shown(key)}",
+                f"names must be strings of 1 to {MAX_NAME_LENGTH} printable characters",
+            )
+        try:
+            parsed[key] = msgspec.convert(values, kind)
+        except msgspec.ValidationError as error:
+            raise _refusal(f"{name}.{key}", str(error)) from None
+    return parsed
+
+
+def _shown(key: object) -> str:
+    """A key as a message may hold it: short and printable."""
+    text = str(key)[:MAX_NAME_LENGTH]
+    return text if text.isprintable() else ascii(text)
+
+
+def _refusal(prefix: str, problem: str) -> ParametersRefused:
+    """msgspec's "problem - at `$.field`" with the field's whole path in front."""
+    text, _, path = problem.partition(" - at `$")
+    field = path.rstrip("`")
+    return ParametersRefused(f"{prefix}{field}", text)
+
+
+DEFAULT_PARAMETERS = parse_plain(DEFAULT_DOCUMENT)

@@ -1,0 +1,160 @@
+"""Rows from tensors: token ids as they come, and text through a tokenizer."""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from predictor.core.errors import InvalidRequest, StartupError
+from predictor.core.model import ModelSpec
+from predictor.edge.tensors import BYTES, NUMPY_TYPES, Tensor
+from predictor.engine.port import RowInput
+
+
+def _check_rows(name: str, rows: int, limit: int) -> None:
+    if not 1 <= rows <= limit:
+        raise InvalidRequest(f"input {name!r} has {rows} rows; send 1 to {limit} in a request")
+
+
+class IdReader:
+    """Reads `input_ids` of shape [n, L]; a mask of 0 and 1 leaves out positions."""
+
+    def __init__(self, spec: ModelSpec, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._max_tokens = spec.max_tokens
+        self._vocabulary = spec.vocabulary_size
+        self._datatype = spec.row_datatype
+        self._kind = NUMPY_TYPES[spec.row_datatype]
+
+    def read(self, ids: Tensor, mask: Tensor | None) -> list[RowInput]:
+        _check_ids(ids)
+        rows, length = ids.shape
+        _check_rows(ids.name, rows, self._max_rows)
+        if mask is None and rows == 1 and ids.datatype == self._datatype:
+            assert isinstance(ids.data, bytes)
+            if self._vocabulary:
+                self._check_vocabulary(0, ids.array())
+            self._check_length(0, length)
+            return [RowInput(ids.data, length)]
+        table = ids.array()
+        if mask is None:
+            return [self._row(index, row) for index, row in enumerate(table)]
+        keep = _kept(mask, ids)
+        return [self._row(index, row[keep[index]]) for index, row in enumerate(table)]
+
+    def tensors(self, instances: Sequence[object]) -> tuple[Tensor, Tensor]:
+        """Lists of ids, of any lengths, as `input_ids` and `attention_mask`."""
+        _check_rows("instances", len(instances), self._max_rows)
+        try:
+            lists = msgspec.convert(instances, list[list[int]])
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"instances: must be lists of ids: {error}") from None
+        for index, values in enumerate(lists):
+            self._check_length(index, len(values))
+        longest = max(map(len, lists))
+        shape = (len(lists), longest)
+        table = np.zeros(shape, NUMPY_TYPES["INT64"])
+        try:
+            for row, values in zip(table, lists, strict=True):
+                row[: len(values)] = values
+        except OverflowError:
+            raise InvalidRequest("instances: an id does not fit INT64") from None
+        lengths = np.array([len(values) for values in lists])
+        mask = (np.arange(longest) < lengths[:, None]).astype(NUMPY_TYPES["INT64"])
+        return (
+            Tensor("input_ids", "INT64", shape, table.tobytes()),
+            Tensor("attention_mask", "INT64", shape, mask.tobytes()),
+        )
+
+    def _row(self, index: int, ids: NDArray[Any]) -> RowInput:
+        self._check_length(index, ids.size)
+        if self._vocabulary:
+            self._check_vocabulary(index, ids)
+        return RowInput(ids.astype(self._kind).tobytes(), ids.size)
+
+    def _check_length(self, index: int, tokens: int) -> None:
+        if not 1 <= tokens <= self._max_tokens:
+            raise InvalidRequest(
+                f"input_ids[{index}] has {tokens} ids; send 1 to {self._max_tokens} in a row"
+            )
+
+    def _check_vocabulary(self, index: int, ids: NDArray[Any]) -> None:
+        wrong = ids[(ids < 0) | (ids >= self._vocabulary)]
+        if wrong.size:
+            raise InvalidRequest(
+                f"input_ids[{index}] holds id {wrong[0]}; this model's vocabulary takes "
+                f"0 to {self._vocabulary - 1}"
+            )
+
+
+def _check_ids(tensor: Tensor) -> None:
+    if tensor.datatype == BYTES:
+        raise InvalidRequest(f"input {tensor.name!r}: datatype must be INT64 or INT32, not BYTES")
+    if len(tensor.shape) != 2:
+        raise InvalidRequest(
+            f"input {tensor.name!r}: shape must be [rows, length], not {list(tensor.shape)}"
+        )
+
+
+def _kept(mask: Tensor, ids: Tensor) -> NDArray[np.bool_]:
+    _check_ids(mask)
+    if list(mask.shape) != list(ids.shape):
+        raise InvalidRequest(
+            f"attention_mask: shape {list(mask.shape)} must be that of input_ids, {list(ids.shape)}"
+        )
+    values = mask.array()
+    keep: NDArray[np.bool_] = values == 1
+    if not np.all(keep | (values == 0)):
+        raise InvalidRequest("attention_mask: every value must be 0 or 1")
+    return keep
+
+
+class TextReader:
+    """Reads `text` of shape [n] or [n, 1]; longer text is cut at `max_tokens`."""
+
+    def __init__(self, spec: ModelSpec, max_rows: int) -> None:
+        self._max_rows = max_rows
+        # What the file says about truncation and padding was meant for another use.
+        try:
+            self._tokenizer = Tokenizer.from_file(spec.tokenizer_file)
+            self._tokenizer.enable_truncation(max_length=spec.max_tokens)
+            self._tokenizer.no_padding()
+        except Exception as error:  # the library raises plain Exception for a broken file
+            raise StartupError(
+                f"model {spec.name!r}: cannot read tokenizer {spec.tokenizer_file}: {error}"
+            ) from None
+
+    def read(self, text: Tensor) -> list[RowInput]:
+        if text.datatype != BYTES:
+            raise InvalidRequest(f"input 'text': datatype must be BYTES, not {text.datatype}")
+        shape = text.shape
+        if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+            raise InvalidRequest(f"input 'text': shape must be [n] or [n, 1], not {list(shape)}")
+        _check_rows("text", shape[0], self._max_rows)
+        texts = list(map(str, text.data))
+        return [
+            _row_of_text(index, encoding.ids)
+            for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts))
+        ]
+
+    def tensor(self, instances: Sequence[object]) -> Tensor:
+        """Strings, or objects with a `text`, as the `text` tensor."""
+        texts = []
+        for index, instance in enumerate(instances):
+            text = instance.get("text") if isinstance(instance, dict) else instance
+            if not isinstance(text, str):
+                raise InvalidRequest(
+                    f'instances[{index}]: must be a string, or an object {{"text": string}}'
+                )
+            texts.append(text)
+        return Tensor("text", BYTES, (len(texts),), texts)
+
+
+def _row_of_text(index: int, ids: list[int]) -> RowInput:
+    if not ids:
+        raise InvalidRequest(f"text[{index}] has no tokens; send some text")
+    return RowInput(array("q", ids).tobytes(), len(ids))

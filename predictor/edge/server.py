@@ -1,0 +1,198 @@
+"""Starts and stops an edge: the SDK's ModelServer around our servers.
+
+One signal drains: the engine refuses new work at once, HTTP and gRPC stop accepting, and
+both let what is in flight end, side by side, within the grace period. A second signal ends it.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import kserve.model_server
+import msgspec
+import uvloop
+from kserve import ModelRepository, ModelServer
+
+from predictor.core.errors import StartupError
+from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
+from predictor.edge.http import EdgeApp
+from predictor.edge.model import EdgeDataPlane, FixedRepository, ServedModel
+from predictor.edge.rest import EdgeRestServer
+from predictor.edge.service import InferService
+from predictor.engine.port import Engine
+
+_LOG = logging.getLogger("headway.edge")
+_EXIT_FAILED = 1
+_EXIT_STARTUP = 2
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where and how an edge serves."""
+
+    model_names: tuple[str, ...]
+    host: str = "0.0.0.0"  # noqa: S104 - a pod serves on all its addresses
+    http_port: int = 8080
+    grpc_port: int = 8081
+    enable_grpc: bool = True
+    max_body_bytes: int = 16 << 20
+    max_rows: int = 1024
+    grace_s: float = 30.0
+    timeout_keep_alive_s: int = 65
+    max_threads: int = 4
+    max_asyncio_workers: int | None = None
+    grpc_max_send_bytes: int = 64 << 20
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+def serve(
+    engine: Engine,
+    settings: EdgeSettings,
+    *,
+    background: Callable[[], Coroutine[Any, Any, None]],
+    on_drain: Callable[[], None],
+) -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit code.
+
+    `background` runs as a task once the loop runs; it loads the models, and is cancelled at
+    the end if it still runs. A StartupError from it, or a port that cannot be had, gives a
+    message and 2; any other error a message and 1. `on_drain` is called once, as the
+    first thing that a signal or a failure does.
+    """
+    server = EdgeServer(engine, settings, background, on_drain)
+    try:
+        server.start([ServedModel(name, server.service) for name in settings.model_names])
+    except StartupError as error:
+        server.failed(error)
+    return server.exit_code
+
+
+class EdgeServer(ModelServer):
+    """The SDK's ModelServer with our HTTP and gRPC servers and one way to stop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: EdgeSettings,
+        background: Callable[[], Coroutine[Any, Any, None]],
+        on_drain: Callable[[], None],
+    ) -> None:
+        super().__init__(
+            http_port=settings.http_port,
+            grpc_port=settings.grpc_port,
+            workers=1,
+            max_threads=settings.max_threads,
+            max_asyncio_workers=settings.max_asyncio_workers,
+            registered_models=ModelRepository(),
+            enable_grpc=settings.enable_grpc,
+            enable_latency_logging=False,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+        )
+        self.exit_code = 0
+        self.service = InferService(engine, settings.model_names, settings.max_rows)
+        self.dataplane = EdgeDataPlane(self.service, self.registered_models)
+        self.model_repository_extension = FixedRepository(self.service, self.registered_models)
+        self._settings = settings
+        self._background = background
+        self._on_drain = on_drain
+        self._draining = False
+        self._rest = self._make_rest()
+        self._grpc = self._make_grpc() if settings.enable_grpc else None
+        self._stopping_grpc: set[asyncio.Task[None]] = set()
+
+    def start(self, models: list[ServedModel]) -> None:
+        """Serve until stopped. Raises StartupError if a port cannot be had."""
+        self._register_and_check_atleast_one_model_is_ready(models)
+        host = self._settings.host
+        http_socket = _bind(host, self.http_port, "--http_port")
+        http_socket.listen()  # early clients wait for the loop instead of being refused
+        if self._grpc is not None:
+            # gRPC would share a taken port without a word.
+            _bind(host, self.grpc_port, "--grpc_port").close()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve_on(http_socket))
+
+    def stop(self, sig: int) -> None:
+        """Drain; if that is under way already, end at once."""
+        if not self._draining:
+            self._draining = True
+            _LOG.info("draining for at most %g s", self._settings.grace_s)
+            self._on_drain()
+        self._rest.stop()
+        if self._grpc is not None:
+            self._stopping_grpc.add(asyncio.ensure_future(self._grpc.stop(sig)))
+
+    def failed(self, error: BaseException) -> None:
+        """Say in one line why the server cannot go on, and remember the exit code."""
+        if isinstance(error, StartupError):
+            self.exit_code, message = _EXIT_STARTUP, error.message
+        else:
+            self.exit_code, message = _EXIT_FAILED, f"{type(error).__name__}: {error}"
+            _LOG.debug("the server failed", exc_info=error)
+        sys.stderr.write(f"headway: {message}\n")
+        sys.stderr.flush()
+
+    async def _serve_on(self, http_socket: socket.socket) -> None:
+        self.setup_event_loop()
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            loop.add_signal_handler(sig, self.stop, sig)
+        servers = {loop.create_task(self._rest.start([http_socket]))}
+        if self._grpc is not None:
+            servers.add(loop.create_task(self._grpc.start(self.max_threads)))
+        background = loop.create_task(self._background())
+        for task in (*servers, background):
+            task.add_done_callback(self._ended)
+        await asyncio.wait(servers)
+        background.cancel()
+        await asyncio.wait((background, *self._stopping_grpc))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            if not self.exit_code:
+                self.failed(error)
+            self.stop(signal.SIGTERM)
+
+    def _make_rest(self) -> EdgeRestServer:
+        settings = self._settings
+        return EdgeRestServer(
+            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes),
+            self.dataplane,
+            self.model_repository_extension,
+            grace_s=settings.grace_s,
+            timeout_keep_alive_s=settings.timeout_keep_alive_s,
+            ssl_certfile=settings.ssl_certfile,
+            ssl_keyfile=settings.ssl_keyfile,
+        )
+
+    def _make_grpc(self) -> EdgeGrpcServer:
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        return EdgeGrpcServer(
+            EdgeServicer(self.service, self.dataplane, self.model_repository_extension),
+            f"{host}:{settings.grpc_port}",
+            max_receive_bytes=settings.max_body_bytes,
+            max_send_bytes=settings.grpc_max_send_bytes,
+            grace_s=settings.grace_s,
+        )
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    """A socket bound to an address that nobody else listens on. Raises StartupError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {reason}; stop what uses it or choose another {flag}"
+        ) from None
+    return listener

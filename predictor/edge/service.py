@@ -1,0 +1,158 @@
+"""What an edge does with a request, whatever transport it came by."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+
+import msgspec
+
+from predictor.core.errors import (
+    DeadlineExceeded,
+    HeadwayError,
+    InvalidRequest,
+    Unavailable,
+    UnknownModel,
+)
+from predictor.core.facts import EdgeTimed
+from predictor.edge.tasks import TaskCodec
+from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
+from predictor.engine.port import Engine, Reply, RowInput, Submission
+
+TIER_HEADER = "x-headway-tier"
+TIMEOUT_HEADER = "x-headway-timeout-ms"
+MAX_TIMEOUT_MS = 1e12
+
+
+class Call(msgspec.Struct, frozen=True):
+    """How a request came: the model it names and what its headers ask for.
+
+    `started_s` is `perf_counter()` at its arrival; `timeout_s` is its deadline from then.
+    """
+
+    model: str
+    protocol: str
+    started_s: float
+    tier: str | None = None
+    timeout_s: float | None = None
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A submitted request: the future to await, and what is needed to answer it."""
+
+    future: asyncio.Future[Reply]
+    call: Call
+    codec: TaskCodec
+    names: Sequence[str]
+    decode_s: float
+    tokenise_s: float
+
+
+def timeout_from_header(value: str) -> float:
+    """Seconds from the header's milliseconds. Raises InvalidRequest unless 0 < ms."""
+    try:
+        timeout_ms = float(value)
+    except ValueError:
+        timeout_ms = math.nan
+    if not 0 < timeout_ms <= MAX_TIMEOUT_MS:
+        raise InvalidRequest(f"{TIMEOUT_HEADER}: must be milliseconds above 0, not {value[:32]!r}")
+    return timeout_ms / 1e3
+
+
+class InferService:
+    """Turns requests into submissions and replies into answers."""
+
+    def __init__(self, engine: Engine, model_names: Sequence[str], max_rows: int) -> None:
+        """`model_names` are served here, loaded or not; `max_rows` bounds a request."""
+        self.engine = engine
+        self.names = frozenset(model_names)
+        self._max_rows = max_rows
+        self._codecs: dict[str, TaskCodec] = {}
+
+    def codec(self, model: str) -> TaskCodec:
+        """The codec of a ready model. Raises UnknownModel, Unavailable."""
+        status = self.engine.status()
+        spec = status.models.get(model)
+        if spec is None:
+            if model in self.names or model in status.loading:
+                raise Unavailable(f"model {model!r} is loading; try again shortly")
+            served = ", ".join(sorted(self.names.union(status.models)))
+            raise UnknownModel(f"model {model[:128]!r} is not served here; served: {served}")
+        if status.draining:
+            raise Unavailable("the server is draining; try another replica, or this one later")
+        codec = self._codecs.get(model)
+        if codec is None or (codec.spec is not spec and codec.spec != spec):
+            codec = self._codecs[model] = TaskCodec(spec, self._max_rows)
+        return codec
+
+    def is_ready(self, model: str) -> bool:
+        """Whether a request would be taken now. Builds the codec, so that none waits for it."""
+        try:
+            self.codec(model)
+        except HeadwayError:
+            return False
+        return True
+
+    def all_ready(self) -> bool:
+        """Whether every model is loaded and none is on its way out."""
+        return not self.engine.status().loading and all(map(self.is_ready, self.names))
+
+    async def submit(self, request: InferRequest, call: Call, codec: TaskCodec) -> Pending:
+        """Queue the rows of a request.
+
+        Raises InvalidRequest, and DeadlineExceeded where the time that the client gave is
+        over before the engine is reached.
+        """
+        names = [wanted.name for wanted in request.wanted]
+        if names:
+            codec.check_outputs(names)
+        decoded_s = perf_counter()
+        rows = await self._rows(codec, request.inputs)
+        tokenised_s = perf_counter()
+        timeout_s = call.timeout_s
+        if request.timeout_us:
+            own_s = request.timeout_us / 1e6
+            timeout_s = own_s if timeout_s is None else min(timeout_s, own_s)
+        if timeout_s is not None:
+            timeout_s -= tokenised_s - call.started_s
+            if timeout_s <= 0:
+                raise DeadlineExceeded("the timeout passed before the request was queued")
+        future = self.engine.submit(
+            Submission(
+                model=call.model,
+                rows=rows,
+                tier=call.tier,
+                priority=request.priority or None,
+                timeout_s=timeout_s,
+            )
+        )
+        return Pending(
+            future, call, codec, names, decoded_s - call.started_s, tokenised_s - decoded_s
+        )
+
+    async def _rows(self, codec: TaskCodec, inputs: Mapping[str, Tensor]) -> list[RowInput]:
+        if codec.is_heavy(inputs):
+            return await asyncio.to_thread(codec.rows, inputs)
+        return codec.rows(inputs)
+
+    def answer(self, pending: Pending, reply: Reply, request_id: str) -> InferAnswer:
+        return InferAnswer(
+            model=pending.call.model,
+            id=request_id,
+            outputs=pending.codec.encode(reply.results, pending.names),
+            queue_us=round(reply.queue_s * 1e6),
+            service_us=round(reply.service_s * 1e6),
+            batch_size=reply.batch_size,
+        )
+
+    def report(self, pending: Pending, encoding_since_s: float) -> None:
+        """Tell the engine what an answered request cost here."""
+        self.engine.report(
+            EdgeTimed(
+                pending.call.model,
+                pending.call.protocol,
+                pending.decode_s,
+                pending.tokenise_s,
+                perf_counter() - encoding_since_s,
+            )
+        )

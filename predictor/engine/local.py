@@ -1,0 +1,342 @@
+"""The engine: owns the queues and the device, and runs the scheduler's decisions.
+
+The core is `_step`: ask the scheduler what to do, settle what it gives up, start what it
+dispatches, until there is no more to start. It runs when something arrives or completes and
+when the time comes that the scheduler asked for. Nothing polls. All requests that one turn
+of the event loop brings are queued before `_step` runs, so that they can ride together.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from predictor.core.errors import (
+    DeadlineExceeded,
+    HeadwayError,
+    InvalidRequest,
+    QueueFull,
+    RowFailed,
+    Shed,
+    Unavailable,
+    UnknownModel,
+)
+from predictor.core.facts import (
+    Completed,
+    Dispatched,
+    EdgeTimed,
+    MemoryExhausted,
+    Observer,
+    Offered,
+    ParametersInForce,
+    Settled,
+    Snapshot,
+)
+from predictor.core.model import ModelSpec
+from predictor.core.parameters import Parameters
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
+from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.port import EngineStatus, Reply, Runner, Submission
+from predictor.engine.request import Request
+from predictor.engine.warmup import warm_up
+from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
+
+_LOG = logging.getLogger("headway.engine")
+
+PREPARE_LEAD_S = 1e-3  # event loop timers are good to about half of this
+SHORTEST_TIMER_S = 1e-3  # they tick in milliseconds: a shorter one would spin
+
+_OUTCOMES: Mapping[type[HeadwayError], Outcome] = {
+    InvalidRequest: Outcome.INVALID,
+    UnknownModel: Outcome.INVALID,
+    QueueFull: Outcome.QUEUE_FULL,
+    Shed: Outcome.SHED,
+    DeadlineExceeded: Outcome.EXPIRED,
+    RowFailed: Outcome.FAILED,
+    Unavailable: Outcome.UNAVAILABLE,
+}
+
+
+class LocalEngine:
+    """An `Engine` in this process, on this event loop, with one device."""
+
+    def __init__(
+        self,
+        model_names: Sequence[str],
+        parameters: Parameters,
+        observer: Observer,
+        *,
+        exposition: Callable[[str], tuple[bytes, str]],
+        batch_timeout_s: float = 120.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device."""
+        self._observer = observer
+        self._exposition = exposition
+        self._batch_timeout_s = batch_timeout_s
+        self._clock = clock
+        self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
+        self._runners: dict[str, Runner] = {}
+        self._loading = list(model_names)
+        self._draining = False
+        self._requests: set[Request] = set()
+        self._device: Device | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._step_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._status = self._current_status()
+        observer.observe(ParametersInForce(parameters.generation))
+
+    async def start(self, loaders: Mapping[str, Callable[[], Runner]]) -> None:
+        """Load the models, one after the other. Must be awaited on the loop that serves.
+
+        Raises whatever a loader raises: StartupError where a model cannot be served.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._failure = self._loop.create_future()
+        self._device = Device(self._loop, self._finished, self._clock)
+        for name, load in loaders.items():
+            began_s = self._clock()
+            runner = await asyncio.to_thread(load)
+            packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
+            services = [await asyncio.to_thread(warm_up, runner, each) for each in packings]
+            self._scheduler.add_model(name, services)
+            self._runners[name] = runner
+            self._loading.remove(name)
+            self._status = self._current_status()
+            spec = runner.spec
+            _LOG.info(
+                "model %s (%s on %s) is ready after %.1f s",
+                name,
+                spec.task,
+                spec.device,
+                self._clock() - began_s,
+            )
+
+    async def failure(self) -> None:
+        """Return never; raise when the device hangs, which only a restart can mend."""
+        assert self._failure is not None, "start() comes first"
+        await self._failure
+
+    def set_parameters(self, parameters: Parameters) -> None:
+        """Put checked parameters in force; rows that wait are not disturbed."""
+        self._scheduler.apply(parameters)
+        self._status = self._current_status()
+        self._observer.observe(ParametersInForce(parameters.generation))
+        self._poke()
+
+    def drain(self) -> None:
+        """Refuse new submissions from now on; what waits and runs is finished."""
+        self._draining = True
+        self._status = self._current_status()
+
+    def snapshot(self) -> Snapshot:
+        return self._scheduler.snapshot(self._clock())
+
+    # The Engine port.
+
+    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        now_s = self._clock()
+        tier = submission.tier or ""
+        try:
+            tier = self._scheduler.parameters.tier_named(submission.tier, submission.priority)
+            self._spec(submission.model)
+            if not submission.rows:
+                raise InvalidRequest("the request has no rows; send at least one")
+            self._admit(Request(submission.model, tier, future), submission, now_s)
+        except HeadwayError as error:
+            future.set_exception(error)
+            outcome = _OUTCOMES[type(error)]
+            self._observer.observe(
+                Settled(submission.model, tier, outcome, len(submission.rows), 0.0)
+            )
+        return future
+
+    def status(self) -> EngineStatus:
+        return self._status
+
+    def report(self, timed: EdgeTimed) -> None:
+        self._observer.observe(timed)
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        return self._exposition(accept)
+
+    # In: from submission to queue.
+
+    def _spec(self, model: str) -> ModelSpec:
+        if self._draining:
+            raise Unavailable("the server is draining; try another replica")
+        spec = self._status.models.get(model)
+        if spec is not None:
+            return spec
+        if model in self._loading:
+            raise Unavailable(f"model {model!r} is loading; try again shortly", 5.0)
+        raise UnknownModel(f"model {model!r} is not served here")
+
+    def _admit(self, request: Request, submission: Submission, now_s: float) -> None:
+        slo_s = self._scheduler.parameters.tiers[request.tier].slo_s
+        timeout_s = submission.timeout_s if submission.timeout_s is not None else NO_DEADLINE
+        request.expect(submission.rows, now_s, now_s + min(slo_s, timeout_s))
+        admission = self._scheduler.submit(request.rows, now_s)
+        if not isinstance(admission.refusal, InvalidRequest):
+            tokens = sum(row.tokens for row in request.rows)
+            rows = len(request.rows)
+            self._observer.observe(
+                Offered(request.model, request.tier, rows, tokens, admission.work_s)
+            )
+        if admission.refusal is not None:
+            raise admission.refusal
+        self._requests.add(request)
+        request.future.add_done_callback(lambda _: self._left(request))
+        self._poke()
+
+    # The core.
+
+    def _poke(self) -> None:
+        """Have `_step` run once this turn's events are all in."""
+        if not self._step_due and self._loop is not None:
+            self._step_due = True
+            self._loop.call_soon(self._step)
+
+    def _step(self) -> None:
+        self._step_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while True:
+            now_s = self._clock()
+            decision = self._scheduler.next_action(now_s)
+            for row, outcome in decision.given_up:
+                self._give_up(row, outcome, now_s)
+            match decision.action:
+                case Dispatch(batch):
+                    self._start(batch, now_s)
+                case WaitUntil(time_s):
+                    self._wake_at(time_s, now_s)
+                    return
+                case _:
+                    return
+
+    def _start(self, batch: Batch, now_s: float) -> None:
+        assert self._device is not None
+        self._observer.observe(Dispatched(batch, now_s))
+        self._device.start(self._runners[batch.model], batch)
+        if self._watchdog is None:
+            self._watch()
+
+    def _wake_at(self, time_s: float, now_s: float) -> None:
+        if time_s < NO_DEADLINE and self._loop is not None:
+            delay_s = max(time_s - now_s, SHORTEST_TIMER_S)
+            self._timer = self._loop.call_later(delay_s, self._step)
+
+    # Out: from the device, or a decision, to the future.
+
+    def _finished(self, done: Finished) -> None:
+        batch, ran = done.batch, done.ran
+        self._scheduler.completed(batch, done.started_s, done.finished_s, learn=ran.at_once)
+        for work in ran.exhausted:
+            self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
+            self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
+        self._watch()
+        failed = 0
+        for row, result in zip(batch.rows, ran.results, strict=True):
+            if isinstance(result, Exception):
+                failed += 1
+                self._row_failed(row, result, done)
+            else:
+                self._row_done(row, result, done)
+        self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
+        self._poke()
+
+    def _row_done(self, row: Row, result: bytes, done: Finished) -> None:
+        request = row.owner
+        assert isinstance(request, Request)
+        if request.settled or not request.row_done(row, result):
+            return
+        queue_s = done.started_s - row.arrival_s
+        service_s = done.finished_s - done.started_s
+        request.answer(queue_s, service_s, done.batch.size)
+        latency_s = done.finished_s - row.arrival_s
+        self._observer.observe(
+            Settled(
+                request.model,
+                request.tier,
+                Outcome.OK,
+                len(request.rows),
+                latency_s,
+                queue_s,
+                service_s,
+                deadline_met=done.finished_s <= row.deadline_s,
+            )
+        )
+
+    def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
+        _LOG.warning("model %s failed for one row: %s", row.model, error)
+        self._fail(row, RowFailed(f"the model failed for this input: {error}"), done.finished_s)
+
+    def _give_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
+        if outcome is Outcome.EXPIRED:
+            error: HeadwayError = DeadlineExceeded("the deadline passed while the request waited")
+        else:
+            error = Shed(
+                "would miss its deadline, so it was taken out of the queue; try again later",
+                self._scheduler.drain_s(row.model, row.tier, now_s),
+            )
+        self._fail(row, error, now_s)
+
+    def _fail(self, row: Row, error: HeadwayError, now_s: float) -> None:
+        request = row.owner
+        assert isinstance(request, Request)
+        if request.settled:
+            return
+        request.fail(error)
+        self._told(request, _OUTCOMES[type(error)], now_s)
+
+    def _told(self, request: Request, outcome: Outcome, now_s: float) -> None:
+        latency_s = now_s - request.arrival_s
+        self._observer.observe(
+            Settled(request.model, request.tier, outcome, len(request.rows), latency_s)
+        )
+
+    def _left(self, request: Request) -> None:
+        """The future has ended: by an answer, an error, or because the client went away."""
+        self._requests.discard(request)
+        if request.future.cancelled():
+            self._told(request, Outcome.CANCELLED, self._clock())
+        elif request.future.exception() is None:
+            return
+        for row in request.rows:
+            self._scheduler.cancel(row)
+
+    # The device's watchdog.
+
+    def _watch(self) -> None:
+        """Give the running batch its time, from now."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        if self._scheduler.in_flight and self._loop is not None:
+            self._watchdog = self._loop.call_later(self._batch_timeout_s, self._hung)
+
+    def _hung(self) -> None:
+        message = f"the device has been at one batch for over {self._batch_timeout_s:g} s"
+        _LOG.critical("%s; ending, so that a restart can mend it", message)
+        self.drain()
+        now_s = self._clock()
+        for request in list(self._requests):
+            if not request.settled:
+                request.fail(Unavailable("the device hangs; the server restarts"))
+                self._told(request, Outcome.UNAVAILABLE, now_s)
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(RuntimeError(message))
+
+    def _current_status(self) -> EngineStatus:
+        return EngineStatus(
+            draining=self._draining,
+            generation=self._scheduler.parameters.generation,
+            models={name: runner.spec for name, runner in self._runners.items()},
+            loading=tuple(self._loading),
+        )

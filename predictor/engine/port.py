@@ -1,0 +1,106 @@
+"""The two seams of the engine: edges call it, and it calls runners.
+
+`Engine` is the one interface through which an edge reaches the queues, whether it lives in
+the same process or at the other end of a Unix socket. One submission is one message there
+and one `Reply` back: the engine joins the rows, in order, so a request settles exactly once.
+To cancel, cancel the future: rows that still wait leave the queue and never run.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from predictor.core.facts import EdgeTimed
+from predictor.core.model import ModelSpec
+from predictor.core.rows import Packing
+
+
+class RowInput(msgspec.Struct, frozen=True, array_like=True):
+    """One row: a 1-D array of the model's `row_datatype` as raw bytes, and its length."""
+
+    payload: bytes
+    tokens: int
+
+
+class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A decoded request. `tier` or `priority` (or neither) choose the queue.
+
+    `timeout_s` is the client's own deadline from now, if it has one; the tier's SLO
+    applies where it is shorter.
+    """
+
+    model: str
+    rows: Sequence[RowInput]
+    tier: str | None = None
+    priority: int | None = None
+    timeout_s: float | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """All results of a submission, in its order, as raw bytes of `result_datatype`.
+
+    The times and the batch are those of the row that finished last.
+    """
+
+    results: Sequence[bytes]
+    queue_s: float
+    service_s: float
+    batch_size: int
+
+
+class EngineStatus(msgspec.Struct, frozen=True):
+    """What the engine serves now.
+
+    `models` holds the loaded ones, `loading` the names that are on their way. A loaded
+    model is ready unless the engine is draining.
+    """
+
+    draining: bool
+    generation: int
+    models: Mapping[str, ModelSpec]
+    loading: Sequence[str] = ()
+
+
+class Engine(Protocol):
+    """What an edge needs. All methods are called on the edge's event loop."""
+
+    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+        """Queue the rows.
+
+        The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
+        tier, row too long), UnknownModel, QueueFull, Shed, DeadlineExceeded, RowFailed,
+        Unavailable. Never raises itself, and the future never stays pending for ever.
+        """
+        ...
+
+    def status(self) -> EngineStatus: ...
+
+    def report(self, timed: EdgeTimed) -> None:
+        """Count the time that an edge spent on a request it answered."""
+        ...
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The exposition of all metrics, and its content type."""
+        ...
+
+
+class Runner(Protocol):
+    """A loaded model on a device. Called from one thread at a time, never the event loop.
+
+    Implementations raise DeviceMemoryExhausted when the device has no room for the batch,
+    and anything else when the model itself fails; the engine then runs the rows in halves
+    until the rows at fault stand alone.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
+        """Results in the order of rows; both as raw bytes, coded as `spec` says."""
+        ...
+
+
+class DeviceMemoryExhausted(Exception):
+    """The batch did not fit into device memory."""

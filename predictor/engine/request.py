@@ -1,0 +1,48 @@
+"""A submission on its way through the engine: n rows that settle into one future, once."""
+
+import asyncio
+from collections.abc import Sequence
+
+from predictor.core.errors import HeadwayError
+from predictor.core.rows import Row
+from predictor.engine.port import Reply, RowInput
+
+
+class Request:
+    """Joins the results of its rows, in order. The future ends at most once."""
+
+    __slots__ = ("_missing", "_results", "arrival_s", "future", "model", "rows", "tier")
+
+    def __init__(self, model: str, tier: str, future: asyncio.Future[Reply]) -> None:
+        self.model = model
+        self.tier = tier
+        self.future = future
+        self.rows: Sequence[Row] = ()
+        self._results: list[bytes] = []
+        self._missing = 0
+
+    def expect(self, inputs: Sequence[RowInput], arrival_s: float, deadline_s: float) -> None:
+        """Make the rows."""
+        self.arrival_s = arrival_s
+        self.rows = [
+            Row(self.model, self.tier, each.tokens, arrival_s, deadline_s, each.payload, self, i)
+            for i, each in enumerate(inputs)
+        ]
+        self._missing = len(self.rows)
+        self._results = [b""] * self._missing
+
+    @property
+    def settled(self) -> bool:
+        return self.future.done()
+
+    def row_done(self, row: Row, result: bytes) -> bool:
+        """Take in one result. True when it was the last that was missing."""
+        self._results[row.index] = result
+        self._missing -= 1
+        return self._missing == 0
+
+    def answer(self, queue_s: float, service_s: float, batch_size: int) -> None:
+        self.future.set_result(Reply(self._results, queue_s, service_s, batch_size))
+
+    def fail(self, error: HeadwayError) -> None:
+        self.future.set_exception(error)

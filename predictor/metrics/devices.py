@@ -1,0 +1,50 @@
+"""What NVML says of the GPUs that this process sees. Nothing, where there is none."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pynvml
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReading:
+    """One GPU now. A value that the device cannot tell (a MIG slice, say) is None."""
+
+    device: str  # NVML's index
+    utilisation: float | None  # 0 to 1
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+
+
+DeviceReader = Callable[[], Sequence[DeviceReading]]
+
+
+def no_devices() -> Sequence[DeviceReading]:
+    return ()
+
+
+def nvml_reader() -> DeviceReader:
+    """A reader of all GPUs, or of none where NVML or a GPU is missing. Never raises."""
+    try:
+        pynvml.nvmlInit()
+        count = int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError as error:
+        _log.info("no GPU metrics: %s", error)
+        return no_devices
+    return lambda: [_read(index) for index in range(count)]
+
+
+def _read(index: int) -> DeviceReading:
+    utilisation = memory_used_bytes = memory_total_bytes = None
+    # In this order: a MIG slice tells its memory and no utilisation, a lost device nothing.
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        memory_used_bytes, memory_total_bytes = int(memory.used), int(memory.total)
+        utilisation = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+    except pynvml.NVMLError as error:
+        _log.debug("GPU %d does not tell all: %s", index, error)
+    return DeviceReading(str(index), utilisation, memory_used_bytes, memory_total_bytes)

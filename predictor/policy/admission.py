@@ -1,0 +1,97 @@
+"""Who is let in: a row that the policy would shed later is better refused on arrival.
+
+The policy will act when the device is free, at t. From the rows that wait then, it takes
+the largest b for which b of them meet their deadline t + l(b), and sheds those ahead that
+do not (see adaptive). All of that can be foretold: the rows that wait now, and those that
+will have come by t at the rate of late. So a new row is refused if it would be among the
+shed, now or after the batches ahead of its own.
+
+Of the arrivals foretold only a part is counted: too few let a row in that is shed later,
+at the cost of nothing but its wait, while too many refuse a row that could have been served.
+
+What the forecast misses (padding, other tiers, a model that slowed down) is mended by
+feedback: each row shed after it was let in makes the door stricter, each refusal at the
+door and each row that ran makes it laxer. Under steady overload this settles where two in
+three refusals happen at the door.
+"""
+
+from predictor.core.rows import Row
+from predictor.policy.plan import Terms
+from predictor.policy.queue import RowQueue
+from predictor.policy.service_time import Work
+
+COUNTED_ARRIVALS = 0.7
+BATCHES_AHEAD = 16  # a row further back than this is let in; its turn will tell
+STRICTER_PER_SHED = 0.02
+LAXER_PER_REFUSAL = 0.01
+LAXER_PER_ROW_RUN = 0.0005
+MAX_PESSIMISM = 2.0
+
+
+class Door:
+    """Decides who is let into one model's queues."""
+
+    def __init__(self) -> None:
+        self._pessimism = 1.0  # rows must make it in this many times the time foretold
+
+    def admits(
+        self, row: Row, queue: RowQueue, terms: Terms, tokens_per_row: float, rate: float
+    ) -> bool:
+        """Whether `row`, not in the queue yet, would be served before its deadline.
+
+        `terms.start_s` is when the device comes free for this queue; `rate` is in rows a
+        second. The present is the row's arrival.
+        """
+        now_s = row.arrival_s
+        deadline_s = now_s + (row.deadline_s - now_s) / self._pessimism
+        if _is_served(deadline_s, now_s, queue.ahead_of(row), queue, terms, tokens_per_row, rate):
+            return True
+        self._adjust(-LAXER_PER_REFUSAL)
+        return False
+
+    def planned(self, ran: int, shed: int) -> None:
+        """Learn what became of rows that were let in."""
+        self._adjust(STRICTER_PER_SHED * shed - LAXER_PER_ROW_RUN * ran)
+
+    def _adjust(self, change: float) -> None:
+        self._pessimism = min(max(self._pessimism + change, 1.0), MAX_PESSIMISM)
+
+
+def _is_served(
+    deadline_s: float,
+    now_s: float,
+    place: int,
+    queue: RowQueue,
+    terms: Terms,
+    tokens_per_row: float,
+    rate: float,
+) -> bool:
+    taken = 0
+    starts_s = terms.start_s
+    everyone = len(queue) + 1 + int(COUNTED_ARRIVALS * rate * (starts_s - now_s))
+    together = everyone <= terms.max_rows  # the usual case: no batch can take longer
+    if together and deadline_s >= _ends_s(everyone, starts_s, terms, tokens_per_row):
+        return True
+    for _ in range(BATCHES_AHEAD):
+        coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
+        low, high = 1, terms.max_rows
+        while low < high:
+            size = (low + high + 1) // 2
+            ends_s = _ends_s(size, starts_s, terms, tokens_per_row)
+            present = len(queue) - max(queue.count_before(ends_s), taken)
+            if present + coming + (deadline_s >= ends_s) >= size:
+                low = size
+            else:
+                high = size - 1
+        ends_s = _ends_s(low, starts_s, terms, tokens_per_row)
+        if deadline_s < ends_s:
+            return False
+        taken = max(queue.count_before(ends_s), taken) + low
+        if place < taken:
+            return True
+        starts_s = ends_s
+    return True
+
+
+def _ends_s(size: int, starts_s: float, terms: Terms, tokens_per_row: float) -> float:
+    return starts_s + terms.service.predict_s(Work.alike(size, tokens_per_row)) * terms.caution

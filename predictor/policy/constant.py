@@ -1,0 +1,21 @@
+"""The textbook baseline: `max_batch_size` or `max_wait_ms`, whichever comes first, FIFO."""
+
+from predictor.core.rows import DispatchReason
+from predictor.policy.plan import Plan, Terms
+from predictor.policy.queue import RowQueue
+from predictor.policy.service_time import Work
+
+
+def plan(queue: RowQueue, terms: Terms) -> Plan:
+    """The batch to run at `terms.start_s`, or the end of the head's window."""
+    window = queue.window(terms.max_rows)
+    size = len(window)
+    while not terms.fits(Work.of(window[:size])):
+        size -= 1
+    rows = window[:size]
+    full = size == terms.max_rows or size < len(window)
+    window_ends_s = rows[0].arrival_s + terms.max_wait_s
+    if not full and terms.start_s < window_ends_s:
+        return Plan((), DispatchReason.WINDOW, wait_until_s=window_ends_s)
+    reason = DispatchReason.FULL if full else DispatchReason.WINDOW
+    return Plan(rows, reason, terms.service_s(rows))

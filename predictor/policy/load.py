@@ -1,0 +1,68 @@
+"""How much work arrives, against what the device can do, and whether that is too much."""
+
+import math
+
+ENTER_OVERLOAD = 1.0
+LEAVE_OVERLOAD = 0.9  # apart from the entry, so that the flag does not flap at the edge
+MEMORY_S = 1.0
+GRAIN = 0.02  # share of the memory within which events count as simultaneous
+
+
+class DecayingRate:
+    """Events per second, each counting exp(-age / memory_s).
+
+    Kept in grains, so that an event costs an addition; rates are up to a grain old.
+    """
+
+    def __init__(self, memory_s: float = MEMORY_S) -> None:
+        self._memory_s = memory_s
+        self._grain_s = GRAIN * memory_s
+        self._started_s = math.nan
+        self._folded_s = 0.0
+        self._sum = 0.0
+        self._fresh = 0.0
+        self._per_s = 0.0
+
+    def add(self, amount: float, now_s: float) -> None:
+        self._fresh += amount
+        if not now_s - self._folded_s < self._grain_s:
+            self._fold(now_s)
+
+    def per_s(self, now_s: float) -> float:
+        """The rate; over the time since the first event while that is shorter than the memory."""
+        if not now_s - self._folded_s < self._grain_s:
+            self._fold(now_s)
+        return self._per_s
+
+    def _fold(self, now_s: float) -> None:
+        if math.isnan(self._started_s):
+            if self._fresh == 0.0:
+                return
+            self._started_s = self._folded_s = now_s
+        decay = math.exp(-max(now_s - self._folded_s, 0.0) / self._memory_s)
+        self._sum = self._sum * decay + self._fresh
+        self._fresh = 0.0
+        self._folded_s = now_s
+        seen_s = now_s - self._started_s
+        weight_s = self._memory_s * (1.0 - math.exp(-seen_s / self._memory_s))
+        self._per_s = self._sum / max(weight_s, 2.5 * self._grain_s)
+
+
+class OfferedLoad:
+    """Arriving work per second over capacity, refused work included, with an overload flag."""
+
+    def __init__(self) -> None:
+        self._work = DecayingRate()
+        self._overloaded = False
+
+    def offer(self, work_s: float, now_s: float) -> None:
+        self._work.add(work_s, now_s)
+
+    def load(self, now_s: float) -> float:
+        return self._work.per_s(now_s)
+
+    def overloaded(self, now_s: float) -> bool:
+        """Up when more arrives than the device can do, down when that has clearly passed."""
+        load = self.load(now_s)
+        self._overloaded = load >= (LEAVE_OVERLOAD if self._overloaded else ENTER_OVERLOAD)
+        return self._overloaded

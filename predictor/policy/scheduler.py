@@ -1,0 +1,286 @@
+"""The whole decision, without a clock: queues, the device's slots, and what to do next.
+
+A driver (the engine, or the simulator) tells it what happens and asks what to do:
+
+    submit(rows, now)     -> a refusal, or None: the rows wait
+    next_action(now)      -> Dispatch | WaitUntil | Idle, and the rows that are given up
+    completed(batch, ...) -> the slot is free, the service-time model has learned
+    cancel(row)           -> the row is out, if it still waited
+
+The device runs one batch and may hold one more, so that it never waits for the driver.
+The second is formed as late as timers allow when the running one takes `PREPARE_LATE_S` or
+more (rows that arrive meanwhile may still ride), and at once when it is shorter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from predictor.core.errors import HeadwayError, InvalidRequest, QueueFull, Shed
+from predictor.core.facts import Snapshot
+from predictor.core.parameters import Parameters
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Row
+from predictor.policy.lane import Lane
+from predictor.policy.load import OfferedLoad
+from predictor.policy.plan import Plan
+from predictor.policy.service_time import ServiceTimeModel
+
+SLOTS = 2  # one running, one prepared
+PREPARE_LATE_S = 5e-3
+EXPIRE_AT_ONCE = 256  # rows settled per action, so that one action stays short
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Start this batch now (or behind the running one)."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing before `time_s`, unless something arrives or completes."""
+
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    action: Dispatch | WaitUntil | Idle
+    given_up: Sequence[tuple[Row, Outcome]] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether rows wait now, and the device seconds that they cost in full batches."""
+
+    work_s: float
+    refusal: HeadwayError | None = None
+
+
+class Scheduler:
+    """Queues of all models on one device. Not thread-safe; time is an argument."""
+
+    def __init__(self, parameters: Parameters, prepare_lead_s: float = 0.0) -> None:
+        """`prepare_lead_s`: how long before the end of the running batch the next is formed."""
+        self._parameters = parameters
+        self._lead_s = prepare_lead_s
+        self._lanes: dict[str, Lane] = {}
+        self._loads: dict[str, OfferedLoad] = {}
+        self._slots: list[_Slot] = []
+
+    def add_model(self, model: str, services: Sequence[ServiceTimeModel]) -> None:
+        self._lanes[model] = Lane(model, self._parameters, services)
+        self._loads[model] = OfferedLoad()
+
+    @property
+    def parameters(self) -> Parameters:
+        return self._parameters
+
+    def apply(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        for lane in self._lanes.values():
+            lane.apply(parameters)
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for lane in self._lanes.values() for queue in lane.queues.values())
+
+    @property
+    def in_flight(self) -> Sequence[Batch]:
+        return [slot.batch for slot in self._slots]
+
+    def drain_s(self, model: str, tier: str, now_s: float) -> float:
+        """Seconds until the device is through with what waits in this queue now."""
+        lane = self._lanes[model]
+        ahead_s = self._ends_s(now_s) - now_s + self._more_urgent_s(lane, tier)
+        return ahead_s + lane.drain_s(tier)
+
+    def submit(self, rows: Sequence[Row], now_s: float) -> Admission:
+        """Let the rows of one request in together, or say why not.
+
+        All rows are of one model and tier, which exist. Refusals: QueueFull or Shed, not
+        now; InvalidRequest, a row that could never run.
+        """
+        lane = self._lanes[rows[0].model]
+        tier = rows[0].tier
+        longest = max(row.tokens for row in rows)
+        if longest > lane.max_tokens:
+            refusal: HeadwayError = InvalidRequest(
+                f"a row has {longest} tokens, over max_batch_tokens {lane.max_tokens} of model"
+                f" {lane.model!r}; send a shorter one or raise the limit"
+            )
+            return Admission(0.0, refusal)
+        lane.arrived(rows, now_s)
+        work_s = lane.work_s(rows, tier)
+        self._loads[lane.model].offer(work_s, now_s)
+        queue = lane.queues[tier]
+        limit = self._parameters.tiers[tier].max_queue_size
+        if len(queue) + len(rows) > limit:
+            refusal = QueueFull(
+                f"the queue of tier {tier!r} is full ({limit} rows); try again later",
+                self.drain_s(lane.model, tier, now_s),
+            )
+            return Admission(work_s, refusal)
+        shed = self._shed_at_the_door(lane, rows, now_s)
+        if shed is None:
+            for row in rows:
+                queue.add(row)
+        return Admission(work_s, shed)
+
+    def cancel(self, row: Row) -> bool:
+        """Take a row out if it still waits; a row that runs already cannot be stopped."""
+        queue = self._lanes[row.model].queues[row.tier]
+        if row not in queue:
+            return False
+        queue.remove([row])
+        return True
+
+    def next_action(self, now_s: float) -> Decision:
+        """What to do now. Ask again after every Dispatch until something else comes."""
+        given_up: list[tuple[Row, Outcome]] = self._expired(now_s)
+        if not self.waiting:
+            return Decision(Idle(), given_up)
+        if len(self._slots) >= SLOTS:
+            return Decision(WaitUntil(self._next_deadline_s()), given_up)
+        start_s = now_s
+        if self._slots:
+            form_s = self._form_next_at_s(now_s)
+            if now_s < form_s:
+                return Decision(WaitUntil(min(form_s, self._next_deadline_s())), given_up)
+            start_s = self._ends_s(now_s)
+        wait_until_s = self._next_deadline_s()
+        for lane, tier in self._by_urgency(start_s):
+            plan = self._plan(lane, tier, start_s, given_up)
+            if plan.rows:
+                return Decision(Dispatch(self._start(lane, plan, start_s)), given_up)
+            wait_until_s = min(wait_until_s, plan.wait_until_s)
+        if not self.waiting:
+            return Decision(Idle(), given_up)
+        return Decision(WaitUntil(wait_until_s), given_up)
+
+    def completed(self, batch: Batch, started_s: float, finished_s: float, learn: bool) -> None:
+        """The device is done with a batch. `learn` is false where its time says nothing."""
+        self._slots = [slot for slot in self._slots if slot.batch is not batch]
+        if self._slots:
+            self._slots[0].starts_s = finished_s
+        if learn:
+            self._lanes[batch.model].learn(batch, started_s, finished_s)
+
+    def remember_memory_limit(self, model: str, computed_tokens: int) -> None:
+        self._lanes[model].remember_memory_limit(computed_tokens)
+
+    def snapshot(self, now_s: float) -> Snapshot:
+        lanes = self._lanes.values()
+        return Snapshot(
+            queues=[each for lane in lanes for each in lane.queue_snapshots()],
+            service_models=[each for lane in lanes for each in lane.service_snapshots()],
+            offered_load={model: load.load(now_s) for model, load in self._loads.items()},
+            overloaded={model: load.overloaded(now_s) for model, load in self._loads.items()},
+        )
+
+    def _expired(self, now_s: float) -> list[tuple[Row, Outcome]]:
+        expired = []
+        for lane in self._lanes.values():
+            for queue in lane.queues.values():
+                if queue.earliest_deadline_s < now_s:
+                    due = queue.due_before(now_s, EXPIRE_AT_ONCE)
+                    queue.remove(due)
+                    expired += [(row, Outcome.EXPIRED) for row in due]
+        return expired
+
+    def _next_deadline_s(self) -> float:
+        return min(
+            queue.earliest_deadline_s
+            for lane in self._lanes.values()
+            for queue in lane.queues.values()
+        )
+
+    def _ends_s(self, now_s: float) -> float:
+        """When the device will be through with what it holds."""
+        ends_s = now_s
+        for slot in self._slots:
+            ends_s = max(ends_s, slot.starts_s + slot.batch.predicted_s)
+        return ends_s
+
+    def _form_next_at_s(self, now_s: float) -> float:
+        running = self._slots[0]
+        if running.batch.predicted_s < PREPARE_LATE_S:
+            return now_s
+        return running.starts_s + running.batch.predicted_s - self._lead_s
+
+    def _by_urgency(self, start_s: float) -> list[tuple[Lane, str]]:
+        """Non-empty queues: most urgent tier first; within a tier the least slack."""
+
+        def urgency(candidate: tuple[Lane, str]) -> tuple[int, float, float]:
+            lane, tier = candidate
+            queue = lane.queues[tier]
+            head = queue.head
+            batch = queue.window(lane.parameters.max_batch_size)
+            service_s = lane.terms(tier, start_s).service_s(batch)
+            slack_s = queue.earliest_deadline_s - start_s - service_s
+            return (self._priority(tier), slack_s, head.arrival_s)
+
+        candidates = [
+            (lane, tier)
+            for lane in self._lanes.values()
+            for tier, queue in lane.queues.items()
+            if queue
+        ]
+        return sorted(candidates, key=urgency) if len(candidates) > 1 else candidates
+
+    def _priority(self, tier: str) -> int:
+        parameters = self._parameters.tiers.get(tier)
+        return parameters.priority if parameters else 1001  # a tier that an edit took away
+
+    def _plan(
+        self, lane: Lane, tier: str, start_s: float, given_up: list[tuple[Row, Outcome]]
+    ) -> Plan:
+        """Plan until there is a batch, or nothing left that may be shed."""
+        while True:
+            plan = lane.plan(tier, start_s)
+            given_up += [(row, Outcome.SHED) for row in plan.shed]
+            if plan.rows or not plan.shed or not lane.queues[tier]:
+                return plan
+
+    def _start(self, lane: Lane, plan: Plan, start_s: float) -> Batch:
+        batch = Batch(lane.model, plan.rows, lane.packing, plan.reason, plan.predicted_s)
+        self._slots.append(_Slot(batch, start_s))
+        return batch
+
+    def _shed_at_the_door(self, lane: Lane, rows: Sequence[Row], now_s: float) -> Shed | None:
+        """Shed if the last of these rows would end after its deadline."""
+        row = rows[-1]
+        if row.deadline_s == NO_DEADLINE or lane.is_constant:
+            return None
+        free_s = self._ends_s(now_s) + self._more_urgent_s(lane, row.tier)
+        if lane.would_serve(row, free_s, now_s):
+            return None
+        return Shed(
+            "would miss its deadline, so it was not queued; try again later",
+            self.drain_s(lane.model, row.tier, now_s),
+        )
+
+    def _more_urgent_s(self, lane: Lane, tier: str) -> float:
+        """Device seconds of the work that goes before this queue's."""
+        mine = self._priority(tier)
+        return sum(
+            other.drain_s(name)
+            for other in self._lanes.values()
+            for name, queue in other.queues.items()
+            if queue and not (other is lane and name == tier) and self._priority(name) <= mine
+        )
+
+
+class _Slot:
+    """A batch that the device holds, and when it began it or is expected to."""
+
+    __slots__ = ("batch", "starts_s")
+
+    def __init__(self, batch: Batch, starts_s: float) -> None:
+        self.batch = batch
+        self.starts_s = starts_s

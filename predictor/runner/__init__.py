@@ -1,0 +1,1 @@
+"""Models behind the engine's `Runner` port. Start at `loading.load_runner`."""

@@ -1,0 +1,76 @@
+"""From settings to a loaded model. Every way that can go wrong is one clear StartupError."""
+
+import math
+import re
+
+from predictor.core.errors import StartupError
+from predictor.core.model import ModelSettings, Task
+from predictor.engine.port import Runner
+from predictor.runner.checkpoint import check_folder
+from predictor.runner.simulated import SimulatedRunner
+
+MAX_LABELS = 1000
+MAX_LABEL_CHARACTERS = 200
+MAX_FIXED_MS = 60_000.0
+MAX_TOKEN_US = 1e6
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
+
+def load_runner(settings: ModelSettings) -> Runner:
+    """Load one model; takes seconds, and minutes where weights must be fetched.
+
+    Raises:
+        StartupError: the settings or the checkpoint are wrong, or do not fit the machine.
+    """
+    check_settings(settings)
+    if settings.task is Task.SIMULATED:
+        return SimulatedRunner(settings)
+    # Importing torch takes seconds and hundreds of MB, which a simulated model does not need.
+    from predictor.runner.encoder_loading import load_encoder
+
+    return load_encoder(settings)
+
+
+def check_settings(settings: ModelSettings) -> None:
+    """Refuse what can be seen to be wrong without loading anything. Raises StartupError."""
+    if not _DEVICE.fullmatch(settings.device):
+        raise StartupError(f"device {settings.device!r} is unknown; use auto, cpu, cuda or cuda:N")
+    if settings.dtype not in DTYPES:
+        raise StartupError(f"dtype {settings.dtype!r} is unknown; use one of: {', '.join(DTYPES)}")
+    if settings.labels:
+        _check_labels(settings)
+    if settings.task is Task.SIMULATED:
+        _check_range("simulated_fixed_ms", settings.simulated_fixed_ms, MAX_FIXED_MS)
+        _check_range("simulated_token_us", settings.simulated_token_us, MAX_TOKEN_US)
+    elif settings.model_dir:
+        check_folder(settings.model_dir)
+    elif not settings.model_id and settings.task is not Task.TOPIC:
+        raise StartupError(
+            f"task {settings.task} needs a checkpoint; give a folder with model_dir"
+            " or a hub name with model_id"
+        )
+
+
+def _check_labels(settings: ModelSettings) -> None:
+    if settings.task is not Task.TOPIC:
+        raise StartupError(
+            f"labels are for the task {Task.TOPIC}, but the task of model {settings.name!r}"
+            f" is {settings.task}; leave labels out"
+        )
+    if not 2 <= len(settings.labels) <= MAX_LABELS:
+        raise StartupError(f"labels: give 2 to {MAX_LABELS}, not {len(settings.labels)}")
+    if len(set(settings.labels)) < len(settings.labels):
+        raise StartupError("labels: one is given twice; give each label once")
+    for label in settings.labels:
+        if not label.strip() or len(label) > MAX_LABEL_CHARACTERS:
+            raise StartupError(
+                f"labels: {label[:20]!r} must be 1 to {MAX_LABEL_CHARACTERS} characters,"
+                " not all blank"
+            )
+
+
+def _check_range(field: str, value: float, most: float) -> None:
+    if not (math.isfinite(value) and 0 <= value <= most):
+        raise StartupError(f"{field} is {value}; it must be from 0 to {most:g}")

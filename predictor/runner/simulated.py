@@ -1,0 +1,65 @@
+"""A runner that takes a known time: for planning, benchmarks and fault tests, no device needed."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from predictor.core.model import ModelSettings, ModelSpec, Task
+from predictor.core.rows import Packing
+from predictor.runner.ids import decode_rows, encode_results
+
+MAX_TOKENS = 1 << 20
+
+# time.sleep wakes 90 to 200 us late on Linux. Asking for this much less and spinning for
+# what is left ends within a few us, and costs at most this much CPU a batch.
+_SLEEP_LATE_S = 150e-6
+
+
+class SimulatedRunner:
+    """Sleeps fixed + per-token time for a batch; a row's result is the sum of its ids.
+
+    The sum is INT64 and wraps. A negative id makes `run` raise ValueError, as a model
+    that fails for one input would.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.spec = ModelSpec(
+            name=settings.name,
+            task=Task.SIMULATED,
+            row_datatype="INT64",
+            result_datatype="INT64",
+            result_width=1,
+            max_tokens=MAX_TOKENS,
+            packed=settings.simulated_packed,
+        )
+        self._fixed_s = settings.simulated_fixed_ms / 1e3
+        self._token_s = settings.simulated_token_us / 1e6
+
+    def service_s(self, size: int, longest: int, tokens: int, packing: Packing) -> float:
+        """Seconds for a batch of `size` rows; padding counts unless the batch is packed."""
+        packed = self.spec.packed and packing is Packing.PACKED
+        return self._fixed_s + self._token_s * (tokens if packed else size * longest)
+
+    def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
+        started_s = time.perf_counter()
+        batch = decode_rows(rows)
+        if (batch.ids < 0).any():
+            raise ValueError("a row has a negative id")
+        starts = np.cumsum(batch.lengths) - batch.lengths
+        checksums = np.add.reduceat(batch.ids, starts)
+        # Made before sleeping: after milliseconds of sleep the caches are cold.
+        results = encode_results(checksums[:, None])
+        service_s = self.service_s(len(rows), int(batch.lengths.max()), len(batch.ids), packing)
+        if service_s > 0:
+            _sleep_until(started_s + service_s)
+        return results
+
+
+def _sleep_until(end_s: float) -> None:
+    """Return at `end_s` of time.perf_counter, or at once if that has passed."""
+    nap_s = end_s - time.perf_counter() - _SLEEP_LATE_S
+    if nap_s > 0:
+        time.sleep(nap_s)
+    while time.perf_counter() < end_s:
+        pass

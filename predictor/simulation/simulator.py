@@ -1,0 +1,174 @@
+"""Virtual time: the real scheduler, a device that takes as long as it is told, no clock.
+
+The loop knows three kinds of events: the next arrival, the end of the running batch, and
+the moment that the scheduler asked to be woken at. It jumps to the earliest, tells the
+scheduler, and asks it what to do until it has no more to start.
+"""
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from predictor.core.rows import Batch, Outcome, Row
+from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
+
+ServiceTruth = Callable[[Batch], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A request of one row."""
+
+    time_s: float
+    tokens: int
+    model: str = "model"
+    tier: str = "interactive"
+    deadline_s: float | None = None  # None: the tier's SLO after the arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How one row ended. `started_s` is NaN for a row that never ran."""
+
+    row: Row
+    outcome: Outcome
+    started_s: float
+    settled_s: float
+
+    @property
+    def latency_s(self) -> float:
+        return self.settled_s - self.row.arrival_s
+
+    @property
+    def in_time(self) -> bool:
+        return self.outcome is Outcome.OK and self.settled_s <= self.row.deadline_s
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One batch as it ran."""
+
+    batch: Batch
+    started_s: float
+    finished_s: float
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that happened."""
+
+    settlements: list[Settlement] = field(default_factory=list)
+    executions: list[Execution] = field(default_factory=list)
+    ended_s: float = 0.0
+
+    @property
+    def answered(self) -> list[Settlement]:
+        return [each for each in self.settlements if each.outcome is Outcome.OK]
+
+    @property
+    def busy_s(self) -> float:
+        return sum(run.finished_s - run.started_s for run in self.executions)
+
+    def goodput(self, duration_s: float) -> float:
+        """Answers within their deadline per second."""
+        return sum(each.in_time for each in self.settlements) / duration_s
+
+    def latency_quantile_s(self, quantile: float) -> float:
+        """Over answered rows; NaN when there are none."""
+        latencies = sorted(each.latency_s for each in self.answered)
+        if not latencies:
+            return math.nan
+        return latencies[min(int(quantile * len(latencies)), len(latencies) - 1)]
+
+    def mean_latency_s(self) -> float:
+        answered = self.answered
+        if not answered:
+            return math.nan
+        return sum(each.latency_s for each in answered) / len(answered)
+
+
+class Simulator:
+    """One device, one scheduler, virtual time."""
+
+    def __init__(self, scheduler: Scheduler, truth: ServiceTruth, learn: bool = True) -> None:
+        """`truth`: how long a batch really takes, in seconds. `learn`: tell the scheduler."""
+        self.now_s = 0.0
+        self.run = Run()
+        self._scheduler = scheduler
+        self._truth = truth
+        self._learn = learn
+        self._device: deque[tuple[Batch, float, float]] = deque()  # batch, started, finishes
+        self._held: deque[Batch] = deque()  # prepared behind the running one
+        self._wake_s = math.inf
+
+    def simulate(self, arrivals: Iterable[Arrival]) -> Run:
+        """Run until the last arrival is settled."""
+        pending = iter(arrivals)
+        arrival = next(pending, None)
+        while True:
+            arrives_s = arrival.time_s if arrival is not None else math.inf
+            finishes_s = self._device[0][2] if self._device else math.inf
+            self.now_s = min(arrives_s, finishes_s, self._wake_s)
+            if self.now_s == math.inf:
+                break
+            if finishes_s <= self.now_s:
+                self._finish()
+            elif arrival is not None and arrives_s <= self.now_s:
+                self._arrive(arrival)
+                arrival = next(pending, None)
+            self._decide()
+        self.run.ended_s = max(
+            (each.settled_s for each in self.run.settlements), default=self.now_s
+        )
+        return self.run
+
+    def _arrive(self, arrival: Arrival) -> None:
+        slo_s = self._scheduler.parameters.tiers[arrival.tier].slo_s
+        deadline_s = arrival.time_s + slo_s if arrival.deadline_s is None else arrival.deadline_s
+        row = Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s)
+        admission = self._scheduler.submit([row], self.now_s)
+        if admission.refusal is not None:
+            self._settle(row, Outcome.SHED, math.nan)
+
+    def _finish(self) -> None:
+        batch, started_s, finished_s = self._device.popleft()
+        self._scheduler.completed(batch, started_s, finished_s, self._learn)
+        self.run.executions.append(Execution(batch, started_s, finished_s))
+        for row in batch.rows:
+            self._settle(row, Outcome.OK, started_s)
+        if self._held:
+            self._begin(self._held.popleft())
+
+    def _begin(self, batch: Batch) -> None:
+        self._device.append((batch, self.now_s, self.now_s + self._truth(batch)))
+
+    def _decide(self) -> None:
+        self._wake_s = math.inf
+        while True:
+            decision = self._scheduler.next_action(self.now_s)
+            for row, outcome in decision.given_up:
+                self._settle(row, outcome, math.nan)
+            match decision.action:
+                case Dispatch(batch):
+                    if self._device:
+                        self._held.append(batch)
+                    else:
+                        self._begin(batch)
+                case WaitUntil(time_s):
+                    # A deadline at this very instant is not past yet: move beyond it.
+                    self._wake_s = (
+                        time_s if time_s > self.now_s else math.nextafter(self.now_s, math.inf)
+                    )
+                    return
+                case _:
+                    return
+
+    def _settle(self, row: Row, outcome: Outcome, started_s: float) -> None:
+        self.run.settlements.append(Settlement(row, outcome, started_s, self.now_s))
+
+
+def merged(*streams: Sequence[Arrival]) -> list[Arrival]:
+    """Several arrival streams as one, in time order."""
+    return list(heapq.merge(*streams, key=lambda arrival: arrival.time_s))

@@ -1,0 +1,100 @@
+"""`make up` with small services in place of the predictor."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from predictor.core.parameters import DEFAULT_PARAMETERS, parse_document
+from predictor.up import Service, create_parameters_file, main, port_problem, run_together
+
+READY = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+NEVER_READY = "import signal; signal.pause()"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + READY
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def service(name: str, code: str) -> Service:
+    port = free_port()
+    return Service(name, (sys.executable, "-c", code, str(port)), f"http://127.0.0.1:{port}/")
+
+
+class Terminal:
+    """Stands for the person: presses Ctrl-C when the welcome appears."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, presses: int = 1) -> None:
+        self.lines: list[str] = []
+        self._presses = presses
+        monkeypatch.setattr("predictor.up.say", self._say)
+
+    def _say(self, line: str) -> None:
+        self.lines.append(line)
+        if line == "welcome":
+            os.kill(os.getpid(), signal.SIGINT)
+        if line == "stopping" and self._presses > 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+async def test_ctrl_c_stops_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch)
+    assert await run_together([service("one", READY), service("two", READY)], "welcome") == 0
+    assert terminal.lines[-2:] == ["welcome", "stopping"]
+
+
+async def test_a_second_ctrl_c_kills_what_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    Terminal(monkeypatch, presses=2)
+    async with asyncio.timeout(20):
+        assert await run_together([service("stubborn", STUBBORN)], "welcome") == 0
+
+
+async def test_when_one_ends_the_rest_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch)
+    services = [service("waiting", NEVER_READY), service("broken", "raise SystemExit(3)")]
+    assert await run_together(services, "welcome") == 3
+    assert "broken ended with exit code 3" in terminal.lines[-1]
+
+
+async def test_what_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch)
+    assert await run_together([service("waiting", NEVER_READY)], "welcome", ready_within_s=0.1) == 1
+    assert "not ready within 0.1 s" in terminal.lines[-1]
+
+
+def test_a_taken_port_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main([f"--http_port={port}"]) == 2
+    assert f"127.0.0.1:{port}" in (said := capsys.readouterr().out)
+    assert "make up HTTP_PORT=" in said
+    assert not port_problem("127.0.0.1", port)
+    assert port_problem("127.0.0.1", 70_000)
+
+
+def test_the_parameter_file_is_explained_valid_and_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "parameters.yaml"
+    create_parameters_file(path)
+    parameters = parse_document(path.read_bytes())
+    assert parameters.tiers == DEFAULT_PARAMETERS.tiers
+    assert parameters.models == {"topics": DEFAULT_PARAMETERS.for_model("topics")}
+    assert "# Most rows in a batch." in path.read_text()
+    path.write_text("mine")
+    create_parameters_file(path)
+    assert path.read_text() == "mine"
