@@ -1,6 +1,7 @@
 """`python -m predictor`: builds the parts, introduces them to each other, and serves."""
 
 import asyncio
+import gc
 import logging
 import sys
 import warnings
@@ -65,6 +66,9 @@ def _serve(settings: Settings) -> int:
 
     async def load_and_follow() -> None:
         await engine.start({model.name: partial(load_runner, model) for model in settings.models})
+        # What was loaded stays for good: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         async with asyncio.TaskGroup() as group:
             group.create_task(engine.failure())
             if store:

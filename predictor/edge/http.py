@@ -34,6 +34,7 @@ _LOG = logging.getLogger("headway.edge")
 _PREFIX = "/v2/models/"
 _SUFFIX = "/infer"
 _DISCARDED = 4  # bodies up to this many times the limit are read to their end, then refused
+_WATCH_AFTER_S = 0.02  # most requests are answered before it is worth watching the client
 _TIER = TIER_HEADER.encode()
 _TIMEOUT = TIMEOUT_HEADER.encode()
 _JSON_LENGTH = b"inference-header-content-length"
@@ -218,18 +219,46 @@ async def _reply(future: asyncio.Future[Reply], receive: Receive) -> Reply:
     """The engine's reply. Cancels the future and raises ClientGone if the client hangs up."""
     if future.done():
         return future.result()
-    # After the whole body, receive() returns only when the client is gone. The callback
-    # hands the watcher to cancel() as its message, which nobody reads.
-    watcher = asyncio.get_running_loop().create_task(receive())
-    watcher.add_done_callback(future.cancel)
+    watch = _Watch(future, receive)
     try:
         return await future
     except asyncio.CancelledError:
-        if watcher.done():
+        if watch.gone:
             raise ClientGoneError from None
         raise Unavailable("the server stopped before the request ended; try again") from None
     finally:
-        watcher.cancel()
+        watch.end()
+
+
+class _Watch:
+    """Cancels a future when the client hangs up.
+
+    After the whole body, receive() returns only when the client is gone. A task that awaits
+    it costs as much as decoding the request, so it starts only once the wait has lasted a
+    little: most requests are answered before.
+    """
+
+    __slots__ = ("_future", "_receive", "_task", "_timer")
+
+    def __init__(self, future: asyncio.Future[Reply], receive: Receive) -> None:
+        self._future = future
+        self._receive = receive
+        self._task: asyncio.Task[Message] | None = None
+        self._timer = future.get_loop().call_later(_WATCH_AFTER_S, self._start)
+
+    @property
+    def gone(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    def _start(self) -> None:
+        self._task = self._future.get_loop().create_task(self._receive())
+        # The callback hands the task to cancel() as its message, which nobody reads.
+        self._task.add_done_callback(self._future.cancel)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _send_answer(send: Send, answer: http_codec.HttpAnswer) -> None:
