@@ -40,6 +40,9 @@ def _serve(settings: Settings) -> int:
     from predictor.runner.loading import check_settings, load_runner
     from predictor.stores.file import FileStore
 
+    # The device's thread asks for the interpreter when a batch is done, and the device stands
+    # idle until it gets it: Python's own 5 ms would be as long as many a batch.
+    sys.setswitchinterval(5e-4)
     for model in settings.models:
         check_settings(model)
     names = tuple(model.name for model in settings.models)

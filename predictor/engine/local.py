@@ -241,6 +241,7 @@ class LocalEngine:
             self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watch()
+        self._step()  # the device's next batch comes before the answers of the last one
         failed = 0
         for row, result in zip(batch.rows, ran.results, strict=True):
             if isinstance(result, Exception):
@@ -249,7 +250,6 @@ class LocalEngine:
             else:
                 self._row_done(row, result, done)
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
-        self._poke()
 
     def _row_done(self, row: Row, result: bytes, done: Finished) -> None:
         request = row.owner
