@@ -12,6 +12,7 @@ from loadtest.bench.scenarios.simulated import (
     PACKED_CONSTANT,
     PADDED_ADAPTIVE,
     PADDED_CONSTANT,
+    PATIENT_SLO_MS,
     SLO_MS,
     Setup,
     bound_per_s,
@@ -53,7 +54,8 @@ class CapacityResult(msgspec.Struct, frozen=True):
                 "simulated accelerator (5 ms + 10 µs a token). The bound is a device that always "
                 f"runs {LARGEST_BATCH} rows without padding, at the mean length really sent. "
                 "*99% in time* is the highest rate at which 99% are answered within the SLO, "
-                "refusals counted as late. A rate fails only if two runs fail."
+                "refusals counted as late. A rate fails only if two runs fail. The tier's SLO is "
+                f"{PATIENT_SLO_MS:.0f} ms here: with {SLO_MS:.0f} a burst would be shed, not late."
             ),
             columns=(
                 *("server", "requests/s", "bound", "ratio", "required", "held"),

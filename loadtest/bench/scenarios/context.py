@@ -9,7 +9,7 @@ from loadtest.bench.capacity import Capacity, CapacitySearch, nearly_all_within,
 from loadtest.bench.generator import generate_load
 from loadtest.bench.plan import OpenLoop, Plan, RunReport
 from loadtest.bench.report import Table
-from loadtest.bench.scenarios.simulated import SLO_MS, Setup
+from loadtest.bench.scenarios.simulated import PATIENT_SLO_MS, SLO_MS, Setup
 from loadtest.bench.servers import RunningServer, running_server
 
 
@@ -56,7 +56,7 @@ class Context:
         """Measured by the first benchmark that asks. Raises BenchError as servers do."""
         if setup not in self._capacities:
             self.say(f"{setup.label}: starting")
-            with running_server(setup.command()) as server:
+            with running_server(setup.command(PATIENT_SLO_MS)) as server:
                 self._capacities[setup] = self._search(setup, server)
         return self._capacities[setup]
 
