@@ -72,6 +72,7 @@ def _serve(settings: Settings) -> int:
         # What was loaded stays for good: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000, 20, 20)  # a request leaves nothing behind that needs it sooner
         async with asyncio.TaskGroup() as group:
             group.create_task(engine.failure())
             if store:

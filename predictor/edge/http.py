@@ -51,6 +51,7 @@ class EdgeApp:
         self._service = service
         self._fallback = fallback
         self._max_body_bytes = max_body_bytes
+        self._watchers = _Watchers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,7 +79,7 @@ class EdgeApp:
             codec = self._service.codec(model)
             request = http_codec.decode_request(body, _json_length(headers))
             pending = await self._service.submit(request, _call(model, headers, started_s), codec)
-            reply = await _reply(pending.future, receive)
+            reply = await _reply(pending.future, receive, self._watchers)
             replied_s = perf_counter()
             answer = http_codec.encode_answer(
                 self._service.answer(pending, reply, request.id), request
@@ -215,11 +216,58 @@ def _call(model: str, headers: Headers, started_s: float) -> Call:
     )
 
 
-async def _reply(future: asyncio.Future[Reply], receive: Receive) -> Reply:
+class _Watch:
+    """Cancels a future when the client hangs up, once `start` was called."""
+
+    __slots__ = ("_ended", "_future", "_receive", "_task")
+
+    def __init__(self, future: asyncio.Future[Reply], receive: Receive) -> None:
+        self._future = future
+        self._receive = receive
+        self._ended = False
+        self._task: asyncio.Task[Message] | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    def start(self) -> None:
+        if not self._ended:
+            # After the whole body, receive() returns only when the client is gone. The
+            # callback hands the task to cancel() as its message, which nobody reads.
+            self._task = self._future.get_loop().create_task(self._receive())
+            self._task.add_done_callback(self._future.cancel)
+
+    def end(self) -> None:
+        self._ended = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+class _Watchers:
+    """Starts watches a little late: the task costs as much as decoding the request, and most
+    requests are answered before. One timer serves all that began to wait within its time."""
+
+    def __init__(self) -> None:
+        self._young: list[_Watch] = []
+
+    def add(self, watch: _Watch, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._young:
+            loop.call_later(_WATCH_AFTER_S, self._start, self._young)
+        self._young.append(watch)
+
+    def _start(self, young: list[_Watch]) -> None:
+        self._young = []
+        for watch in young:
+            watch.start()
+
+
+async def _reply(future: asyncio.Future[Reply], receive: Receive, watchers: _Watchers) -> Reply:
     """The engine's reply. Cancels the future and raises ClientGone if the client hangs up."""
     if future.done():
         return future.result()
     watch = _Watch(future, receive)
+    watchers.add(watch, future.get_loop())
     try:
         return await future
     except asyncio.CancelledError:
@@ -228,37 +276,6 @@ async def _reply(future: asyncio.Future[Reply], receive: Receive) -> Reply:
         raise Unavailable("the server stopped before the request ended; try again") from None
     finally:
         watch.end()
-
-
-class _Watch:
-    """Cancels a future when the client hangs up.
-
-    After the whole body, receive() returns only when the client is gone. A task that awaits
-    it costs as much as decoding the request, so it starts only once the wait has lasted a
-    little: most requests are answered before.
-    """
-
-    __slots__ = ("_future", "_receive", "_task", "_timer")
-
-    def __init__(self, future: asyncio.Future[Reply], receive: Receive) -> None:
-        self._future = future
-        self._receive = receive
-        self._task: asyncio.Task[Message] | None = None
-        self._timer = future.get_loop().call_later(_WATCH_AFTER_S, self._start)
-
-    @property
-    def gone(self) -> bool:
-        return self._task is not None and self._task.done()
-
-    def _start(self) -> None:
-        self._task = self._future.get_loop().create_task(self._receive())
-        # The callback hands the task to cancel() as its message, which nobody reads.
-        self._task.add_done_callback(self._future.cancel)
-
-    def end(self) -> None:
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
 
 
 async def _send_answer(send: Send, answer: http_codec.HttpAnswer) -> None:

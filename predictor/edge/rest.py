@@ -46,6 +46,7 @@ class EdgeRestServer(RESTServer):
             ssl_keyfile=ssl_keyfile,
         )
         self.config.proxy_headers = False  # nothing here asks who the client is
+        self.config.server_header = False  # each header costs, and this one tells nothing
         # uvicorn would take over the signals, and end gRPC only after HTTP.
         self._server.capture_signals = contextlib.nullcontext
 

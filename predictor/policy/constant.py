@@ -7,8 +7,13 @@ from predictor.policy.service_time import Work
 
 
 def plan(queue: RowQueue, terms: Terms) -> Plan:
-    """The batch to run at `terms.start_s`, or the end of the head's window."""
-    window = queue.window(terms.max_rows)
+    """The batch to run at `terms.start_s`, or the end of the head's window.
+
+    Rows whose deadline passes before they could start stay behind, and expire there.
+    """
+    window = [row for row in queue.window(terms.max_rows) if row.deadline_s >= terms.start_s]
+    if not window:
+        return Plan((), DispatchReason.WINDOW)
     size = len(window)
     while not terms.fits(Work.of(window[:size])):
         size -= 1

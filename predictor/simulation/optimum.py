@@ -3,16 +3,18 @@
 Both are for rows that are all alike, with service time l(b) for b of them.
 """
 
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-Affine = Callable[[int], float]
+ServiceLine = Callable[[int], float]
+Floats = npt.NDArray[np.float64]
 
 
 def clairvoyant_goodput(
-    arrivals_s: Sequence[float], slo_s: float, service_s: Affine, max_rows: int
+    arrivals_s: Sequence[float], slo_s: float, service_s: ServiceLine, max_rows: int
 ) -> int:
     """Most rows that can end within `slo_s` of their arrival, knowing all arrivals ahead.
 
@@ -46,65 +48,75 @@ def clairvoyant_goodput(
     return count - dropped
 
 
-def optimal_mean_latency_s(
-    rate: float, service_s: Affine, max_rows: int, max_queue: int = 400, tolerance: float = 1e-9
-) -> tuple[float, list[int]]:
-    """Least mean latency of any policy that batches Poisson arrivals, and its policy.
+@dataclass(frozen=True, slots=True)
+class BatchingOptimum:
+    """`starts[n]`: how many rows to start with n waiting and the device free; 0: wait."""
 
-    A semi-Markov decision process, solved by relative value iteration on decision epochs
-    (the device is free, n rows wait): start a batch of b <= min(n, max_rows), or wait for
-    the next arrival. Cost is the number of rows in the system over time; by Little's law
-    its average over the rate is the mean latency. Returns (seconds, rows to start with n
-    waiting; 0: wait). The queue is cut at `max_queue`, which must be rarely reached.
+    mean_latency_s: float
+    starts: Sequence[int]
+
+
+def optimal_batching(
+    rate: float,
+    service_s: ServiceLine,
+    max_rows: int,
+    max_queue: int = 300,
+    tolerance: float = 1e-4,
+) -> BatchingOptimum:
+    """The policy of least mean latency for Poisson arrivals, `rate` a second.
+
+    A semi-Markov decision process, solved by relative value iteration over its decision
+    epochs: the device is free, n rows wait; start b <= min(n, max_rows) of them, or wait for
+    the next arrival. The cost is the number of rows in the system over time, so by Little's
+    law its average over the rate is the mean latency. The queue is cut at `max_queue`,
+    which must be rarely reached.
     """
-    states = np.arange(max_queue + 1)
-    step_s = min(1.0 / rate, service_s(1)) * 0.999
-    actions = [_serve(rate, service_s(b), max_queue) for b in range(1, max_rows + 1)]
+    waiting = np.arange(max_queue + 1)
+    sizes = np.arange(1, max_rows + 1)
+    lasts_s = np.array([service_s(int(b)) for b in sizes])
+    step_s = 0.999 * min(1.0 / rate, float(lasts_s.min()))
+    # Rows in the system while a batch runs: those there at its start, and on average half of
+    # those that come.
+    cost = waiting[None, :] + 0.5 * rate * lasts_s[:, None]
+    after_batch = _Expectation(rate * lasts_s, max_queue)
+    left = waiting[None, :] - sizes[:, None]
+    possible = left >= 0
+    left = np.where(possible, left, 0)
     value = np.zeros(max_queue + 1)
-    wait_next = np.minimum(states + 1, max_queue)
     while True:
-        # Data transformation: an action lasting t is one step with probability step_s / t.
-        best = states + (value[wait_next] - value) * step_s * rate + value
-        choice = np.zeros(max_queue + 1, dtype=np.int64)
-        for b, (cost, reach, lasts_s) in enumerate(actions, start=1):
-            after = reach[:, : max_queue + 1] @ value
-            candidate = np.full(max_queue + 1, np.inf)
-            candidate[b:] = (
-                cost[b:] / lasts_s + (after[: max_queue + 1 - b] - value[b:]) * step_s / lasts_s
-            ) + value[b:]
-            better = candidate < best
-            best = np.where(better, candidate, best)
-            choice = np.where(better, b, choice)
-        change = best - value
-        value = best - best[0]
-        if change.max() - change.min() < tolerance * max(abs(change.max()), 1.0):
-            gain = 0.5 * (change.max() + change.min())
-            return float(gain / rate), [int(b) for b in choice]
+        # Schweitzer's transformation: an action lasting t is one step with chance step_s / t.
+        wait = waiting + (value[np.minimum(waiting + 1, max_queue)] - value) * step_s * rate
+        ahead = np.take_along_axis(after_batch.of(value), left, axis=1)
+        start = cost + (ahead - value[None, :]) * (step_s / lasts_s[:, None])
+        start = np.where(possible, start, np.inf)
+        change = np.minimum(wait, start.min(axis=0))
+        value += change - change[0]
+        if change.max() - change.min() < tolerance * abs(change.max()):
+            best = np.where(wait <= start.min(axis=0), 0, start.argmin(axis=0) + 1)
+            gain = 0.5 * float(change.max() + change.min())
+            return BatchingOptimum(gain / rate, [int(b) for b in best])
 
 
-def _serve(
-    rate: float, lasts_s: float, max_queue: int
-) -> tuple[
-    "np.ndarray[tuple[int], np.dtype[np.float64]]",
-    "np.ndarray[tuple[int, int], np.dtype[np.float64]]",
-    float,
-]:
-    """Cost of a batch from each state, where it leads (from n - b left), and its length.
+class _Expectation:
+    """E[value[min(n + K, last]]] for K Poisson of each of several means, for all n at once.
 
-    Cost is the integral of the rows in the system: those there at the start stay all
-    through, those arriving count from their arrival: n * t + rate * t^2 / 2.
+    A correlation with the Poisson weights, done by Fourier transforms.
     """
-    states = np.arange(max_queue + 1, dtype=np.float64)
-    cost = states * lasts_s + 0.5 * rate * lasts_s**2
-    mean = rate * lasts_s
-    arrivals = np.zeros(max_queue + 1)
-    log_p = -mean
-    for k in range(max_queue + 1):
-        arrivals[k] = math.exp(log_p)
-        log_p += math.log(mean / (k + 1))
-    reach = np.zeros((max_queue + 1, max_queue + 1))
-    for left in range(max_queue + 1):
-        room = max_queue - left
-        reach[left, left:] = arrivals[: room + 1]
-        reach[left, max_queue] += max(1.0 - arrivals[: room + 1].sum(), 0.0)
-    return cost, reach, lasts_s
+
+    def __init__(self, means: Floats, last: int) -> None:
+        self._last = last
+        counts = np.arange(last + 2)
+        log_factorials = np.concatenate(([0.0], np.cumsum(np.log(counts[1:]))))
+        logs = counts[None, :] * np.log(means)[:, None] - means[:, None] - log_factorials[None, :]
+        weights = np.exp(logs)
+        weights[:, -1] += np.maximum(1.0 - weights.sum(axis=1), 0.0)  # all beyond end up last
+        self._length = 1 << (2 * last + 3).bit_length()  # nothing wraps around
+        self._weights = np.conj(np.fft.rfft(weights, self._length, axis=1))
+
+    def of(self, value: Floats) -> Floats:
+        """Shape [means, last + 1]."""
+        beyond = np.full(self._last + 2, value[-1])
+        spectrum = np.fft.rfft(np.concatenate((value, beyond)), self._length)
+        correlated = np.fft.irfft(self._weights * spectrum[None, :], self._length, axis=1)
+        result: Floats = correlated[:, : self._last + 1]
+        return result

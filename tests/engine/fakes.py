@@ -1,0 +1,119 @@
+"""A runner that waits to be let go, and an observer that remembers."""
+
+import threading
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from predictor.core.facts import Fact, Settled
+from predictor.core.model import ModelSpec, Task
+from predictor.core.parameters import Parameters, parse_plain
+from predictor.core.rows import Outcome, Packing
+from predictor.engine.local import LocalEngine
+from predictor.engine.port import DeviceMemoryExhausted, RowInput, Submission
+
+MODEL = "sums"
+F = TypeVar("F", bound=Fact)
+
+
+def row(*ids: int) -> RowInput:
+    return RowInput(array("q", ids).tobytes(), len(ids))
+
+
+def submission(*rows: RowInput, model: str = MODEL, **rest: Any) -> Submission:
+    return Submission(model=model, rows=rows, **rest)
+
+
+def total(result: bytes) -> int:
+    return array("q", result)[0]
+
+
+class Sums:
+    """Adds up ids. A negative id raises, more than `room` tokens are too many for memory."""
+
+    def __init__(self, name: str = MODEL, room: int = 1 << 30) -> None:
+        self.spec = ModelSpec(name, Task.SIMULATED, "INT64", "INT64", 1, max_tokens=512)
+        self.ran: list[list[int]] = []  # the first id of each row, per run
+        self.room = room
+        self._open = threading.Event()
+        self._open.set()
+        self._entered = threading.Semaphore(0)
+
+    def hold(self) -> None:
+        """From now on runs do not return until `release`."""
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+    def wait_until_running(self) -> None:
+        """Blocks until a run that began after `hold` is under way. Not on the event loop."""
+        assert self._entered.acquire(timeout=30)
+
+    def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
+        values = [array("q", each) for each in rows]
+        self.ran.append([each[0] for each in values])
+        if not self._open.is_set():
+            self._entered.release()
+            assert self._open.wait(30)
+        if sum(map(len, values)) > self.room:
+            raise DeviceMemoryExhausted("no room")
+        if any(each[0] < 0 for each in values):
+            raise ValueError("a negative id")
+        return [array("q", [sum(each)]).tobytes() for each in values]
+
+
+class Memory:
+    """An observer that keeps every fact."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def observe(self, fact: Fact, /) -> None:
+        self.facts.append(fact)
+
+    def of(self, kind: type[F]) -> list[F]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return [fact.outcome for fact in self.of(Settled)]
+
+
+def parameters(generation: int = 1, **tier: Any) -> Parameters:
+    interactive = {"priority": 1, "slo_ms": None, "max_queue_size": 1000, **tier}
+    return parse_plain(
+        {
+            "generation": generation,
+            "tiers": {"interactive": interactive, "bulk": {"priority": 2}},
+        }
+    )
+
+
+@asynccontextmanager
+async def running(
+    *runners: Sums, given: Parameters | None = None, batch_timeout_s: float = 60
+) -> AsyncIterator[tuple[LocalEngine, Memory]]:
+    """An engine with these models loaded, and what it tells."""
+    memory = Memory()
+    names = [runner.spec.name for runner in runners]
+    engine = LocalEngine(
+        names,
+        given or parameters(),
+        memory,
+        exposition=lambda _: (b"", ""),
+        batch_timeout_s=batch_timeout_s,
+    )
+    loaders: dict[str, Callable[[], Sums]] = {
+        runner.spec.name: lambda runner=runner: runner  # type: ignore[misc]
+        for runner in runners
+    }
+    await engine.start(loaders)
+    for runner in runners:
+        runner.ran.clear()
+    try:
+        yield engine, memory
+    finally:
+        for runner in runners:
+            runner.release()

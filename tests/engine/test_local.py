@@ -1,0 +1,239 @@
+"""The engine with a runner under the test's control: every way a request can end."""
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from predictor.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    QueueFull,
+    RowFailed,
+    Unavailable,
+    UnknownModel,
+)
+from predictor.core.facts import Completed, MemoryExhausted, Offered, ParametersInForce, Settled
+from predictor.core.rows import Outcome
+from predictor.engine.local import LocalEngine
+from predictor.engine.port import Reply
+from tests.engine.fakes import Memory, Sums, parameters, row, running, submission, total
+
+
+async def held(engine: LocalEngine, runner: Sums) -> asyncio.Future[Reply]:
+    """Occupies the device: returns the request that it is busy with."""
+    runner.hold()
+    busy = engine.submit(submission(row(1000)))
+    await asyncio.to_thread(runner.wait_until_running)
+    return busy
+
+
+async def test_rows_are_joined_in_order() -> None:
+    async with running(Sums()) as (engine, memory):
+        reply = await engine.submit(submission(row(1, 2), row(3), row(4, 5, 6)))
+        assert [total(result) for result in reply.results] == [3, 3, 15]
+        assert reply.batch_size == 3
+        assert reply.service_s > 0
+        assert memory.outcomes == [Outcome.OK]
+        (settled,) = memory.of(Settled)
+        assert settled.rows == 3
+        assert settled.deadline_met
+
+
+async def test_what_comes_in_one_turn_rides_together() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        replies = await asyncio.gather(*(engine.submit(submission(row(n))) for n in range(5)))
+        assert [reply.batch_size for reply in replies] == [5] * 5
+        assert runner.ran == [[0, 1, 2, 3, 4]]
+        (completed,) = memory.of(Completed)
+        assert completed.failed_rows == 0
+
+
+async def test_a_bad_row_fails_alone() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        futures = [engine.submit(submission(row(n))) for n in (1, 2, -3, 4, 5)]
+        settled = await asyncio.gather(*futures, return_exceptions=True)
+        assert isinstance(settled.pop(2), RowFailed)
+        assert [total(reply.results[0]) for reply in settled if isinstance(reply, Reply)] == [
+            *(1, 2, 4, 5)
+        ]
+        assert sorted(memory.outcomes) == [Outcome.FAILED, *[Outcome.OK] * 4]
+
+
+async def test_one_bad_row_fails_its_whole_request() -> None:
+    async with running(Sums()) as (engine, memory):
+        with pytest.raises(RowFailed, match="a negative id"):
+            await engine.submit(submission(row(1), row(-1), row(2)))
+        assert memory.outcomes == [Outcome.FAILED]
+
+
+async def test_what_does_not_fit_into_memory_is_split_and_remembered() -> None:
+    runner = Sums()
+    long = tuple(range(40))
+    async with running(runner) as (engine, memory):
+        runner.room = 100
+        replies = await asyncio.gather(*(engine.submit(submission(row(*long))) for _ in range(4)))
+        assert {total(reply.results[0]) for reply in replies} == {sum(long)}
+        assert memory.of(MemoryExhausted)[0].tokens == 160
+        runner.ran.clear()
+        await asyncio.gather(*(engine.submit(submission(row(*long))) for _ in range(4)))
+        assert max(map(len, runner.ran)) <= 3  # 4 x 40 is never tried again
+
+
+async def test_cancel_one_of_four_in_flight() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        runner.hold()
+        futures = [engine.submit(submission(row(n))) for n in range(4)]
+        await asyncio.to_thread(runner.wait_until_running)
+        futures[1].cancel()
+        runner.release()
+        settled = await asyncio.gather(*futures, return_exceptions=True)
+        assert isinstance(settled[1], asyncio.CancelledError)
+        assert [total(each.results[0]) for each in settled if isinstance(each, Reply)] == [0, 2, 3]
+        assert sorted(memory.outcomes) == [Outcome.CANCELLED, *[Outcome.OK] * 3]
+
+
+async def test_cancelled_while_it_waits_it_never_runs() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        busy = await held(engine, runner)
+        prepared = engine.submit(submission(row(1)))  # goes behind the running one at once
+        await asyncio.sleep(0)
+        waiting = engine.submit(submission(row(2), row(3)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        runner.release()
+        await asyncio.gather(busy, prepared)
+        assert [2, 3] not in runner.ran
+        assert not {2, 3}.intersection(first for run in runner.ran for first in run)
+        assert memory.outcomes.count(Outcome.CANCELLED) == 1
+
+
+async def test_a_deadline_that_passes_while_the_device_is_busy() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        busy = await held(engine, runner)
+        prepared = engine.submit(submission(row(1)))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceeded, match="passed while the request waited"):
+            await engine.submit(submission(row(2), timeout_s=0.05))
+        runner.release()
+        await asyncio.gather(busy, prepared)
+        assert [2] not in runner.ran
+        assert Outcome.EXPIRED in memory.outcomes
+
+
+async def test_refusals() -> None:
+    runner = Sums()
+    async with running(runner, given=parameters(max_queue_size=2)) as (engine, memory):
+        for bad, kind, text in (
+            (submission(row(1), tier="express"), InvalidRequest, "express"),
+            (submission(row(1), priority=9), InvalidRequest, "priority 9"),
+            (submission(row(1), model="nothing"), UnknownModel, "nothing"),
+            (submission(), InvalidRequest, "no rows"),
+            (submission(row(*range(20_000))), InvalidRequest, "max_batch_tokens"),
+            (submission(row(1), row(2), row(3)), QueueFull, "full"),
+        ):
+            with pytest.raises(kind, match=text):
+                await engine.submit(bad)
+        assert set(memory.outcomes) == {Outcome.INVALID, Outcome.QUEUE_FULL}
+        assert len(memory.of(Offered)) == 1  # the one that was too many, but valid
+        assert (await engine.submit(submission(row(7)))).results
+
+
+async def test_draining_refuses_the_new_and_answers_the_old() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, _):
+        busy = await held(engine, runner)
+        waiting = engine.submit(submission(row(1)))
+        engine.drain()
+        assert engine.status().draining
+        with pytest.raises(Unavailable, match="draining"):
+            await engine.submit(submission(row(2)))
+        runner.release()
+        assert [total((await each).results[0]) for each in (busy, waiting)] == [1000, 1]
+
+
+async def test_a_loading_model_is_unavailable() -> None:
+    engine = LocalEngine(["sums"], parameters(), Memory(), exposition=lambda _: (b"", ""))
+    assert engine.status().loading == ("sums",)
+    with pytest.raises(Unavailable, match="loading"):
+        await engine.submit(submission(row(1)))
+
+
+async def test_a_hung_device_settles_everybody_and_ends() -> None:
+    runner = Sums()
+    async with running(runner, batch_timeout_s=0.05) as (engine, memory):
+        runner.hold()
+        futures = [engine.submit(submission(row(n))) for n in range(3)]
+        with pytest.raises(RuntimeError, match="one batch"):
+            await engine.failure()
+        for future in futures:
+            with pytest.raises(Unavailable, match="hangs"):
+                await future
+        assert set(memory.outcomes) == {Outcome.UNAVAILABLE}
+
+
+async def test_models_share_the_device_and_keep_their_queues() -> None:
+    one, other = Sums("one"), Sums("other")
+    async with running(one, other) as (engine, _):
+        replies = await asyncio.gather(
+            *(engine.submit(submission(row(n), model=("one", "other")[n % 2])) for n in range(8))
+        )
+        assert [total(reply.results[0]) for reply in replies] == list(range(8))
+        assert {first % 2 for run in one.ran for first in run} == {0}
+        assert {first % 2 for run in other.ran for first in run} == {1}
+
+
+async def test_live_parameters() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        busy = await held(engine, runner)
+        waiting = engine.submit(submission(row(1), tier="bulk"))
+        await asyncio.sleep(0)
+        edited = parameters(generation=2, max_queue_size=1)
+        without_bulk = type(edited)(
+            generation=2, models={}, tiers={"interactive": edited.tiers["interactive"]}
+        )
+        engine.set_parameters(without_bulk)
+        assert engine.status().generation == 2
+        assert [fact.generation for fact in memory.of(ParametersInForce)] == [1, 2]
+        with pytest.raises(InvalidRequest, match="bulk"):
+            await engine.submit(submission(row(2), tier="bulk"))
+        with pytest.raises(QueueFull):
+            await engine.submit(submission(row(2), row(3)))
+        runner.release()
+        assert [total((await each).results[0]) for each in (busy, waiting)] == [1000, 1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32))
+def test_every_request_settles_exactly_once(seed: int) -> None:
+    asyncio.run(_storm(random.Random(seed)))
+
+
+async def _storm(rng: random.Random) -> None:
+    runner = Sums()
+    async with running(runner, given=parameters(slo_ms=200, max_queue_size=30)) as (engine, memory):
+        futures = []
+        for _ in range(60):
+            rows = [row(rng.choice([-1, 1, 2, 3]), 1) for _ in range(rng.randint(1, 4))]
+            tier = rng.choice([None, "interactive", "bulk"])
+            futures.append(engine.submit(submission(*rows, tier=tier)))
+            if rng.random() < 0.2:
+                rng.choice(futures).cancel()
+            if rng.random() < 0.3:
+                await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            settled = await asyncio.gather(*futures, return_exceptions=True)
+        assert len(memory.of(Settled)) == len(futures)
+        answered = sum(isinstance(each, Reply) for each in settled)
+        assert memory.outcomes.count(Outcome.OK) == answered
+        cancelled = sum(isinstance(each, asyncio.CancelledError) for each in settled)
+        assert memory.outcomes.count(Outcome.CANCELLED) == cancelled

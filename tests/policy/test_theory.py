@@ -1,0 +1,246 @@
+"""The adaptive policy against exact optima, in virtual time.
+
+All rows are alike: alpha = 5 ms a batch, beta = 1 ms a row, so rho = rate * beta.
+"""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from predictor.core.rows import Outcome, Packing
+from predictor.policy.scheduler import Scheduler
+from predictor.policy.service_time import ServiceTimeModel
+from predictor.simulation.optimum import clairvoyant_goodput, optimal_batching
+from predictor.simulation.simulator import Arrival, Run, Simulator
+from predictor.simulation.traffic import poisson_traffic
+from tests.policy.worlds import MODEL, parameters, simulate, truth
+
+ALPHA_S = 5e-3
+BETA_S = 1e-3
+MAX_ROWS = 64
+
+
+def line_s(rows: int) -> float:
+    return ALPHA_S + BETA_S * rows
+
+
+def ours(arrivals: Sequence[Arrival], slo_s: float | None) -> Run:
+    slo_ms = None if slo_s is None else slo_s * 1e3
+    given = parameters(slo_ms=slo_ms, max_batch_size=MAX_ROWS)
+    return simulate(given, arrivals, Packing.PACKED, ALPHA_S, BETA_S)
+
+
+def mean_latency_of_table_s(starts: Sequence[int], arrivals: Sequence[Arrival]) -> float:
+    """Mean latency if the device starts `starts[n]` rows whenever it is free and n wait."""
+    times = [arrival.time_s for arrival in arrivals]
+    now_s = total_s = 0.0
+    served = 0
+    while served < len(times):
+        arrived = served
+        while arrived < len(times) and times[arrived] <= now_s:
+            arrived += 1
+        size = starts[min(arrived - served, len(starts) - 1)]
+        if size == 0:
+            if arrived == len(times):
+                size = arrived - served  # nobody comes any more
+            else:
+                now_s = times[arrived]
+                continue
+        now_s += line_s(size)
+        total_s += sum(now_s - times[row] for row in range(served, served + size))
+        served += size
+    return total_s / len(times)
+
+
+@pytest.mark.parametrize(
+    ("rho", "max_queue"), [(0.1, 100), (0.3, 120), (0.5, 160), (0.7, 200), (0.9, 250)]
+)
+def test_mean_latency_is_within_1_percent_of_the_optimum(rho: float, max_queue: int) -> None:
+    rate = rho / BETA_S
+    best = optimal_batching(rate, line_s, MAX_ROWS, max_queue, tolerance=1e-3)
+    arrivals = poisson_traffic(rate, 30, seed=5, tokens=1)
+    mean_s = ours(arrivals, slo_s=None).mean_latency_s()
+    assert mean_s <= 1.01 * mean_latency_of_table_s(best.starts, arrivals)
+
+
+def capacity_per_s(slo_s: float) -> float:
+    """At the target batch: the largest b with 2 l(b) <= SLO."""
+    target = max(b for b in range(1, MAX_ROWS + 1) if 2 * line_s(b) <= slo_s)
+    return target / line_s(target)
+
+
+def clairvoyant(arrivals: Sequence[Arrival], slo_s: float) -> int:
+    return clairvoyant_goodput([each.time_s for each in arrivals], slo_s, line_s, MAX_ROWS)
+
+
+@pytest.mark.parametrize("overload", [1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("slo_in_l8", [4, 8])
+def test_goodput_under_overload(slo_in_l8: int, overload: float) -> None:
+    slo_s = slo_in_l8 * line_s(8)
+    arrivals = poisson_traffic(overload * capacity_per_s(slo_s), 2.0, seed=3, tokens=1)
+    good = sum(each.in_time for each in ours(arrivals, slo_s).settlements)
+    assert good >= 0.96 * clairvoyant(arrivals, slo_s)
+
+
+@pytest.mark.parametrize("slo_in_l8", [4, 8])
+def test_highest_rate_within_the_slo(slo_in_l8: int) -> None:
+    """R*: the highest rate at which 99% are in time."""
+    slo_s = slo_in_l8 * line_s(8)
+    duration_s = 3.0  # long against the SLO: the first rows find an empty queue
+
+    def traffic(rate: float) -> list[Arrival]:
+        return poisson_traffic(rate, duration_s, seed=11, tokens=1)
+
+    def we_hold(rate: float) -> bool:
+        settlements = ours(traffic(rate), slo_s).settlements
+        return sum(each.in_time for each in settlements) >= 0.99 * len(settlements)
+
+    def anyone_holds(rate: float) -> bool:
+        arrivals = traffic(rate)
+        return clairvoyant(arrivals, slo_s) >= 0.99 * len(arrivals)
+
+    assert _highest(slo_s, we_hold) >= 0.95 * _highest(slo_s, anyone_holds)
+
+
+def _highest(slo_s: float, holds: Callable[[float], bool]) -> float:
+    """The highest rate that holds, within 1% of capacity."""
+    low, high = 0.7, 1.1
+    while high - low > 0.01:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if holds(middle * capacity_per_s(slo_s)) else (low, middle)
+    return low * capacity_per_s(slo_s)
+
+
+TOKEN_S = 1e-5
+SLO_S = 0.1
+
+
+def mixed(ratio: float, packing: Packing, duration_s: float = 12.0, order: str = "deadline") -> Run:
+    """The benchmark's mix of lengths at `ratio` of the padding-free bound."""
+    arrivals = poisson_traffic(ratio * bound_per_s(), duration_s, seed=1)
+    given = parameters(slo_ms=SLO_S * 1e3, max_batch_size=MAX_ROWS, order=order)
+    return simulate(given, arrivals, packing, ALPHA_S, TOKEN_S)
+
+
+def bound_per_s() -> float:
+    return 1 / (ALPHA_S / MAX_ROWS + TOKEN_S * 88.9)
+
+
+@pytest.mark.parametrize(("packing", "ratio"), [(Packing.PADDED, 0.48), (Packing.PACKED, 0.9)])
+def test_mixed_lengths_within_the_slo(packing: Packing, ratio: float) -> None:
+    ran = mixed(ratio, packing)
+    assert sum(each.in_time for each in ran.settlements) >= 0.99 * len(ran.settlements)
+
+
+@pytest.mark.parametrize(("packing", "ratio"), [(Packing.PADDED, 0.5), (Packing.PACKED, 0.92)])
+@pytest.mark.parametrize("overload", [1.5, 2.0])
+def test_overload_keeps_goodput_and_refuses_at_the_door(
+    packing: Packing, ratio: float, overload: float
+) -> None:
+    ran = mixed(overload * ratio, packing)
+    assert ran.goodput(12.0) >= 0.95 * ratio * bound_per_s()
+    refused = [each for each in ran.settlements if each.outcome is not Outcome.OK]
+    assert all(each.outcome is Outcome.SHED for each in refused)
+    assert sum(each.latency_s == 0 for each in refused) >= 0.5 * len(refused)
+
+
+def test_short_rows_first_lowers_the_mean() -> None:
+    fair, short = (mixed(0.85, Packing.PACKED, order=order) for order in ("arrival", "shortest"))
+    assert short.mean_latency_s() < fair.mean_latency_s()
+
+
+def goodput_with(model_factor: float, noise: float, *, learn: bool) -> float:
+    """At 1.3x overload, of a scheduler that thinks that batches take `model_factor` times as
+    long as they do, on a device whose times vary by +-`noise`."""
+    made = Scheduler(parameters(slo_ms=SLO_S * 1e3, max_batch_size=MAX_ROWS))
+    weights = (model_factor * ALPHA_S, 0.0, model_factor * TOKEN_S, 0.0)
+    made.add_model(MODEL, [ServiceTimeModel(Packing.PACKED, weights)])
+    exact = truth(ALPHA_S, TOKEN_S)
+    rng = random.Random(4)
+    simulator = Simulator(
+        made, lambda batch: exact(batch) * rng.uniform(1 - noise, 1 + noise), learn=learn
+    )
+    return simulator.simulate(poisson_traffic(1.3 * bound_per_s(), 10.0, seed=1)).goodput(10.0)
+
+
+def test_noisy_service_times_cost_little_goodput() -> None:
+    assert goodput_with(1.0, 0.2, learn=True) >= 0.85 * goodput_with(1.0, 0.0, learn=True)
+
+
+@pytest.mark.parametrize(("factor", "keeps"), [(1.25, 0.75), (0.8, 0.6)])
+def test_a_model_that_never_learns_does_not_collapse(factor: float, keeps: float) -> None:
+    assert goodput_with(factor, 0.0, learn=False) >= keeps * goodput_with(1.0, 0.0, learn=False)
+
+
+def test_a_wrong_first_guess_is_learned() -> None:
+    assert goodput_with(0.5, 0.0, learn=True) >= 0.95 * goodput_with(1.0, 0.0, learn=True)
+
+
+def test_a_slowing_device_is_learned() -> None:
+    """Half way the device takes twice as long; goodput settles at what that can do."""
+    arrivals = poisson_traffic(0.9 * bound_per_s(), 20.0, seed=1)
+    given = parameters(slo_ms=SLO_S * 1e3, max_batch_size=MAX_ROWS)
+    made = Scheduler(given)
+    made.add_model(MODEL, [ServiceTimeModel(Packing.PACKED, (ALPHA_S, 0.0, TOKEN_S, 0.0))])
+    exact = truth(ALPHA_S, TOKEN_S)
+    simulator = Simulator(made, lambda batch: exact(batch) * (1 if simulator.now_s < 10 else 2))
+    ran = simulator.simulate(arrivals)
+    late = [each for each in ran.settlements if each.row.arrival_s > 11.0]
+    assert sum(each.in_time for each in late) / 9.0 >= 0.85 * bound_per_s() / 2
+
+
+def test_littles_law() -> None:
+    """Rows in the system over time = rate * mean latency."""
+    ran = ours(poisson_traffic(500, 20, seed=2, tokens=1), slo_s=None)
+    events = sorted(
+        [(each.row.arrival_s, 1) for each in ran.settlements]
+        + [(each.settled_s, -1) for each in ran.settlements]
+    )
+    area = present = 0.0
+    before_s = 0.0
+    for time_s, change in events:
+        area += present * (time_s - before_s)
+        present += change
+        before_s = time_s
+    assert math.isclose(area, ran.mean_latency_s() * len(ran.settlements), rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_clairvoyant_equals_brute_force(count: int) -> None:
+    arrivals = [each.time_s for each in poisson_traffic(400, 1, seed=count, tokens=1)][:count]
+    for slo_s in (0.006, 0.009, 0.014):
+        assert clairvoyant_goodput(arrivals, slo_s, line_s, 3) == _brute(arrivals, slo_s, 3)
+
+
+def _brute(arrivals: Sequence[float], slo_s: float, max_rows: int) -> int:
+    """Try everything: drop or keep each row, split the kept ones into batches."""
+
+    def best(index: int, batch: tuple[float, ...], free_s: float) -> float:
+        def close() -> float:
+            if not batch:
+                return free_s
+            ends_s = max(free_s, batch[-1]) + line_s(len(batch))
+            return ends_s if ends_s <= batch[0] + slo_s else math.inf
+
+        if index == len(arrivals):
+            return len(batch) if close() < math.inf else -math.inf
+        found = best(index + 1, batch, free_s)
+        if len(batch) < max_rows:
+            found = max(found, best(index + 1, (*batch, arrivals[index]), free_s))
+        ends_s = close()
+        if batch and ends_s < math.inf:
+            found = max(found, len(batch) + best(index + 1, (arrivals[index],), ends_s))
+        return found
+
+    return int(best(0, (), 0.0))
+
+
+def test_optimum_of_single_rows_is_the_queue_with_constant_service() -> None:
+    """M/D/1: mean latency = l + rate * l^2 / (2 (1 - rate * l))."""
+    rate, service_s = 100.0, 5e-3
+    best = optimal_batching(rate, lambda _: service_s, max_rows=1, max_queue=60, tolerance=1e-7)
+    known_s = service_s + rate * service_s**2 / (2 * (1 - rate * service_s))
+    assert best.mean_latency_s == pytest.approx(known_s, rel=1e-3)
+    assert list(best.starts[:3]) == [0, 1, 1]
