@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import grpc
 import grpc.aio
-from tritonclient.grpc import service_pb2
 
+from loadtest.bench import v2_messages
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import ClosedLoop, Plan
 from loadtest.bench.recorder import Recorder
@@ -57,7 +57,7 @@ async def grpc_closed_loop(
 
 
 def _checksum(answer: bytes) -> int | None:
-    message = service_pb2.ModelInferResponse.FromString(answer)
+    message = v2_messages.ModelInferResponse.FromString(answer)
     if message.raw_output_contents:
         raw = message.raw_output_contents[0]
         return int(struct.unpack("<q", raw)[0]) if len(raw) == 8 else None

@@ -67,22 +67,29 @@ def free_ports() -> tuple[int, int]:
         return first.getsockname()[1], second.getsockname()[1]
 
 
-def command(http_port: int, grpc_port: int, *flags: str) -> list[str]:
+FAKE = "tests.edge.fake_main"
+
+
+def command(http_port: int, grpc_port: int, *flags: str, module: str = FAKE) -> list[str]:
     ports = ["--http_port", str(http_port), "--grpc_port", str(grpc_port)]
-    return [sys.executable, "-m", "tests.edge.fake_main", *ports, *flags]
+    return [sys.executable, "-m", module, *ports, *flags]
 
 
 @contextmanager
-def running(*flags: str) -> Iterator[Server]:
+def running(*flags: str, module: str = FAKE, models: int = 1) -> Iterator[Server]:
     """A server whose models are loaded and whose ports answer."""
     http_port, grpc_port = free_ports()
     process = subprocess.Popen(
-        command(http_port, grpc_port, *flags), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        command(http_port, grpc_port, *flags, module=module),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr is not None
     server = Server(process, process.stderr, http_port, grpc_port)
     try:
-        server.wait_for_line("ready")
+        for _ in range(models):
+            server.wait_for_line("ready")
         assert server.get("/v2/health/ready") == (200, {"ready": True})
         with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
             grpc.channel_ready_future(channel).result(START_S)

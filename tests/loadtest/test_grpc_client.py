@@ -4,26 +4,27 @@ import contextlib
 import itertools
 import struct
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
-from tritonclient.grpc import service_pb2
 
+from loadtest.bench import v2_messages
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import run_plan
 from loadtest.bench.plan import ClosedLoop, Plan, Protocol
 from loadtest.bench.servers import free_ports
 
-Answer = Callable[[int], "service_pb2.ModelInferResponse"]
+Answer = Callable[[int], Any]
 
 
-def raw_answer(checksum: int) -> "service_pb2.ModelInferResponse":
-    return service_pb2.ModelInferResponse(raw_output_contents=[struct.pack("<q", checksum)])
+def raw_answer(checksum: int) -> Any:
+    return v2_messages.ModelInferResponse(raw_output_contents=[struct.pack("<q", checksum)])
 
 
-def typed_answer(checksum: int) -> "service_pb2.ModelInferResponse":
-    answer = service_pb2.ModelInferResponse()
+def typed_answer(checksum: int) -> Any:
+    answer = v2_messages.ModelInferResponse()
     answer.outputs.add(name="checksum", datatype="INT64", shape=[1])
     answer.outputs[0].contents.int64_contents.append(checksum)
     return answer
@@ -33,9 +34,7 @@ def typed_answer(checksum: int) -> "service_pb2.ModelInferResponse":
 async def grpc_server(answer: Answer, refuse_every: int = 0) -> AsyncIterator[int]:
     numbers = itertools.count(1)
 
-    async def infer(
-        request: "service_pb2.ModelInferRequest", context: grpc.aio.ServicerContext
-    ) -> "service_pb2.ModelInferResponse":
+    async def infer(request: Any, context: grpc.aio.ServicerContext) -> Any:
         if refuse_every and next(numbers) % refuse_every == 0:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "queue full")
         raw = request.raw_input_contents[0]
@@ -44,8 +43,8 @@ async def grpc_server(answer: Answer, refuse_every: int = 0) -> AsyncIterator[in
     server = grpc.aio.server()
     handler = grpc.unary_unary_rpc_method_handler(
         infer,
-        request_deserializer=service_pb2.ModelInferRequest.FromString,
-        response_serializer=service_pb2.ModelInferResponse.SerializeToString,
+        request_deserializer=v2_messages.ModelInferRequest.FromString,
+        response_serializer=v2_messages.ModelInferResponse.SerializeToString,
     )
     handlers = {"ModelInfer": handler}
     server.add_generic_rpc_handlers(

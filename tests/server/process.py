@@ -1,0 +1,69 @@
+"""The real server as a process, and short ways to ask it things."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+from tests.edge.server_process import Server, running
+
+INTERACTIVE = {"priority": 1, "slo_ms": 10_000, "max_queue_size": 1000}
+BULK = {"priority": 2, "slo_ms": None}
+
+
+def document(generation: int = 1, models: Any = None, **tiers: Any) -> str:
+    """A parameter document; JSON is YAML."""
+    return json.dumps(
+        {
+            "generation": generation,
+            "models": models or {},
+            "tiers": {"interactive": INTERACTIVE, "bulk": BULK, **tiers},
+        }
+    )
+
+
+@contextmanager
+def serving(parameters: Path, *flags: str, models: int = 1) -> Iterator[Server]:
+    common = ("--host", "127.0.0.1", "--parameters", str(parameters))
+    with running(*common, *flags, module="predictor", models=models) as server:
+        yield server
+
+
+def simulated(name: str, fixed_ms: float) -> tuple[str, ...]:
+    return (
+        *("--model_name", name, "--task", "simulated"),
+        *("--simulated_fixed_ms", str(fixed_ms), "--simulated_token_us", "0"),
+    )
+
+
+def ids(*values: int) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": "input_ids", "datatype": "INT64", "shape": [1, len(values)], "data": values}
+        ]
+    }
+
+
+def grpc_ids(model: str, *values: int, **parameters: int) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model)
+    request.inputs.add(name="input_ids", datatype="INT64", shape=[1, len(values)])
+    request.inputs[0].contents.int64_contents.extend(values)
+    for name, value in parameters.items():
+        request.parameters[name].int64_param = value
+    return request
+
+
+def metrics(server: Server) -> dict[str, float]:
+    with urllib.request.urlopen(server.url + "/metrics", timeout=30) as response:
+        lines = response.read().decode().splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def requests_total(server: Server, model: str, outcome: str, tier: str = "interactive") -> float:
+    labels = f'model="{model}",outcome="{outcome}",tier="{tier}"'
+    return metrics(server)[f"headway_requests_total{{{labels}}}"]

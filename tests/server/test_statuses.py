@@ -1,0 +1,198 @@
+"""Every way a request can end, on the real server, over HTTP and gRPC."""
+
+import http.client
+import json
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+from tests.edge.server_process import Server
+from tests.server.process import (
+    document,
+    grpc_ids,
+    ids,
+    requests_total,
+    serving,
+)
+
+MODELS = """
+- {name: quick, task: simulated, simulated_fixed_ms: 2, simulated_token_us: 0}
+- {name: slow, task: simulated, simulated_fixed_ms: 150, simulated_token_us: 0}
+- {name: patient, task: simulated, simulated_fixed_ms: 150, simulated_token_us: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("statuses")
+    parameters, models = folder / "parameters.yaml", folder / "models.yaml"
+    models.write_text(MODELS)
+    parameters.write_text(
+        document(
+            models={
+                "slow": {"max_batch_size": 1},
+                "patient": {"policy": "constant", "max_batch_size": 1},
+            },
+            narrow={"priority": 3, "slo_ms": 10_000, "max_queue_size": 1},
+            hasty={"priority": 4, "slo_ms": 20},
+        )
+    )
+    with serving(
+        parameters, "--models", str(models), "--max_body_bytes", "100000", models=3
+    ) as running_server:
+        yield running_server
+
+
+def ask(server: Server, model: str, body: object, **headers: str) -> tuple[int, str, object]:
+    """Status, Retry-After and plain body of an infer call."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("POST", f"/v2/models/{model}/infer", content, names)
+    response = connection.getresponse()
+    plain = json.loads(response.read())
+    connection.close()
+    return response.status, response.getheader("Retry-After") or "", plain
+
+
+def ask_grpc(server: Server, model: str, *values: int, **parameters: int) -> grpc.StatusCode:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        try:
+            GRPCInferenceServiceStub(channel).ModelInfer(
+                grpc_ids(model, *values, **parameters), timeout=60
+            )
+        except grpc.RpcError as error:
+            code: grpc.StatusCode = error.code()
+            return code
+    return grpc.StatusCode.OK
+
+
+def test_answered(server: Server) -> None:
+    status, _, body = ask(server, "quick", {**ids(1, 2, 3), "id": "mine"})
+    assert status == 200
+    assert isinstance(body, dict)
+    assert body["id"] == "mine"
+    assert body["outputs"][0]["data"] == [6]
+    assert set(body["parameters"]) == {"queue_us", "service_us", "batch_size"}
+    assert all(type(value) is int for value in body["parameters"].values())
+    assert ask_grpc(server, "quick", 1, 2) is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"{", "body"),
+        (b"[]", "body"),
+        ({"inputs": []}, "inputs"),
+        (ids(), "input_ids"),
+        ({**ids(1), "parameters": {"priority": 99}}, "priority 99"),
+        ({"inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [1]}]}, "input_ids"),
+    ],
+)
+def test_bad_input(server: Server, body: object, problem: str) -> None:
+    status, _, plain = ask(server, "quick", body)
+    assert status == 400
+    assert isinstance(plain, dict)
+    assert problem in plain["error"] or problem == "body"
+
+
+def test_bad_tier(server: Server) -> None:
+    assert ask(server, "quick", ids(1), x_headway_tier="express")[0] == 400
+    assert ask_grpc(server, "quick", 1, priority=99) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_unknown_model(server: Server) -> None:
+    status, _, plain = ask(server, "nobody", ids(1))
+    assert status == 404
+    assert isinstance(plain, dict)
+    assert "nobody" in plain["error"]
+    assert ask_grpc(server, "nobody", 1) is grpc.StatusCode.NOT_FOUND
+
+
+def test_body_over_the_limit(server: Server) -> None:
+    assert ask(server, "quick", b" " * 100_001)[0] == 413
+    code = ask_grpc(server, "quick", *range(1_000_000, 1_040_000))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_queue_full(server: Server) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda n: ask(server, "slow", ids(n), x_headway_tier="narrow"), range(8))
+        )
+    statuses = [status for status, _, _ in answers]
+    assert set(statuses) == {200, 429}
+    assert all(int(after) >= 1 for status, after, _ in answers if status == 429)
+    with ThreadPoolExecutor(8) as pool:
+        codes = set(pool.map(lambda n: ask_grpc(server, "slow", n, priority=3), range(8)))
+    assert codes == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_shed_because_it_would_be_late(server: Server) -> None:
+    status, after, plain = ask(server, "slow", ids(1), x_headway_tier="hasty")
+    assert status == 429
+    assert int(after) >= 1
+    assert isinstance(plain, dict)
+    assert "deadline" in plain["error"]
+    assert ask(server, "slow", ids(1), x_headway_timeout_ms="20")[0] == 429
+    assert ask(server, "slow", {**ids(1), "parameters": {"timeout": 20_000}})[0] == 429
+    assert ask_grpc(server, "slow", 1, timeout=20_000) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_deadline_passed_while_waiting(server: Server) -> None:
+    """The constant policy sheds nothing: of four at once, the last waits over its 200 ms."""
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(
+            lambda n: ask(server, "patient", ids(n), x_headway_timeout_ms="200")[0], range(4)
+        )
+        assert set(answers) == {200, 504}
+        codes = set(pool.map(lambda n: ask_grpc(server, "patient", n, timeout=200_000), range(4)))
+    assert codes == {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def test_a_poison_row_hurts_only_itself(server: Server) -> None:
+    values = [5, -1, 6, 7, -2, 8, 9, 10]
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda n: ask(server, "quick", ids(n))[0], values))
+        codes = list(pool.map(lambda n: ask_grpc(server, "quick", n), values))
+    assert statuses == [500 if n < 0 else 200 for n in values]
+    assert codes == [grpc.StatusCode.INTERNAL if n < 0 else grpc.StatusCode.OK for n in values]
+
+
+def test_a_client_that_hangs_up_takes_its_rows_out(server: Server) -> None:
+    """Its row waits behind others, so that it is noticed before its turn."""
+    before = requests_total(server, "slow", "cancelled")
+    answered = requests_total(server, "slow", "ok")
+    with ThreadPoolExecutor(3) as pool:
+        busy = [pool.submit(ask, server, "slow", ids(n)) for n in range(3)]
+        gone = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
+        gone.request("POST", "/v2/models/slow/infer", json.dumps(ids(99)).encode())
+        gone.close()
+        assert [each.result()[0] for each in busy] == [200] * 3
+    assert ask(server, "slow", ids(1))[0] == 200
+    assert requests_total(server, "slow", "cancelled") == before + 1
+    assert requests_total(server, "slow", "ok") == answered + 4
+
+
+def test_garbage_leaves_the_server_alive(server: Server) -> None:
+    rng = random.Random(1)
+    valid = json.dumps(ids(1, 2, 3)).encode()
+    for _ in range(150):
+        assert 400 <= ask(server, "quick", rng.randbytes(rng.randint(0, 200)))[0] < 500
+        mutated = bytearray(valid)
+        for _ in range(rng.randint(1, 4)):
+            mutated[rng.randrange(len(mutated))] = rng.randrange(256)
+        status, _, _ = ask(server, "quick", bytes(mutated))
+        assert status in (200, 500) or 400 <= status < 500  # 500: an id became negative
+    assert ask(server, "quick", ids(1))[0] == 200
+
+
+def test_two_models_have_their_own_metrics(server: Server) -> None:
+    quick, slow = (requests_total(server, model, "ok") for model in ("quick", "slow"))
+    ask(server, "quick", ids(1))
+    assert requests_total(server, "quick", "ok") == quick + 1
+    assert requests_total(server, "slow", "ok") == slow
