@@ -9,7 +9,8 @@ FIXED_MS = 5.0
 TOKEN_US = 10.0
 SLO_MS = 100.0
 LARGEST_BATCH = 64
-# The client's clock starts before the server's and stops after it.
+# The client's clock starts before the server's, and stops after all answers of a batch have
+# been written, one after the other.
 SERVER_SLO_MS = 85.0
 # To find a capacity the server sheds later than the client demands: a burst then shows in
 # p99, which is asked for, and not as a refusal, of which a single one would fail the run.
