@@ -5,9 +5,15 @@ nothing else in the project knows a status code. Messages are shown to clients,
 so each one names the field at fault and says what to do.
 """
 
+from typing import ClassVar
+
+from predictor.core.rows import Outcome
+
 
 class HeadwayError(Exception):
     """Base of all errors that Headway raises on purpose."""
+
+    outcome: ClassVar[Outcome] = Outcome.FAILED  # what a request that it ends is counted as
 
     @property
     def message(self) -> str:
@@ -17,6 +23,8 @@ class HeadwayError(Exception):
 class InvalidRequest(HeadwayError):
     """The request itself is wrong: shape, datatype, JSON, unknown tier."""
 
+    outcome = Outcome.INVALID
+
 
 class RequestTooLarge(InvalidRequest):
     """The body is over the size limit."""
@@ -24,6 +32,8 @@ class RequestTooLarge(InvalidRequest):
 
 class UnknownModel(HeadwayError):
     """No model of that name is served here."""
+
+    outcome = Outcome.INVALID
 
 
 class Overloaded(HeadwayError):
@@ -37,17 +47,25 @@ class Overloaded(HeadwayError):
 class QueueFull(Overloaded):
     """The tier's queue holds `max_queue_size` rows already."""
 
+    outcome = Outcome.QUEUE_FULL
+
 
 class Shed(Overloaded):
     """The row would miss its deadline, so it was refused before it cost anything."""
+
+    outcome = Outcome.SHED
 
 
 class DeadlineExceeded(HeadwayError):
     """The deadline passed while the row waited. The row never ran."""
 
+    outcome = Outcome.EXPIRED
+
 
 class Unavailable(Overloaded):
     """Draining, loading or restarting; another replica, or this one later, will answer."""
+
+    outcome = Outcome.UNAVAILABLE
 
 
 class RowFailed(HeadwayError):

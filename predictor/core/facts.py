@@ -61,6 +61,14 @@ class EdgeTimed(msgspec.Struct, frozen=True):
     encode_s: float
 
 
+class EdgeRefused(msgspec.Struct, frozen=True):
+    """An edge ended a request that the engine never saw: bad input, unknown model, loading."""
+
+    model: str
+    protocol: str
+    outcome: Outcome
+
+
 class ParametersInForce(msgspec.Struct, frozen=True):
     generation: int
 
@@ -83,6 +91,7 @@ Fact = (
     | Completed
     | Settled
     | EdgeTimed
+    | EdgeRefused
     | ParametersInForce
     | ParametersRejected
     | MemoryExhausted

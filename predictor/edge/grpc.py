@@ -23,6 +23,7 @@ from predictor.edge.service import (
     TIMEOUT_HEADER,
     Call,
     InferService,
+    Pending,
     timeout_from_header,
 )
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, retry_after, status_of
@@ -48,6 +49,7 @@ class EdgeServicer(InferenceServicer):
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
         started_s = perf_counter()
+        pending: Pending | None = None
         try:
             codec = self._service.codec(request.model_name)
             decoded = grpc_codec.decode_request(request)
@@ -60,6 +62,8 @@ class EdgeServicer(InferenceServicer):
             )
             self._service.report(pending, replied_s)
         except Exception as error:
+            if pending is None and isinstance(error, HeadwayError):
+                self._service.refused(request.model_name, "grpc", error)
             await _abort(context, error)
         return answer
 

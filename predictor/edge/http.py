@@ -18,6 +18,7 @@ from predictor.edge.service import (
     TIMEOUT_HEADER,
     Call,
     InferService,
+    Pending,
     timeout_from_header,
 )
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body, retry_after, status_of
@@ -73,6 +74,7 @@ class EdgeApp:
         if scope["method"] != "POST":
             await _send_not_allowed(send, "POST")
             return
+        pending: Pending | None = None
         try:
             headers: Headers = dict(scope["headers"])
             body = await self._body(headers, receive)
@@ -88,6 +90,8 @@ class EdgeApp:
         except ClientGoneError:
             return
         except HeadwayError as error:
+            if pending is None:
+                self._service.refused(model, "http", error)
             await send_error(send, error)
             return
         except Exception:

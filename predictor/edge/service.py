@@ -14,7 +14,7 @@ from predictor.core.errors import (
     Unavailable,
     UnknownModel,
 )
-from predictor.core.facts import EdgeTimed
+from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
 from predictor.engine.port import Engine, Reply, RowInput, Submission
@@ -144,6 +144,10 @@ class InferService:
             service_us=round(reply.service_s * 1e6),
             batch_size=reply.batch_size,
         )
+
+    def refused(self, model: str, protocol: str, error: HeadwayError) -> None:
+        """Tell the engine of a request that ended before it was submitted."""
+        self.engine.report(EdgeRefused(model, protocol, error.outcome))
 
     def report(self, pending: Pending, encoding_since_s: float) -> None:
         """Tell the engine what an answered request cost here."""

@@ -15,7 +15,6 @@ from predictor.core.errors import (
     DeadlineExceeded,
     HeadwayError,
     InvalidRequest,
-    QueueFull,
     RowFailed,
     Shed,
     Unavailable,
@@ -24,6 +23,7 @@ from predictor.core.errors import (
 from predictor.core.facts import (
     Completed,
     Dispatched,
+    EdgeRefused,
     EdgeTimed,
     MemoryExhausted,
     Observer,
@@ -45,16 +45,6 @@ _LOG = logging.getLogger("headway.engine")
 
 PREPARE_LEAD_S = 1e-3  # event loop timers are good to about half of this
 SHORTEST_TIMER_S = 1e-3  # they tick in milliseconds: a shorter one would spin
-
-_OUTCOMES: Mapping[type[HeadwayError], Outcome] = {
-    InvalidRequest: Outcome.INVALID,
-    UnknownModel: Outcome.INVALID,
-    QueueFull: Outcome.QUEUE_FULL,
-    Shed: Outcome.SHED,
-    DeadlineExceeded: Outcome.EXPIRED,
-    RowFailed: Outcome.FAILED,
-    Unavailable: Outcome.UNAVAILABLE,
-}
 
 
 class LocalEngine:
@@ -149,17 +139,16 @@ class LocalEngine:
             self._admit(Request(submission.model, tier, future), submission, now_s)
         except HeadwayError as error:
             future.set_exception(error)
-            outcome = _OUTCOMES[type(error)]
             self._observer.observe(
-                Settled(submission.model, tier, outcome, len(submission.rows), 0.0)
+                Settled(submission.model, tier, error.outcome, len(submission.rows), 0.0)
             )
         return future
 
     def status(self) -> EngineStatus:
         return self._status
 
-    def report(self, timed: EdgeTimed) -> None:
-        self._observer.observe(timed)
+    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+        self._observer.observe(fact)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return self._exposition(accept)
@@ -293,7 +282,7 @@ class LocalEngine:
         if request.settled:
             return
         request.fail(error)
-        self._told(request, _OUTCOMES[type(error)], now_s)
+        self._told(request, error.outcome, now_s)
 
     def _told(self, request: Request, outcome: Outcome, now_s: float) -> None:
         latency_s = now_s - request.arrival_s

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from predictor.core.facts import EdgeTimed
+from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.core.model import ModelSpec
 from predictor.core.rows import Packing
 
@@ -77,8 +77,8 @@ class Engine(Protocol):
 
     def status(self) -> EngineStatus: ...
 
-    def report(self, timed: EdgeTimed) -> None:
-        """Count the time that an edge spent on a request it answered."""
+    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+        """Count what an edge did: a request that it answered, or one that it refused itself."""
         ...
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from predictor.core.facts import (
     Completed,
     Dispatched,
+    EdgeRefused,
     EdgeTimed,
     Fact,
     MemoryExhausted,
@@ -88,6 +89,8 @@ class PrometheusObserver:
                 edge.decode.observe(fact.decode_s)
                 edge.tokenise.observe(fact.tokenise_s)
                 edge.encode.observe(fact.encode_s)
+            case EdgeRefused():
+                self._tier(fact.model, UNKNOWN).outcomes[fact.outcome].requests += 1
             case Dispatched():
                 self._model(fact.batch.model).batches[fact.batch.reason] += 1
             case Completed():

@@ -316,3 +316,16 @@ def test_a_model_that_is_not_served_is_refused() -> None:
         document.check_models(frozenset({"other"}))
     assert raised.value.field == "models.m"
     assert "other" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "text", ["generation: 1\ngeneration: 2", "tiers:\n  a: {priority: 1}\n  a: {priority: 2}"]
+)
+def test_a_key_that_is_there_twice(text: str) -> None:
+    with pytest.raises(ParametersRefused, match="there twice"):
+        parse_document(text.encode())
+
+
+def test_json_numbers() -> None:
+    document = b'{"generation": 1, "tiers": {"a": {"priority": 1, "slo_ms": 1e2}}}'
+    assert parse_document(document).tiers["a"].slo_ms == 100

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from predictor.core.errors import RowFailed, Unavailable
-from predictor.core.facts import EdgeTimed
+from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.core.model import ModelSpec, Task
 from predictor.engine.port import EngineStatus, Reply, RowInput, Submission
 
@@ -53,6 +53,7 @@ class FakeEngine:
         self.held: list[tuple[Submission, asyncio.Future[Reply]]] = []
         self.submissions: list[Submission] = []
         self.reports: list[EdgeTimed] = []
+        self.refusals: list[EdgeRefused] = []
         self.submitted = asyncio.Event()
 
     def submit(self, submission: Submission) -> asyncio.Future[Reply]:
@@ -81,8 +82,11 @@ class FakeEngine:
     def status(self) -> EngineStatus:
         return EngineStatus(self.draining, 1, self.models, self.loading)
 
-    def report(self, timed: EdgeTimed) -> None:
-        self.reports.append(timed)
+    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+        if isinstance(fact, EdgeTimed):
+            self.reports.append(fact)
+        else:
+            self.refusals.append(fact)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"headway_up 1\n", "text/plain; version=0.0.4"

@@ -351,3 +351,14 @@ async def test_a_server_that_stops_answers_what_it_gives_up(
     answer = await request
     assert answer.status == 503
     assert engine.held[0][1].cancelled()
+
+
+async def test_what_the_edge_refuses_is_told(app: EdgeApp, engine: FakeEngine) -> None:
+    await infer(app, "sim", {"inputs": []})
+    await infer(app, "nobody", {"inputs": [ids_input(1)]})
+    engine.refuse = errors.Shed("late", 1.0)  # the engine counts its own
+    await infer(app, "sim", {"inputs": [ids_input(1)]})
+    assert [(each.model, each.outcome.value) for each in engine.refusals] == [
+        ("sim", "invalid"),
+        ("nobody", "invalid"),
+    ]

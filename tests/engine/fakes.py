@@ -2,7 +2,7 @@
 
 import threading
 from array import array
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -39,6 +39,9 @@ class Sums:
         self._open = threading.Event()
         self._open.set()
         self._entered = threading.Semaphore(0)
+
+    def load(self) -> "Sums":
+        return self
 
     def hold(self) -> None:
         """From now on runs do not return until `release`."""
@@ -105,11 +108,7 @@ async def running(
         exposition=lambda _: (b"", ""),
         batch_timeout_s=batch_timeout_s,
     )
-    loaders: dict[str, Callable[[], Sums]] = {
-        runner.spec.name: lambda runner=runner: runner  # type: ignore[misc]
-        for runner in runners
-    }
-    await engine.start(loaders)
+    await engine.start({runner.spec.name: runner.load for runner in runners})
     for runner in runners:
         runner.ran.clear()
     try:
