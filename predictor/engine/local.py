@@ -171,10 +171,9 @@ class LocalEngine:
         request.expect(submission.rows, now_s, now_s + min(slo_s, timeout_s))
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
-            tokens = sum(row.tokens for row in request.rows)
-            rows = len(request.rows)
+            work = admission.work
             self._observer.observe(
-                Offered(request.model, request.tier, rows, tokens, admission.work_s)
+                Offered(request.model, request.tier, work.rows, work.tokens, admission.work_s)
             )
         if admission.refusal is not None:
             raise admission.refusal

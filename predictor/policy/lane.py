@@ -96,9 +96,9 @@ class Lane:
 
     # What follows estimates; plans never depend on it, only who is let in and what is shown.
 
-    def arrived(self, rows: Sequence[Row], now_s: float) -> None:
-        self._arrivals.add(len(rows), now_s)
-        mean = sum(row.tokens for row in rows) / len(rows)
+    def arrived(self, work: Work, now_s: float) -> None:
+        self._arrivals.add(work.rows, now_s)
+        mean = work.tokens / work.rows
         weight = BLEND if self._mean_tokens else 1.0
         self._mean_tokens += weight * (mean - self._mean_tokens)
 
@@ -113,11 +113,11 @@ class Lane:
         rate = self._arrivals.per_s(now_s)
         return self._door.admits(row, self.queues[row.tier], terms, self.tokens_per_row, rate)
 
-    def work_s(self, rows: Sequence[Row], tier: str) -> float:
+    def work_s(self, work: Work, tier: str) -> float:
         """Device seconds that these rows cost in full batches of their like."""
         size = self._full_batch(tier)
-        tokens = sum(row.tokens for row in rows) / len(rows) * self._padding_factor
-        return self.service.predict_s(Work.alike(size, tokens)) / size * len(rows)
+        tokens = work.tokens / work.rows * self._padding_factor
+        return self.service.predict_s(Work.alike(size, tokens)) / size * work.rows
 
     def drain_s(self, tier: str) -> float:
         """Device seconds to serve what waits, in full batches."""

@@ -15,6 +15,8 @@ more (rows that arrive meanwhile may still ride), and at once when it is shorter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from predictor.core.errors import HeadwayError, InvalidRequest, QueueFull, Shed
 from predictor.core.facts import Snapshot
 from predictor.core.parameters import Parameters
@@ -22,7 +24,7 @@ from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Row
 from predictor.policy.lane import Lane
 from predictor.policy.load import OfferedLoad
 from predictor.policy.plan import Plan
-from predictor.policy.service_time import ServiceTimeModel
+from predictor.policy.service_time import ServiceTimeModel, Work
 
 SLOTS = 2  # one running, one prepared
 PREPARE_LATE_S = 5e-3
@@ -54,10 +56,10 @@ class Decision:
     given_up: Sequence[tuple[Row, Outcome]] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Whether rows wait now, and the device seconds that they cost in full batches."""
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """Whether rows wait now; what they ask of the device, and its seconds in full batches."""
 
+    work: Work
     work_s: float
     refusal: HeadwayError | None = None
 
@@ -108,29 +110,29 @@ class Scheduler:
         """
         lane = self._lanes[rows[0].model]
         tier = rows[0].tier
-        longest = max(row.tokens for row in rows)
-        if longest > lane.max_tokens:
-            refusal: HeadwayError = InvalidRequest(
-                f"a row has {longest} tokens, over max_batch_tokens {lane.max_tokens} of model"
-                f" {lane.model!r}; send a shorter one or raise the limit"
+        work = Work.of(rows)
+        if work.longest > lane.max_tokens:
+            too_long = InvalidRequest(
+                f"a row has {work.longest} tokens, over max_batch_tokens {lane.max_tokens} of"
+                f" model {lane.model!r}; send a shorter one or raise the limit"
             )
-            return Admission(0.0, refusal)
-        lane.arrived(rows, now_s)
-        work_s = lane.work_s(rows, tier)
+            return Admission(work, 0.0, too_long)
+        lane.arrived(work, now_s)
+        work_s = lane.work_s(work, tier)
         self._loads[lane.model].offer(work_s, now_s)
         queue = lane.queues[tier]
         limit = self._parameters.tiers[tier].max_queue_size
         if len(queue) + len(rows) > limit:
-            refusal = QueueFull(
+            full = QueueFull(
                 f"the queue of tier {tier!r} is full ({limit} rows); try again later",
                 self.drain_s(lane.model, tier, now_s),
             )
-            return Admission(work_s, refusal)
+            return Admission(work, work_s, full)
         shed = self._shed_at_the_door(lane, rows, now_s)
         if shed is None:
             for row in rows:
                 queue.add(row)
-        return Admission(work_s, shed)
+        return Admission(work, work_s, shed)
 
     def cancel(self, row: Row) -> bool:
         """Take a row out if it still waits; a row that runs already cannot be stopped."""

@@ -55,6 +55,9 @@ class Work(msgspec.Struct, frozen=True, gc=False):
     @staticmethod
     def of(rows: Iterable[Row]) -> "Work":
         lengths = [row.tokens for row in rows]
+        if len(lengths) == 1:  # most requests are one row
+            (only,) = lengths
+            return Work(1, only, only * only, only)
         return Work(
             len(lengths), sum(lengths), sum(n * n for n in lengths), max(lengths, default=0)
         )
