@@ -9,13 +9,14 @@ from kserve import Model
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
-from predictor.core.errors import InvalidRequest, UnknownModel
+from predictor.core.errors import HeadwayError, InvalidRequest, UnknownModel
 from predictor.edge.http_codec import NOT_JSON
 from predictor.edge.service import (
     TIER_HEADER,
     TIMEOUT_HEADER,
     Call,
     InferService,
+    Pending,
     timeout_from_header,
 )
 from predictor.edge.tasks import TensorSpec
@@ -46,10 +47,21 @@ class ServedModel(Model):
         response_headers: object = None,
     ) -> dict[str, Any]:
         """V1: `{"instances": […]}` to `{"predictions": […]}`, a dict of outputs for each."""
+        try:
+            pending = await self._submit(payload, headers or {})
+        except HeadwayError as error:
+            self._service.refused(self.name, "v1", error)
+            raise
+        reply = await pending.future
+        replied_s = perf_counter()
+        predictions = _by_row(pending.codec.encode(reply.results))
+        self._service.report(pending, replied_s)
+        return {"predictions": predictions}
+
+    async def _submit(self, payload: object, headers: Mapping[str, str]) -> Pending:
         started_s = perf_counter()
         codec = self._service.codec(self.name)
         request = InferRequest(id=new_id(), inputs=codec.instances(_instances(payload)))
-        headers = headers or {}
         timeout = headers.get(TIMEOUT_HEADER)
         call = Call(
             self.name,
@@ -58,12 +70,7 @@ class ServedModel(Model):
             headers.get(TIER_HEADER),
             None if timeout is None else timeout_from_header(timeout),
         )
-        pending = await self._service.submit(request, call, codec)
-        reply = await pending.future
-        replied_s = perf_counter()
-        predictions = _by_row(pending.codec.encode(reply.results))
-        self._service.report(pending, replied_s)
-        return {"predictions": predictions}
+        return await self._service.submit(request, call, codec)
 
 
 def _instances(payload: object) -> Sequence[object]:

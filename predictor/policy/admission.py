@@ -11,8 +11,9 @@ at the cost of nothing but its wait, while too many refuse a row that could have
 
 What the forecast misses (padding, other tiers, a model that slowed down) is mended by
 feedback: each row shed after it was let in makes the door stricter, each refusal at the
-door and each row that ran makes it laxer. Under steady overload this settles where two in
-three refusals happen at the door.
+door and each row that ran makes it laxer. A shed row counts by the share of plans that shed
+of late: one bad plan may be an accident, and its victims are no reason to refuse others.
+Under steady overload this settles where most refusals happen at the door.
 """
 
 from predictor.core.rows import Row
@@ -22,10 +23,11 @@ from predictor.policy.service_time import Work
 
 COUNTED_ARRIVALS = 0.7
 BATCHES_AHEAD = 16  # a row further back than this is let in; its turn will tell
-STRICTER_PER_SHED = 0.02
+STRICTER_PER_SHED = 0.04
 LAXER_PER_REFUSAL = 0.01
 LAXER_PER_ROW_RUN = 0.0005
 MAX_PESSIMISM = 2.0
+BAD_PLAN_WEIGHT = 0.2
 
 
 class Door:
@@ -33,6 +35,7 @@ class Door:
 
     def __init__(self) -> None:
         self._pessimism = 1.0  # rows must make it in this many times the time foretold
+        self._bad_plans = 0.0  # share of late
 
     def admits(
         self, row: Row, queue: RowQueue, terms: Terms, tokens_per_row: float, rate: float
@@ -51,7 +54,8 @@ class Door:
 
     def planned(self, ran: int, shed: int) -> None:
         """Learn what became of rows that were let in."""
-        self._adjust(STRICTER_PER_SHED * shed - LAXER_PER_ROW_RUN * ran)
+        self._bad_plans += BAD_PLAN_WEIGHT * ((1.0 if shed else 0.0) - self._bad_plans)
+        self._adjust(STRICTER_PER_SHED * self._bad_plans * shed - LAXER_PER_ROW_RUN * ran)
 
     def _adjust(self, change: float) -> None:
         self._pessimism = min(max(self._pessimism + change, 1.0), MAX_PESSIMISM)

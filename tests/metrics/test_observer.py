@@ -15,6 +15,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from predictor.core.facts import (
     Completed,
     Dispatched,
+    EdgeRefused,
     EdgeTimed,
     Fact,
     MemoryExhausted,
@@ -363,6 +364,18 @@ def test_unknown_names_share_one_label() -> None:
     assert {own["tier"] for own in labels if "tier" in own} == {*TIERS, "unknown"}
     assert {own["protocol"] for own in labels if "protocol" in own} == {"unknown"}
     assert total(samples, names.REQUESTS) == 200
+
+
+def test_what_an_edge_refuses_is_a_request_of_no_tier() -> None:
+    subject = observer()
+    for model in ("topics", "model1", "model2"):
+        subject.observe(EdgeRefused(model, "http", Outcome.INVALID))
+    samples = scrape(subject)
+    for model in ("topics", "unknown"):
+        labels = {"model": model, "tier": "unknown"}
+        expected = 1 if model == "topics" else 2
+        assert value(samples, names.REQUESTS, outcome="invalid", **labels) == expected
+        assert value(samples, names.OFFERED_REQUESTS, **labels) == 0
 
 
 def test_a_new_tier_is_counted_under_its_name_and_an_old_one_stays() -> None:

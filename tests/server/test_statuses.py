@@ -15,6 +15,7 @@ from tests.server.process import (
     document,
     grpc_ids,
     ids,
+    metrics,
     requests_total,
     serving,
 )
@@ -22,6 +23,7 @@ from tests.server.process import (
 MODELS = """
 - {name: quick, task: simulated, simulated_fixed_ms: 2, simulated_token_us: 0}
 - {name: slow, task: simulated, simulated_fixed_ms: 150, simulated_token_us: 0}
+- {name: mates, task: simulated, simulated_fixed_ms: 80, simulated_token_us: 0}
 - {name: patient, task: simulated, simulated_fixed_ms: 150, simulated_token_us: 0}
 """
 
@@ -42,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         )
     )
     with serving(
-        parameters, "--models", str(models), "--max_body_bytes", "100000", models=3
+        parameters, "--models", str(models), "--max_body_bytes", "100000", models=4
     ) as running_server:
         yield running_server
 
@@ -154,28 +156,56 @@ def test_deadline_passed_while_waiting(server: Server) -> None:
     assert codes == {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
+def test_what_the_edge_refuses_is_counted(server: Server) -> None:
+    before = requests_total(server, "quick", "invalid", tier="unknown")
+    assert ask(server, "quick", b"{")[0] == 400
+    assert ask_grpc(server, "quick") is grpc.StatusCode.INVALID_ARGUMENT
+    assert server.post("/v1/models/quick:predict", {"instances": ["a"]})[0] == 400
+    assert requests_total(server, "quick", "invalid", tier="unknown") == before + 3
+    for number in range(3):
+        assert ask(server, f"nobody{number}", ids(1))[0] == 404
+    assert requests_total(server, "unknown", "invalid", tier="unknown") >= 3
+    assert not any("nobody" in name for name in metrics(server))
+
+
 def test_a_poison_row_hurts_only_itself(server: Server) -> None:
+    """The first has the device to itself, so that the others wait and ride together."""
     values = [5, -1, 6, 7, -2, 8, 9, 10]
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda n: ask(server, "quick", ids(n))[0], values))
-        codes = list(pool.map(lambda n: ask_grpc(server, "quick", n), values))
-    assert statuses == [500 if n < 0 else 200 for n in values]
+        answers = list(pool.map(lambda n: ask(server, "mates", ids(n)), values))
+        codes = list(pool.map(lambda n: ask_grpc(server, "mates", n), values))
+    assert [status for status, _, _ in answers] == [500 if n < 0 else 200 for n in values]
+    good = [body for _, _, body in answers if isinstance(body, dict) and "outputs" in body]
+    assert [body["outputs"][0]["data"][0] for body in good] == [n for n in values if n > 0]
+    assert max(body["parameters"]["batch_size"] for body in good) > 1
     assert codes == [grpc.StatusCode.INTERNAL if n < 0 else grpc.StatusCode.OK for n in values]
 
 
-def test_a_client_that_hangs_up_takes_its_rows_out(server: Server) -> None:
-    """Its row waits behind others, so that it is noticed before its turn."""
-    before = requests_total(server, "slow", "cancelled")
-    answered = requests_total(server, "slow", "ok")
-    with ThreadPoolExecutor(3) as pool:
-        busy = [pool.submit(ask, server, "slow", ids(n)) for n in range(3)]
-        gone = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
-        gone.request("POST", "/v2/models/slow/infer", json.dumps(ids(99)).encode())
+def test_clients_that_go_away_take_their_rows_out(server: Server) -> None:
+    """They come when others wait, and ask for 50 tokens that are never computed."""
+    tokens = 'headway_tokens_total{model="slow"}'
+    cancelled = requests_total(server, "slow", "cancelled")
+    offered = 'headway_offered_requests_total{model="slow",tier="interactive"}'
+    before, computed = metrics(server)[offered], metrics(server)[tokens]
+    busy = [http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60) for _ in range(8)]
+    for connection in busy:
+        connection.request("POST", "/v2/models/slow/infer", json.dumps(ids(1)).encode())
+    assert busy[0].getresponse().status == 200
+    gone = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=60)
+    gone.request("POST", "/v2/models/slow/infer", json.dumps(ids(*range(50))).encode())
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        call = stub.ModelInfer.future(grpc_ids("slow", *range(50)))
+        while metrics(server)[offered] < before + len(busy) + 2:
+            pass  # each scrape is a turn of the server's loop
         gone.close()
-        assert [each.result()[0] for each in busy] == [200] * 3
-    assert ask(server, "slow", ids(1))[0] == 200
-    assert requests_total(server, "slow", "cancelled") == before + 1
-    assert requests_total(server, "slow", "ok") == answered + 4
+        call.cancel()
+        assert [connection.getresponse().status for connection in busy[1:]] == [200] * 7
+    for connection in busy:
+        connection.close()
+    assert ask(server, "slow", ids(1))[0] == 200  # their turn would have come before
+    assert requests_total(server, "slow", "cancelled") == cancelled + 2
+    assert metrics(server)[tokens] == computed + len(busy) + 1
 
 
 def test_garbage_leaves_the_server_alive(server: Server) -> None:
