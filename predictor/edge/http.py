@@ -34,6 +34,8 @@ Headers = Mapping[bytes, bytes]
 _LOG = logging.getLogger("headway.edge")
 _PREFIX = "/v2/models/"
 _SUFFIX = "/infer"
+_V1_PREFIX = "/v1/models/"
+_V1_SUFFIX = ":predict"
 _DISCARDED = 4  # bodies up to this many times the limit are read to their end, then refused
 _WATCH_AFTER_S = 0.02  # most requests are answered before it is worth watching the client
 _TIER = TIER_HEADER.encode()
@@ -145,14 +147,18 @@ class EdgeApp:
         return b"".join(chunks)
 
     async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        model = _v1_model(scope["path"])
         try:
             await self._check_announced(dict(scope["headers"]), receive)
+            if model:  # refused here, so that it is counted
+                self._service.codec(model)
         except HeadwayError as error:
+            if model:
+                self._service.refused(model, "v1", error)
             await send_error(send, error)
             return
         handler = asyncio.current_task()
         assert handler is not None
-        watched = scope["path"].endswith(":predict")
         watchers: list[asyncio.Task[Message]] = []
         received = 0
 
@@ -165,7 +171,7 @@ class EdgeApp:
             message = await receive()
             received += len(message.get("body", b""))
             self._check_size(received)
-            if watched and not message.get("more_body"):
+            if model and not message.get("more_body"):
                 watchers.append(asyncio.get_running_loop().create_task(receive()))
                 watchers[0].add_done_callback(gone)
             return message
@@ -197,6 +203,13 @@ class EdgeApp:
             raise RequestTooLarge(
                 f"the body is over {self._max_body_bytes} bytes; send fewer rows in a request"
             )
+
+
+def _v1_model(path: str) -> str:
+    """The model that a V1 predict names; empty for any other path."""
+    if path.startswith(_V1_PREFIX) and path.endswith(_V1_SUFFIX):
+        return path[len(_V1_PREFIX) : -len(_V1_SUFFIX)]
+    return ""
 
 
 def _json_length(headers: Headers) -> int | None:

@@ -22,6 +22,8 @@ from predictor.edge.service import (
 from predictor.edge.tasks import TensorSpec
 from predictor.edge.tensors import InferRequest, Tensor, new_id
 
+UNNAMED = ""  # the SDK does not say which model a V1 body is for
+
 
 class ServedModel(Model):
     """A model of the SDK that leads to the engine. Registered at once, healthy when loaded."""
@@ -117,7 +119,9 @@ class EdgeDataPlane(DataPlane):
         try:
             return super().decode(body, headers, *more, **named)
         except Exception as error:
-            raise InvalidRequest(f"body: not JSON and no CloudEvent: {error}") from None
+            refusal = InvalidRequest(f"body: not JSON and no CloudEvent: {error}")
+            self._service.refused(UNNAMED, "v1", refusal)
+            raise refusal from None
 
     def metadata(self) -> dict[str, Any]:
         known = super().metadata()

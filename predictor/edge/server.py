@@ -129,6 +129,8 @@ class EdgeServer(ModelServer):
 
     def failed(self, error: BaseException) -> None:
         """Say in one line why the server cannot go on, and remember the exit code."""
+        while isinstance(error, BaseExceptionGroup):  # the first of a task group is the cause
+            error = error.exceptions[0]
         if isinstance(error, StartupError):
             self.exit_code, message = _EXIT_STARTUP, error.message
         else:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from predictor.core.errors import (
     DeadlineExceeded,
@@ -38,6 +39,7 @@ from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.port import EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
+from predictor.engine.threads import in_daemon_thread
 from predictor.engine.warmup import warm_up
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
@@ -89,9 +91,9 @@ class LocalEngine:
         self._device = Device(self._loop, self._finished, self._clock)
         for name, load in loaders.items():
             began_s = self._clock()
-            runner = await asyncio.to_thread(load)
+            runner = await in_daemon_thread(load)
             packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
-            services = [await asyncio.to_thread(warm_up, runner, each) for each in packings]
+            services = [await in_daemon_thread(partial(warm_up, runner, each)) for each in packings]
             self._scheduler.add_model(name, services)
             self._runners[name] = runner
             self._loading.remove(name)

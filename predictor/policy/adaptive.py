@@ -33,6 +33,7 @@ from predictor.policy.service_time import Work
 
 WINDOW_BATCHES = 4  # look at no more than this many batches' worth of rows
 PADDING_WORTH_SPLITTING = 0.10
+SPLIT_ROWS = 512  # a split takes time and memory that grow with the square of them
 SPARE = 0.15  # share of the SLO that postponed batches must have left, for rows yet to come
 
 
@@ -48,7 +49,9 @@ def plan(queue: RowQueue, terms: Terms) -> Plan:
         terms.packing is Packing.PADDED
         and padding_share(rows[: terms.max_rows], Packing.PADDED) > PADDING_WORTH_SPLITTING
     )
-    chosen = _plan_split(rows, terms) if worth_splitting else _plan_in_order(rows, terms)
+    chosen = (
+        _plan_split(rows[:SPLIT_ROWS], terms) if worth_splitting else _plan_in_order(rows, terms)
+    )
     if len(chosen.rows) == len(rows) and not hopeless:
         return chosen
     left = _without(_without(rows, chosen.rows), chosen.shed)

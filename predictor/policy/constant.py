@@ -7,7 +7,7 @@ from predictor.policy.service_time import Work
 
 
 def plan(queue: RowQueue, terms: Terms) -> Plan:
-    """The batch to run at `terms.start_s`, or the end of the head's window.
+    """The batch to run at `terms.start_s`, or the end of the oldest row's window.
 
     Rows whose deadline passes before they could start stay behind, and expire there.
     """
@@ -19,7 +19,7 @@ def plan(queue: RowQueue, terms: Terms) -> Plan:
         size -= 1
     rows = window[:size]
     full = size == terms.max_rows or size < len(window)
-    window_ends_s = rows[0].arrival_s + terms.max_wait_s
+    window_ends_s = min(row.arrival_s for row in rows) + terms.max_wait_s
     if not full and terms.start_s < window_ends_s:
         return Plan((), DispatchReason.WINDOW, wait_until_s=window_ends_s)
     reason = DispatchReason.FULL if full else DispatchReason.WINDOW

@@ -51,8 +51,10 @@ class RowQueue:
         """Take out rows that are in the queue. Raises ValueError for one that is not."""
         if not rows:
             return
-        if self._by_deadline is self._ordered and all(
-            map(operator.is_, rows, self)
+        if (
+            self._by_deadline is self._ordered
+            and len(rows) <= len(self)
+            and all(map(operator.is_, rows, self))
         ):  # the front of the queue leaves: the usual case, at a fraction of the cost
             del self._ordered[: len(rows)]
             self.tokens -= sum(row.tokens for row in rows)

@@ -130,7 +130,7 @@ class Simulator:
         row = Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s)
         admission = self._scheduler.submit([row], self.now_s)
         if admission.refusal is not None:
-            self._settle(row, Outcome.SHED, math.nan)
+            self._settle(row, admission.refusal.outcome, math.nan)
 
     def _finish(self) -> None:
         batch, started_s, finished_s = self._device.popleft()

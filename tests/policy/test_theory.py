@@ -59,7 +59,7 @@ def mean_latency_of_table_s(starts: Sequence[int], arrivals: Sequence[Arrival]) 
 )
 def test_mean_latency_is_within_1_percent_of_the_optimum(rho: float, max_queue: int) -> None:
     rate = rho / BETA_S
-    best = optimal_batching(rate, line_s, MAX_ROWS, max_queue, tolerance=1e-3)
+    best = optimal_batching(rate, line_s, MAX_ROWS, max_queue)
     arrivals = poisson_traffic(rate, 30, seed=5, tokens=1)
     mean_s = ours(arrivals, slo_s=None).mean_latency_s()
     assert mean_s <= 1.01 * mean_latency_of_table_s(best.starts, arrivals)
@@ -240,7 +240,7 @@ def _brute(arrivals: Sequence[float], slo_s: float, max_rows: int) -> int:
 def test_optimum_of_single_rows_is_the_queue_with_constant_service() -> None:
     """M/D/1: mean latency = l + rate * l^2 / (2 (1 - rate * l))."""
     rate, service_s = 100.0, 5e-3
-    best = optimal_batching(rate, lambda _: service_s, max_rows=1, max_queue=60, tolerance=1e-7)
+    best = optimal_batching(rate, lambda _: service_s, max_rows=1, max_queue=60)
     known_s = service_s + rate * service_s**2 / (2 * (1 - rate * service_s))
     assert best.mean_latency_s == pytest.approx(known_s, rel=1e-3)
     assert list(best.starts[:3]) == [0, 1, 1]
