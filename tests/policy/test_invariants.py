@@ -143,7 +143,7 @@ def test_invariants(world: World) -> None:
         if each.outcome is Outcome.EXPIRED:
             assert each.settled_s > each.row.deadline_s
         if each.row.deadline_s == math.inf:
-            assert each.outcome in (Outcome.OK, Outcome.SHED)
+            assert each.outcome in (Outcome.OK, Outcome.INVALID, Outcome.QUEUE_FULL)
 
     # The same world, again: the same run.
     again = run(world)
