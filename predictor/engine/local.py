@@ -140,7 +140,8 @@ class LocalEngine:
                 raise InvalidRequest("the request has no rows; send at least one")
             self._admit(Request(submission.model, tier, future), submission, now_s)
         except HeadwayError as error:
-            future.set_exception(error)
+            # Its traceback holds this frame, and with it the future and all of the request.
+            future.set_exception(error.with_traceback(None))
             self._observer.observe(
                 Settled(submission.model, tier, error.outcome, len(submission.rows), 0.0)
             )

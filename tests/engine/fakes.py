@@ -1,6 +1,7 @@
 """A runner that waits to be let go, and an observer that remembers."""
 
 import threading
+import time
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from predictor.core.facts import Fact, Settled
 from predictor.core.model import ModelSpec, Task
 from predictor.core.parameters import Parameters, parse_plain
 from predictor.core.rows import Outcome, Packing
+from predictor.engine.device import Clock
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import DeviceMemoryExhausted, RowInput, Submission
 
@@ -96,7 +98,10 @@ def parameters(generation: int = 1, **tier: Any) -> Parameters:
 
 @asynccontextmanager
 async def running(
-    *runners: Sums, given: Parameters | None = None, batch_timeout_s: float = 60
+    *runners: Sums,
+    given: Parameters | None = None,
+    batch_timeout_s: float = 60,
+    clock: Clock = time.monotonic,
 ) -> AsyncIterator[tuple[LocalEngine, Memory]]:
     """An engine with these models loaded, and what it tells."""
     memory = Memory()
@@ -107,6 +112,7 @@ async def running(
         memory,
         exposition=lambda _: (b"", ""),
         batch_timeout_s=batch_timeout_s,
+        clock=clock,
     )
     await engine.start({runner.spec.name: runner.load for runner in runners})
     for runner in runners:

@@ -3,13 +3,14 @@
 All rows are alike: alpha = 5 ms a batch, beta = 1 ms a row, so rho = rate * beta.
 """
 
-import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
 from predictor.core.rows import Outcome, Packing
+from predictor.policy import adaptive
 from predictor.policy.scheduler import Scheduler
 from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.optimum import clairvoyant_goodput, optimal_batching
@@ -75,49 +76,43 @@ def clairvoyant(arrivals: Sequence[Arrival], slo_s: float) -> int:
     return clairvoyant_goodput([each.time_s for each in arrivals], slo_s, line_s, MAX_ROWS)
 
 
-@pytest.mark.parametrize("overload", [1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("overload", [1.0, 1.25, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("slo_in_l8", [4, 8])
 def test_goodput_under_overload(slo_in_l8: int, overload: float) -> None:
     slo_s = slo_in_l8 * line_s(8)
-    arrivals = poisson_traffic(overload * capacity_per_s(slo_s), 2.0, seed=3, tokens=1)
-    good = sum(each.in_time for each in ours(arrivals, slo_s).settlements)
-    assert good >= 0.96 * clairvoyant(arrivals, slo_s)
+    good = possible = 0
+    for seed in (3, 4):
+        arrivals = poisson_traffic(overload * capacity_per_s(slo_s), 2.0, seed, tokens=1)
+        good += sum(each.in_time for each in ours(arrivals, slo_s).settlements)
+        possible += clairvoyant(arrivals, slo_s)
+    assert good >= 0.96 * possible
 
 
+@pytest.mark.parametrize("seed", [11, 12, 13])
 @pytest.mark.parametrize("slo_in_l8", [4, 8])
-def test_highest_rate_within_the_slo(slo_in_l8: int) -> None:
-    """R*: the highest rate at which 99% are in time."""
+def test_highest_rate_within_the_slo(slo_in_l8: int, seed: int) -> None:
+    """R*, the highest rate at which 99% are in time: nobody's is over ours / 0.95."""
     slo_s = slo_in_l8 * line_s(8)
     duration_s = 3.0  # long against the SLO: the first rows find an empty queue
 
-    def traffic(rate: float) -> list[Arrival]:
-        return poisson_traffic(rate, duration_s, seed=11, tokens=1)
+    def traffic(load: float) -> list[Arrival]:
+        return poisson_traffic(load * capacity_per_s(slo_s), duration_s, seed, tokens=1)
 
-    def we_hold(rate: float) -> bool:
-        settlements = ours(traffic(rate), slo_s).settlements
-        return sum(each.in_time for each in settlements) >= 0.99 * len(settlements)
-
-    def anyone_holds(rate: float) -> bool:
-        arrivals = traffic(rate)
-        return clairvoyant(arrivals, slo_s) >= 0.99 * len(arrivals)
-
-    assert _highest(slo_s, we_hold) >= 0.95 * _highest(slo_s, anyone_holds)
-
-
-def _highest(slo_s: float, holds: Callable[[float], bool]) -> float:
-    """The highest rate that holds, within 1% of capacity."""
     low, high = 0.7, 1.1
     while high - low > 0.01:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if holds(middle * capacity_per_s(slo_s)) else (low, middle)
-    return low * capacity_per_s(slo_s)
+        load = 0.5 * (low + high)
+        settlements = ours(traffic(load), slo_s).settlements
+        holds = sum(each.in_time for each in settlements) >= 0.99 * len(settlements)
+        low, high = (load, high) if holds else (low, load)
+    beyond = traffic(low / 0.95)
+    assert clairvoyant(beyond, slo_s) < 0.99 * len(beyond)
 
 
 TOKEN_S = 1e-5
 SLO_S = 0.1
 
 
-def mixed(ratio: float, packing: Packing, duration_s: float = 12.0, order: str = "deadline") -> Run:
+def mixed(ratio: float, packing: Packing, duration_s: float = 8.0, order: str = "deadline") -> Run:
     """The benchmark's mix of lengths at `ratio` of the padding-free bound."""
     arrivals = poisson_traffic(ratio * bound_per_s(), duration_s, seed=1)
     given = parameters(slo_ms=SLO_S * 1e3, max_batch_size=MAX_ROWS, order=order)
@@ -140,10 +135,22 @@ def test_overload_keeps_goodput_and_refuses_at_the_door(
     packing: Packing, ratio: float, overload: float
 ) -> None:
     ran = mixed(overload * ratio, packing)
-    assert ran.goodput(12.0) >= 0.95 * ratio * bound_per_s()
+    assert ran.goodput(8.0) >= 0.95 * ratio * bound_per_s()
     refused = [each for each in ran.settlements if each.outcome is not Outcome.OK]
     assert all(each.outcome is Outcome.SHED for each in refused)
     assert sum(each.latency_s == 0 for each in refused) >= 0.5 * len(refused)
+
+
+def test_the_split_beats_taking_padded_rows_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.4 of the bound, where rows in order of deadline have long fallen behind."""
+
+    def share_in_time() -> float:
+        ran = mixed(0.4, Packing.PADDED, duration_s=6.0)
+        return sum(each.in_time for each in ran.settlements) / len(ran.settlements)
+
+    assert share_in_time() >= 0.999
+    monkeypatch.setattr(adaptive, "PADDING_WORTH_SPLITTING", 1.0)
+    assert share_in_time() < 0.95
 
 
 def test_short_rows_first_lowers_the_mean() -> None:
@@ -151,6 +158,7 @@ def test_short_rows_first_lowers_the_mean() -> None:
     assert short.mean_latency_s() < fair.mean_latency_s()
 
 
+@cache
 def goodput_with(model_factor: float, noise: float, *, learn: bool) -> float:
     """At 1.3x overload, of a scheduler that thinks that batches take `model_factor` times as
     long as they do, on a device whose times vary by +-`noise`."""
@@ -162,20 +170,23 @@ def goodput_with(model_factor: float, noise: float, *, learn: bool) -> float:
     simulator = Simulator(
         made, lambda batch: exact(batch) * rng.uniform(1 - noise, 1 + noise), learn=learn
     )
-    return simulator.simulate(poisson_traffic(1.3 * bound_per_s(), 10.0, seed=1)).goodput(10.0)
+    return simulator.simulate(poisson_traffic(1.3 * bound_per_s(), 6.0, seed=1)).goodput(6.0)
 
 
-def test_noisy_service_times_cost_little_goodput() -> None:
-    assert goodput_with(1.0, 0.2, learn=True) >= 0.85 * goodput_with(1.0, 0.0, learn=True)
+@pytest.mark.parametrize(("noise", "keeps"), [(0.1, 0.97), (0.2, 0.9)])
+def test_noisy_service_times_cost_little_goodput(noise: float, keeps: float) -> None:
+    assert goodput_with(1.0, noise, learn=True) >= keeps * goodput_with(1.0, 0.0, learn=True)
 
 
-@pytest.mark.parametrize(("factor", "keeps"), [(1.25, 0.75), (0.8, 0.6)])
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.2])
+def test_a_wrong_first_guess_is_learned(factor: float) -> None:
+    assert goodput_with(factor, 0.0, learn=True) >= 0.95 * goodput_with(1.0, 0.0, learn=True)
+
+
+@pytest.mark.parametrize(("factor", "keeps"), [(1.2, 0.95), (0.9, 0.75), (0.8, 0.6)])
 def test_a_model_that_never_learns_does_not_collapse(factor: float, keeps: float) -> None:
+    """Too short a prediction costs more than too long a one: whole batches end just late."""
     assert goodput_with(factor, 0.0, learn=False) >= keeps * goodput_with(1.0, 0.0, learn=False)
-
-
-def test_a_wrong_first_guess_is_learned() -> None:
-    assert goodput_with(0.5, 0.0, learn=True) >= 0.95 * goodput_with(1.0, 0.0, learn=True)
 
 
 def test_a_slowing_device_is_learned() -> None:
@@ -189,58 +200,3 @@ def test_a_slowing_device_is_learned() -> None:
     ran = simulator.simulate(arrivals)
     late = [each for each in ran.settlements if each.row.arrival_s > 11.0]
     assert sum(each.in_time for each in late) / 9.0 >= 0.85 * bound_per_s() / 2
-
-
-def test_littles_law() -> None:
-    """Rows in the system over time = rate * mean latency."""
-    ran = ours(poisson_traffic(500, 20, seed=2, tokens=1), slo_s=None)
-    events = sorted(
-        [(each.row.arrival_s, 1) for each in ran.settlements]
-        + [(each.settled_s, -1) for each in ran.settlements]
-    )
-    area = present = 0.0
-    before_s = 0.0
-    for time_s, change in events:
-        area += present * (time_s - before_s)
-        present += change
-        before_s = time_s
-    assert math.isclose(area, ran.mean_latency_s() * len(ran.settlements), rel_tol=1e-9)
-
-
-@pytest.mark.parametrize("count", [1, 4, 7])
-def test_clairvoyant_equals_brute_force(count: int) -> None:
-    arrivals = [each.time_s for each in poisson_traffic(400, 1, seed=count, tokens=1)][:count]
-    for slo_s in (0.006, 0.009, 0.014):
-        assert clairvoyant_goodput(arrivals, slo_s, line_s, 3) == _brute(arrivals, slo_s, 3)
-
-
-def _brute(arrivals: Sequence[float], slo_s: float, max_rows: int) -> int:
-    """Try everything: drop or keep each row, split the kept ones into batches."""
-
-    def best(index: int, batch: tuple[float, ...], free_s: float) -> float:
-        def close() -> float:
-            if not batch:
-                return free_s
-            ends_s = max(free_s, batch[-1]) + line_s(len(batch))
-            return ends_s if ends_s <= batch[0] + slo_s else math.inf
-
-        if index == len(arrivals):
-            return len(batch) if close() < math.inf else -math.inf
-        found = best(index + 1, batch, free_s)
-        if len(batch) < max_rows:
-            found = max(found, best(index + 1, (*batch, arrivals[index]), free_s))
-        ends_s = close()
-        if batch and ends_s < math.inf:
-            found = max(found, len(batch) + best(index + 1, (arrivals[index],), ends_s))
-        return found
-
-    return int(best(0, (), 0.0))
-
-
-def test_optimum_of_single_rows_is_the_queue_with_constant_service() -> None:
-    """M/D/1: mean latency = l + rate * l^2 / (2 (1 - rate * l))."""
-    rate, service_s = 100.0, 5e-3
-    best = optimal_batching(rate, lambda _: service_s, max_rows=1, max_queue=60)
-    known_s = service_s + rate * service_s**2 / (2 * (1 - rate * service_s))
-    assert best.mean_latency_s == pytest.approx(known_s, rel=1e-3)
-    assert list(best.starts[:3]) == [0, 1, 1]

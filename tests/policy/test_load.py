@@ -1,0 +1,62 @@
+"""Rates that forget, and an overload flag that does not flap."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predictor.policy.load import ENTER_OVERLOAD, LEAVE_OVERLOAD, DecayingRate, OfferedLoad
+
+
+@pytest.mark.parametrize("start_s", [0.0, 1e6])
+@pytest.mark.parametrize("rate", [5, 100, 5000])
+def test_a_steady_rate_is_found(rate: int, start_s: float) -> None:
+    decaying = DecayingRate(memory_s=1.0)
+    for event in range(3 * rate):
+        decaying.add(1.0, start_s + event / rate)
+    assert decaying.per_s(start_s + 3.0) == pytest.approx(rate, rel=0.15)
+
+
+def test_silence_is_noticed() -> None:
+    decaying = DecayingRate(memory_s=1.0)
+    for event in range(300):
+        decaying.add(1.0, event / 100)
+    assert decaying.per_s(13.0) < 0.01
+    assert decaying.per_s(1e9) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_one_burst_at_the_start_is_no_infinite_rate() -> None:
+    decaying = DecayingRate(memory_s=1.0)
+    decaying.add(10.0, 5.0)
+    assert 0 < decaying.per_s(5.0) <= 10.0 / 0.02
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 100)), max_size=50))
+def test_a_rate_is_never_negative_nor_over_what_came(events: list[tuple[float, float]]) -> None:
+    decaying = DecayingRate(memory_s=1.0)
+    now_s = total = 0.0
+    for gap_s, amount in events:
+        now_s += gap_s
+        total += amount
+        decaying.add(amount, now_s)
+        assert 0 <= decaying.per_s(now_s) <= total / 0.02 + 1e-9
+
+
+def test_overload_has_hysteresis() -> None:
+    load = OfferedLoad()
+    now_s = 0.0
+
+    def offer_for(seconds: float, ratio: float) -> None:
+        nonlocal now_s
+        for _ in range(int(seconds * 1000)):
+            now_s += 1e-3
+            load.offer(ratio * 1e-3, now_s)
+
+    between = 0.5 * (ENTER_OVERLOAD + LEAVE_OVERLOAD)
+    offer_for(8, between)
+    assert not load.overloaded(now_s)
+    offer_for(8, 1.2)
+    assert load.overloaded(now_s)
+    offer_for(8, between)
+    assert load.overloaded(now_s)
+    offer_for(8, 0.5)
+    assert not load.overloaded(now_s)
