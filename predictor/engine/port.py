@@ -8,7 +8,7 @@ To cancel, cancel the future: rows that still wait leave the queue and never run
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -99,6 +99,27 @@ class Runner(Protocol):
 
     def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
         """Results in the order of rows; both as raw bytes, coded as `spec` says."""
+        ...
+
+
+class Launched(Protocol):
+    """A batch that the device has been given, and that runs or waits there."""
+
+    def results(self) -> Sequence[bytes]:
+        """Wait until the device is done with it; what `Runner.run` returns, or raises."""
+        ...
+
+
+@runtime_checkable
+class PipelinedRunner(Runner, Protocol):
+    """A runner whose device has a queue of its own.
+
+    Batches run in the order in which they were launched. The next one may be launched while
+    one runs, so that the device goes on without waiting for Python in between.
+    """
+
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> Launched:
+        """Hand a batch to the device and return without waiting for it. Raises as `run`."""
         ...
 
 
