@@ -16,6 +16,13 @@ class Task(StrEnum):
     SIMULATED = "simulated"
 
 
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """The largest packed batch of one captured graph; smaller ones take as long as it does."""
+
+    tokens: int
+    rows: int
+
+
 class ModelSpec(msgspec.Struct, frozen=True):
     """A loaded model.
 
@@ -34,6 +41,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     tokenizer_file: str = ""  # path of a tokenizer.json; empty where text is not taken
     vocabulary_size: int = 0  # ids must be in [0, vocabulary_size); 0: any id is allowed
     packed: bool = False  # the runner can run rows without padding
+    steps: tuple[Step, ...] = ()  # where packed batches run in steps, from small to large
     device: str = "cpu"
 
 
@@ -47,6 +55,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     labels: tuple[str, ...] = ()  # topic only; empty: the default labels
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
+    capture_graphs: bool = True  # where the device can: whole batches as one launch
     simulated_fixed_ms: float = 5.0
     simulated_token_us: float = 10.0
     simulated_packed: bool = False

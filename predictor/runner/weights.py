@@ -81,17 +81,28 @@ def load_weights(
 
 
 def positions(model: PreTrainedModel) -> float:
-    """How many tokens the model has positions for.
-
-    RoBERTa and its kin keep the first positions for padding, so theirs are fewer than
-    max_position_embeddings says.
-    """
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
-            reserved = 0 if table.padding_idx is None else table.padding_idx + 1
-            return table.num_embeddings - reserved
+    """How many tokens the model has positions for."""
+    table = _position_table(model)
+    if table is not None:
+        return table.num_embeddings - first_position(model)
     stated: float | None = getattr(model.config, "max_position_embeddings", None)
     return stated or float("inf")
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The number of a row's first token in the position table.
+
+    RoBERTa and its kin keep the first positions for padding.
+    """
+    table = _position_table(model)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
+            return table
+    return None
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
