@@ -14,7 +14,7 @@ _LOG = logging.getLogger("headway.engine")
 
 GRID = ((1, 16), (1, 16), (8, 16), (1, 128), (4, 64), (16, 32), (8, 128), (32, 64), (2, 512))
 BUDGET_S = 3.0
-ITEM_CODES = {"INT64": "q"}
+ITEM_CODES = {"INT64": "q", "FP32": "f"}
 
 
 def warm_up(
@@ -32,7 +32,7 @@ def warm_up(
         work = Work.alike(rows, length)
         if clock() - began_s + model.predict_s(work) > BUDGET_S and position > 1:
             continue
-        payload = array(ITEM_CODES[spec.row_datatype], [1]) * length
+        payload = array(ITEM_CODES[spec.row_datatype], [1]) * (length * spec.items_per_token)
         started_s = clock()
         try:
             runner.run([payload.tobytes()] * rows, packing)
