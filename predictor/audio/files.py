@@ -20,6 +20,7 @@ MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz; telephones have 8,000, studios up to 192,000
 MAX_AMPLITUDE = float(1 << 31)  # samples lie in [-1, 1], or are integers that nobody scaled
 _BLOCK_FRAMES = 1 << 16
+_UNSTATED = 1 << 62
 
 
 def decode(data: bytes, rate: int, most_samples: int, name: str) -> Samples:
@@ -38,11 +39,17 @@ def decode(data: bytes, rate: int, most_samples: int, name: str) -> Samples:
                 raise InvalidRequest(
                     f"{name}: has {file.channels} channels; send at most {MAX_CHANNELS}"
                 )
+            if file.frames > _UNSTATED:
+                raise InvalidRequest(
+                    f"{name}: does not say how long it is, as a file written to a pipe; write it to"
+                    " a file first"
+                )
             samples = _collect(_resampled(file, rate), most_samples, rate, name)
-            if file.tell() < file.frames:
-                raise InvalidRequest(f"{name}: is cut off; send the whole file")
-    except soundfile.SoundFileError as error:
-        raise InvalidRequest(f"{name}: cannot be read: {error}; send another file") from None
+    except soundfile.LibsndfileError as error:
+        problem = error.error_string.strip().removeprefix("Error : ").rstrip(".")
+        raise InvalidRequest(
+            f"{name}: cannot be read: {problem}; send the whole file, unchanged"
+        ) from None
     return check_samples(samples, name)
 
 

@@ -55,7 +55,7 @@ class SpeechCodec:
         audio = inputs.get(_AUDIO)
         if audio is None:
             raise InvalidRequest(
-                f"no input to run; send {_AUDIO}: WAV or FLAC files as {BYTES}, or samples as {_FP32}"
+                f"no input to run; send {_AUDIO}: {BYTES} (WAV or FLAC files) or {_FP32} (samples)"
             )
         if audio.datatype == BYTES:
             for name in (_LENGTHS, _RATE):

@@ -64,6 +64,19 @@ def test_a_text_without_tokens_is_refused(tokenizer_file: Path, tmp_path: Path) 
         codec.rows(texts("bus", ""))
 
 
+def test_text_comes_as_strings_or_as_bytes_of_utf8(topics: TaskCodec) -> None:
+    raw = Tensor("text", "BYTES", (2,), [b"the bus", b"late"])
+    assert ids_of(topics.rows({"text": raw})) == [[CLS, 4, 5, SEP], [CLS, 7, SEP]]
+    with pytest.raises(InvalidRequest, match="'text': element 1 is not UTF-8"):
+        topics.rows({"text": Tensor("text", "BYTES", (2,), [b"late", b"\xff"])})
+
+
+def test_floats_are_no_ids(topics: TaskCodec) -> None:
+    floats = Tensor("input_ids", "FP32", (1, 2), bytes(8))
+    with pytest.raises(InvalidRequest, match="must be INT64 or INT32, not FP32"):
+        topics.rows({"input_ids": floats})
+
+
 RAGGED = st.lists(
     st.lists(st.integers(0, len(WORDS) - 1), min_size=1, max_size=8), min_size=1, max_size=MAX_ROWS
 )

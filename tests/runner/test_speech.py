@@ -14,20 +14,27 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC
 
 from predictor.core.model import ModelSettings, Task
 from predictor.core.rows import Packing
+from predictor.engine.port import DeviceMemoryExhausted
+from predictor.engine.warmup import warm_up
 from predictor.runner.loading import load_runner
 from predictor.runner.speech import SpeechRunner
 from tests.runner.speech_checkpoints import Kind, write_speech
 
 Clip = NDArray[np.float32]
 
-TOLERANCE = 1e-4  # absolute, FP32 on the CPU; logits are of the order of 5
-SHORT = 400  # samples: what one frame of wav2vec2 hears
+TOLERANCE = 2e-4  # absolute, FP32 on the CPU; logits reach 25
 LENGTHS = st.lists(st.integers(2000, 40_000), min_size=2, max_size=5)
 
 
-def load(folder: Path) -> SpeechRunner:
+def load(folder: Path, device: str = "cpu", dtype: str = "auto") -> SpeechRunner:
     runner = load_runner(
-        ModelSettings(name="m", task=Task.SPEECH_RECOGNITION, model_dir=str(folder), device="cpu")
+        ModelSettings(
+            name="m",
+            task=Task.SPEECH_RECOGNITION,
+            model_dir=str(folder),
+            device=device,
+            dtype=dtype,
+        )
     )
     assert isinstance(runner, SpeechRunner)
     return runner
@@ -56,7 +63,7 @@ def logits_of(runner: SpeechRunner, clips: Sequence[Clip]) -> list[Any]:
     """The logits of each clip's own frames."""
     counts = runner._network.chain.counts(np.array([clip.size for clip in clips]))[-1]
     with torch.inference_mode():
-        logits = runner._network(clips).numpy()
+        logits = runner._network(clips).float().cpu().numpy()
     return [each[:count] for each, count in zip(logits, counts, strict=True)]
 
 
@@ -95,3 +102,50 @@ def test_a_result_is_the_likeliest_label_of_each_frame(runner: SpeechRunner) -> 
         sure = margin > TOLERANCE
         assert np.array_equal(ids[sure], logits.argmax(axis=1)[sure])
         assert len(set(ids.tolist())) > 3
+
+
+def test_rows_that_the_model_cannot_take_are_refused(runner: SpeechRunner) -> None:
+    speech = runner.spec.speech
+    assert speech is not None
+    shortest = bytes(4 * speech.min_samples)
+    assert len(runner.run([shortest], Packing.PADDED)[0]) == 4  # one frame
+    assert speech.window_samples == 30 * speech.sampling_rate
+    for wrong in (b"", shortest[4:], bytes(4 * speech.window_samples + 4), shortest[1:]):
+        with pytest.raises(ValueError, match="a row"):
+            runner.run([wrong], Packing.PADDED)
+
+
+class SmallDevice(torch.nn.Module):
+    """A network on a device without room."""
+
+    def forward(self, clips: Sequence[Clip]) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_exhausted_memory_is_told(runner: SpeechRunner) -> None:
+    small = SpeechRunner(runner.spec, SmallDevice())  # type: ignore[arg-type]
+    with pytest.raises(DeviceMemoryExhausted, match=r"3 rows padded to 2\.0 s"):
+        small.run([bytes(4 * 32_000), bytes(4 * 16_000), bytes(8000)], Packing.PADDED)
+
+
+def test_warm_up_teaches_the_service_time_model(runner: SpeechRunner) -> None:
+    assert warm_up(runner, Packing.PADDED).batches > 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_agrees_with_the_cpu(folder: Path, runner: SpeechRunner) -> None:
+    gpu = load(folder, "cuda", "float32")
+    clips = clips_of([9000, 30_000, 12_345])
+    for here, there in zip(logits_of(runner, clips), logits_of(gpu, clips), strict=True):
+        np.testing.assert_allclose(here, there, rtol=0, atol=0.05)  # TF32 may be on
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_in_16_bits_hears_much_the_same(folder: Path, runner: SpeechRunner) -> None:
+    gpu = load(folder, "cuda", "auto")
+    clips = clips_of([9000, 30_000, 12_345])
+    rows = [clip.tobytes() for clip in clips]
+    here, there = (
+        np.frombuffer(b"".join(each.run(rows, Packing.PADDED)), np.int32) for each in (runner, gpu)
+    )
+    assert (here == there).mean() > 0.9
