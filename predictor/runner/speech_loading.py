@@ -89,6 +89,11 @@ def _read_config(folder: Path) -> PreTrainedConfig:
             f"{folder / 'config.json'} asks for conv_pos_batch_norm, with which padding would"
             " change answers; use a checkpoint without it"
         )
+    if getattr(config, "adapter_attn_dim", None) is not None:
+        raise StartupError(
+            f"{folder / 'config.json'} asks for adapters per language (adapter_attn_dim), which"
+            " are not loaded here; use a checkpoint fine-tuned as a whole"
+        )
     return config
 
 
