@@ -21,7 +21,7 @@ def table_of(measured: Sequence[Measured]) -> Table:
             each.name,
             str(len(each.shapes)),
             f"{each.elapsed_s:.2f}",
-            f"{each.speed:,.0f}",
+            f"{each.speed:,.1f}",
             f"{each.speed / measured[0].speed:.2f}",
             f"{each.padding_share:.1%}",
         )
