@@ -159,8 +159,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "channels": (in_json(file_of(np.zeros((999, 9)))), "has 9 channels; send at most 8"),
     "rate": (in_json(file_of(noise(1), 1000)), "sampling rate is 1000 Hz; it must be from"),
     "too long": (
-        in_json(file_of(np.zeros(3601 * RATE, np.int16), kind="FLAC")),
-        "goes beyond 3600 s of audio",
+        in_json(file_of(np.zeros(1801 * RATE, np.int16), kind="FLAC")),
+        "goes beyond 1800 s of audio",
     ),
 }
 
