@@ -1,7 +1,7 @@
 """The vocabulary of queueing: rows wait in queues, leave in batches, and settle once.
 
 A request with n rows becomes n `Row`s. A row's `tokens` is its length in the unit
-that its model is charged for: tokens of text, samples of audio, ids of `simulated`.
+that its model is charged for: tokens of text, frames of audio (20 ms), ids of `simulated`.
 """
 
 import math

@@ -19,7 +19,7 @@ GRID = (
 )
 STEP_ROUNDS = 2  # the first replay of a graph is slower
 BUDGET_S = 3.0
-ITEM_CODES = {"INT64": "q"}
+ITEM_CODES = {"INT64": "q", "FP32": "f"}
 
 
 def warm_up(
@@ -58,7 +58,7 @@ def warm_up(
 def _timed(runner: Runner, work: Work, packing: Packing, clock: Callable[[], float]) -> float:
     """Seconds for a batch of rows that are all alike."""
     spec = runner.spec
-    payload = array(ITEM_CODES[spec.row_datatype], [1]) * work.longest
+    payload = array(ITEM_CODES[spec.row_datatype], [1]) * (work.longest * spec.items_per_token)
     started_s = clock()
     try:
         runner.run([payload.tobytes()] * work.rows, packing)
