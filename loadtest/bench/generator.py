@@ -217,9 +217,7 @@ async def _when_told() -> float:
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
     at_s = float(await asyncio.to_thread(sys.stdin.buffer.readline, MAX_PLAN_BYTES))
-    await asyncio.sleep(at_s - perf_counter())
-    while perf_counter() < at_s:  # uvloop's timers may be early by half a tick
-        await asyncio.sleep(0)
+    await asyncio.sleep(at_s - perf_counter() + EARLY_S)  # never before it
     return at_s
 
 
