@@ -10,23 +10,10 @@ from loadtest.bench import v2_messages
 from loadtest.bench.answers import AnyAnswer, Checksum, Holds, Probabilities
 from loadtest.bench.plan import ClosedLoop, Dialect, EncoderWork, Plan, Protocol
 from loadtest.bench.requests import ADDED_TOKENS, DISTINCT_REQUESTS, prepare_requests
-from predictor.core.model import ModelSpec, Task
 from predictor.edge import grpc_codec, http_codec
-from predictor.edge.tasks import TaskCodec
-from predictor.edge.tensors import InferAnswer, InferRequest
+from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
 
 LABELS = 4
-SPEC = ModelSpec(
-    name="bert",
-    task=Task.TEXT_CLASSIFICATION,
-    row_datatype="INT64",
-    result_datatype="FP32",
-    result_width=LABELS,
-    max_tokens=512,
-    labels=("a", "b", "c", "d"),
-    vocabulary_size=30_522,
-)
-CODEC = TaskCodec(SPEC, max_rows=64)
 IDS = [EncoderWork(rows=1, labels=LABELS), EncoderWork(rows=8, labels=LABELS)]
 FORMS = [
     *((Protocol.HTTP, work) for work in IDS),
@@ -61,10 +48,10 @@ def read_by_the_server(protocol: Protocol, wire: bytes) -> InferRequest:
 
 
 def answered_by_the_server(protocol: Protocol, request: InferRequest, rows: int) -> bytes:
-    result = np.full(LABELS, 0.25, dtype=np.float32).tobytes()
-    outputs = CODEC.encode([result] * rows, [wanted.name for wanted in request.wanted])
+    result = np.full((rows, LABELS), 0.25, dtype=np.float32).tobytes()
+    output = Tensor("probabilities", "FP32", (rows, LABELS), result)
     answer = InferAnswer(
-        model="bert", id="1", outputs=outputs, queue_us=1, service_us=2, batch_size=3
+        model="bert", id="1", outputs=[output], queue_us=1, service_us=2, batch_size=3
     )
     if protocol is Protocol.GRPC:
         return bytes(grpc_codec.encode_answer(answer, request).SerializeToString())
@@ -79,9 +66,10 @@ def answered_by_the_server(protocol: Protocol, request: InferRequest, rows: int)
 def test_the_server_reads_the_rows_that_were_counted(protocol: Protocol, work: EncoderWork) -> None:
     for prepared in prepare_requests(plan_of(work, protocol), 20):
         request = read_by_the_server(protocol, prepared.wire)
-        rows = CODEC.rows(request.inputs)
-        assert len(rows) == prepared.rows == work.rows
-        assert sum(row.tokens for row in rows) == prepared.tokens
+        rows, length = request.inputs["input_ids"].shape
+        mask = request.inputs.get("attention_mask")
+        assert rows == prepared.rows == work.rows
+        assert prepared.tokens == (length if mask is None else mask.array().sum())
         assert [wanted.name for wanted in request.wanted] == ["probabilities"]
 
 
