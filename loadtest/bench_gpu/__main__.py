@@ -16,8 +16,9 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import names_among, run_scenarios
 from loadtest.bench.scenarios.context import Result
-from loadtest.bench_gpu import bulk, device, low_load, overload, single, speech
+from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech
 from loadtest.bench_gpu.context import GpuContext
+from loadtest.bench_gpu.rival_servers import RIVALS
 
 Scenario = Callable[[GpuContext], Result]
 
@@ -30,6 +31,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "gpu_low_load": low_load.run,
     "gpu_speech": speech.run,
 }
+RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
 EXIT_NO_GPU = 2
 
 
@@ -56,13 +58,14 @@ def main(arguments: Sequence[str]) -> int:
                 workers=options.workers,
                 generators=options.generators,
                 say=say,
+                rival_sites=options.rival_sites,
             )
             contexts.append(context)
             return context
 
         try:
             failures = run_scenarios(
-                {name: partial(_guarded, SCENARIOS[name]) for name in options.only},
+                _chosen(options),
                 make_context,
                 command=["python", "-m", "loadtest.bench_gpu", *arguments],
                 machine=this_machine(gpu or "no GPU"),
@@ -72,6 +75,14 @@ def main(arguments: Sequence[str]) -> int:
             for context in contexts:
                 context.stop_server()
     return 1 if failures else 0
+
+
+def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], Result]]:
+    if options.rivals:
+        chosen = {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
+    else:
+        chosen = {name: SCENARIOS[name] for name in options.only}
+    return {name: partial(_guarded, scenario) for name, scenario in chosen.items()}
 
 
 def _guarded(scenario: Scenario, context: GpuContext) -> Result:
@@ -99,6 +110,17 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         type=names_among(tuple(SCENARIOS)),
         default=tuple(SCENARIOS),
         help=f"benchmarks to run, comma separated; of {','.join(SCENARIOS)} (default: all)",
+    )
+    parser.add_argument(
+        "--rivals",
+        type=names_among(tuple(RIVAL_SCENARIOS)),
+        default=(),
+        help=(f"compare with these instead, of {','.join(RIVAL_SCENARIOS)}; about 2 minutes each"),
+    )
+    parser.add_argument(
+        "--rival_sites",
+        type=Path,
+        help="a folder with a folder of packages for each rival that is not in this environment",
     )
     parser.add_argument(
         "--tiny", action="store_true", help="tiny models and short runs: is everything wired?"

@@ -10,7 +10,15 @@ from pathlib import Path
 from loadtest.bench.capacity import Capacity, CapacitySearch, nearly_all_within
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import generate_load
-from loadtest.bench.plan import ClosedLoop, EncoderWork, OpenLoop, Plan, Protocol, RunReport
+from loadtest.bench.plan import (
+    ClosedLoop,
+    Dialect,
+    EncoderWork,
+    OpenLoop,
+    Plan,
+    Protocol,
+    RunReport,
+)
 from loadtest.bench.running import Say
 from loadtest.bench.servers import (
     RunningServer,
@@ -68,6 +76,15 @@ TINY = GpuPace(
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where load goes."""
+
+    port: int
+    model: str
+    dialect: Dialect = Dialect.V2
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """A server of ours and what it was started with."""
 
@@ -87,12 +104,13 @@ class GpuContext:
     workers: int  # edge processes
     generators: int  # processes of the load generator
     say: Say
+    rival_sites: Path | None = None  # a folder of packages for each rival
     _checkpoint: Path | None = None
     _device_findings: DeviceFindings | None = None
     _device_failure: BenchError | None = None
     _serving: Serving | None = None
     _generation: int = 1
-    _capacities: dict[float, Capacity] = field(default_factory=dict)
+    _capacities: dict[tuple[float, EncoderWork], Capacity] = field(default_factory=dict)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -166,7 +184,7 @@ class GpuContext:
 
     def open_loop(
         self,
-        server: RunningServer,
+        target: Target,
         rate_per_s: float,
         *,
         slo_ms: float,
@@ -176,8 +194,9 @@ class GpuContext:
     ) -> RunReport:
         return generate_load(
             Plan(
-                port=server.http_port,
-                model=server.model,
+                port=target.port,
+                model=target.model,
+                dialect=target.dialect,
                 load=OpenLoop(rate_per_s=rate_per_s, max_connections=CONNECTIONS),
                 work=work,
                 seconds=seconds,
@@ -211,17 +230,22 @@ class GpuContext:
         )
 
     def capacity(self, slo_ms: float, server_slo_ms: float, work: EncoderWork) -> Capacity:
-        """The highest rate with 99% answered within the SLO; found once for each SLO."""
-        if slo_ms not in self._capacities:
+        """The highest rate with 99% answered within the SLO; each is searched once."""
+        key = (slo_ms, work)
+        if key not in self._capacities:
             server = self.server(server_slo_ms)
-            self._capacities[slo_ms] = self.search(
-                server, f"capacity at {slo_ms:.0f} ms", slo_ms, work, self.likely_rate_per_s()
+            self._capacities[key] = self.search(
+                Target(server.http_port, server.model),
+                f"capacity at {slo_ms:.0f} ms",
+                slo_ms,
+                work,
+                self.likely_rate_per_s(),
             )
-        return self._capacities[slo_ms]
+        return self._capacities[key]
 
     def search(
         self,
-        server: RunningServer,
+        target: Target,
         label: str,
         slo_ms: float,
         work: EncoderWork,
@@ -231,7 +255,7 @@ class GpuContext:
 
         def probe(rate_per_s: float, attempt: int) -> RunReport:
             report = self.open_loop(
-                server,
+                target,
                 rate_per_s,
                 slo_ms=slo_ms,
                 seconds=self.pace.probe_s,
@@ -256,7 +280,7 @@ class GpuContext:
         if self.tiny:
             return 50.0
         found = self._device_findings
-        return 0.6 * found.best.rows_per_s if found else 10_000.0
+        return 0.6 * found.best.rows_per_s if found else 12_000.0
 
     def _command(self, slo_ms: float, capture: bool) -> ServerCommand:
         flags = [

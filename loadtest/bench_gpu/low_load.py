@@ -2,7 +2,7 @@
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import EncoderWork, RunReport, Spread
-from loadtest.bench_gpu.context import GpuContext
+from loadtest.bench_gpu.context import GpuContext, Target
 from loadtest.bench_gpu.findings import Findings, Measure, at_most
 from loadtest.bench_gpu.scrapes import scrape
 from predictor.metrics import names
@@ -52,7 +52,11 @@ def _measured(context: GpuContext, *, capture: bool) -> tuple[Spread, float]:
     context.say(f"low load, captured graphs {'on' if capture else 'off'}")
     before = scrape(server.http_port)
     report: RunReport = context.open_loop(
-        server, RATE_PER_S, slo_ms=SLO_MS, seconds=context.pace.low_load_s, work=WORK
+        Target(server.http_port, server.model),
+        RATE_PER_S,
+        slo_ms=SLO_MS,
+        seconds=context.pace.low_load_s,
+        work=WORK,
     )
     if report.latency is None or report.answered != report.scheduled:
         raise BenchError(f"{report.scheduled - report.answered} requests were not answered rightly")

@@ -2,7 +2,7 @@
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import HTTP_TOO_MANY_REQUESTS
-from loadtest.bench_gpu.context import GpuContext
+from loadtest.bench_gpu.context import GpuContext, Target
 from loadtest.bench_gpu.findings import Findings, Measure, at_least
 from loadtest.bench_gpu.single import ONE_ROW, SERVER_SLO_MS, SLO_MS
 
@@ -17,7 +17,7 @@ def run(context: GpuContext) -> Findings:
     server = context.server(SERVER_SLO_MS)
     context.say(f"overload: {OVERLOAD:g} x {capacity_per_s:.0f}/s")
     report = context.open_loop(
-        server,
+        Target(server.http_port, server.model),
         OVERLOAD * capacity_per_s,
         slo_ms=SLO_MS,
         seconds=context.pace.run_s,
