@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import msgspec
 import yaml
@@ -19,11 +19,14 @@ from predictor.core.model import ModelSettings, Task
 
 MAX_MODELS_FILE_BYTES = 1 << 20
 MAX_MODELS = 64
+AUTO = "auto"
 
 # Smallest and largest value of each number that a flag sets.
 LIMITS: Mapping[str, tuple[float, float]] = {
     "http_port": (1, 65_535),
     "grpc_port": (1, 65_535),
+    "workers": (1, 64),
+    "engines": (1, 64),
     "max_threads": (1, 1024),
     "max_asyncio_workers": (1, 1024),
     "timeout_keep_alive": (1, 86_400),
@@ -46,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int = 8080
     grpc_port: int = 8081
     enable_grpc: bool = True
+    workers: int = 1  # edge processes
+    engines: int | Literal["auto"] = 1  # one per device; auto: as many as there are devices
     max_threads: int = 4
     max_asyncio_workers: int | None = None
     timeout_keep_alive: int = 65  # s
@@ -56,6 +61,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int = 1024  # in one request
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
+
+    @property
+    def in_one_process(self) -> bool:
+        """One edge and one engine need no supervisor between them."""
+        return self.workers == 1 and self.engines == 1
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
@@ -75,13 +85,9 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
 
 def _check(given: Mapping[str, Any]) -> None:
     for name, (least, most) in LIMITS.items():
-        if name in given and not least <= given[name] <= most:
+        if given.get(name, AUTO) != AUTO and not least <= given[name] <= most:
             flag = "--timeout-keep-alive" if name == "timeout_keep_alive" else f"--{name}"
             raise StartupError(f"{flag} is {given[name]}; it must be from {least:g} to {most:.12g}")
-    if given["workers"] != 1:
-        raise StartupError(
-            f"--workers is {given['workers']}; a predictor has one, use 1 and add replicas"
-        )
     if given["enable_grpc"] and given["http_port"] == given["grpc_port"]:
         raise StartupError(
             f"--grpc_port is {given['grpc_port']}, as is --http_port; give each its own"
@@ -133,6 +139,11 @@ def build_parser() -> argparse.ArgumentParser:
         dest="parameters_file",
         metavar="FILE",
         help="the parameter document, followed while serving; without it the defaults hold",
+    )
+    serving.add_argument(
+        "--engines",
+        type=_engines,
+        help="engine processes, each with a device of its own; auto: one per device; default 1",
     )
     serving.add_argument("--host", type=_host, help="address to listen on; default: all")
     serving.add_argument("--max_body_bytes", type=int, help="largest request; default 16 MiB")
@@ -256,6 +267,12 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
     return text.lower() == "true"
+
+
+def _engines(text: str) -> int | str:
+    if text != AUTO and not text.removeprefix("-").isdigit():
+        raise argparse.ArgumentTypeError(f"must be a number or {AUTO}, not {text[:32]!r}")
+    return text if text == AUTO else int(text)
 
 
 def _host(text: str) -> str:

@@ -1,22 +1,40 @@
-"""A submission on its way through the engine: n rows that settle into one future, once."""
+"""A submission on its way through the engine: n rows that settle into one promise, once."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from predictor.core.errors import HeadwayError
 from predictor.core.rows import Row
 from predictor.engine.port import Reply, RowInput
 
 
+class Promise(Protocol):
+    """Where a request settles: what the engine uses of an asyncio.Future."""
+
+    def done(self) -> bool: ...
+
+    def cancelled(self) -> bool: ...
+
+    def exception(self) -> BaseException | None: ...
+
+    def set_result(self, result: Reply, /) -> None: ...
+
+    def set_exception(self, exception: HeadwayError, /) -> None: ...
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Called once, with the promise, after it was kept, broken or cancelled."""
+        ...
+
+
 class Request:
-    """Joins the results of its rows, in order. The future ends at most once."""
+    """Joins the results of its rows, in order. The promise ends at most once."""
 
-    __slots__ = ("_missing", "_results", "arrival_s", "future", "model", "rows", "tier")
+    __slots__ = ("_missing", "_results", "arrival_s", "model", "promise", "rows", "tier")
 
-    def __init__(self, model: str, tier: str, future: asyncio.Future[Reply]) -> None:
+    def __init__(self, model: str, tier: str, promise: Promise) -> None:
         self.model = model
         self.tier = tier
-        self.future = future
+        self.promise = promise
         self.rows: Sequence[Row] = ()
         self._results: list[bytes] = []
         self._missing = 0
@@ -33,7 +51,7 @@ class Request:
 
     @property
     def settled(self) -> bool:
-        return self.future.done()
+        return self.promise.done()
 
     def row_done(self, row: Row, result: bytes) -> bool:
         """Take in one result. True when it was the last that was missing."""
@@ -42,7 +60,7 @@ class Request:
         return self._missing == 0
 
     def answer(self, queue_s: float, service_s: float, batch_size: int) -> None:
-        self.future.set_result(Reply(self._results, queue_s, service_s, batch_size))
+        self.promise.set_result(Reply(self._results, queue_s, service_s, batch_size))
 
     def fail(self, error: HeadwayError) -> None:
-        self.future.set_exception(error)
+        self.promise.set_exception(error)
