@@ -96,11 +96,13 @@ class Gateway:
                     ticket.set_exception(QueueFull("too many requests of one edge wait here"))
                 else:
                     self._engine.submit_to(message.submission, ticket)
-            elif isinstance(message, EdgeTimed | EdgeRefused):
+            elif isinstance(message, EdgeTimed):
                 self._engine.report(message)
             elif isinstance(message, Cancel):
                 if message.id in tickets:
                     tickets[message.id].cancel()
+            elif isinstance(message, EdgeRefused):
+                self._engine.report(message)
             else:
                 self._expose(link, message)
 

@@ -38,14 +38,19 @@ class Door:
         self._bad_plans = 0.0  # share of late
 
     def admits(
-        self, row: Row, queue: RowQueue, terms: Terms, tokens_per_row: float, rate: float
+        self,
+        row: Row,
+        queue: RowQueue,
+        terms: Terms,
+        tokens_per_row: float,
+        rate: float,
+        now_s: float,
     ) -> bool:
         """Whether `row`, not in the queue yet, would be served before its deadline.
 
         `terms.start_s` is when the device comes free for this queue; `rate` is in rows a
-        second. The present is the row's arrival.
+        second.
         """
-        now_s = row.arrival_s
         deadline_s = now_s + (row.deadline_s - now_s) / self._pessimism
         if _is_served(deadline_s, now_s, queue.ahead_of(row), queue, terms, tokens_per_row, rate):
             return True
