@@ -113,14 +113,13 @@ class RemoteEngine:
             future.set_exception(refusal)
             self.report(EdgeRefused(submission.model, "", refusal.outcome))
             return future
-        assert self._link is not None
         if not self._turn_bytes:
             asyncio.get_running_loop().call_soon(self._next_turn)
         self._turn_bytes += size
         request_id = next(self._ids)
         self._waiting[request_id] = _Waiting(future, submission.model, tokens)
         self.outstanding_tokens += tokens
-        self._link.send(Submit(request_id, submission))
+        self._send(Submit(request_id, submission))
         future.add_done_callback(
             lambda done: self._cancel(request_id) if done.cancelled() else None
         )
@@ -159,23 +158,27 @@ class RemoteEngine:
     def _refusal(self, model: str, size: int) -> HeadwayError | None:
         if self._draining:
             return Unavailable("the server is draining; try another replica")
-        if self._link is None or model not in self._status.models:
-            return Unavailable(f"model {model[:128]!r} is loading; try again shortly", 5.0)
+        if not self.connected:
+            return Unavailable(f"model {model[:128]!r} is loading; try again shortly")
         if size > MAX_REQUEST_BYTES:
             return RequestTooLarge(
                 f"the rows take {size} bytes, over {MAX_REQUEST_BYTES}; send fewer in a request"
             )
-        unsent_bytes = self._link.unsent_bytes + self._turn_bytes
+        unsent_bytes = (self._link.unsent_bytes if self._link else 0) + self._turn_bytes
         if len(self._waiting) >= MAX_OUTSTANDING or unsent_bytes > MAX_UNSENT_BYTES:
             return QueueFull("the engine has too much waiting already; try again later")
         return None
+
+    def _send(self, message: FromEdge) -> None:
+        if self._link is not None:
+            self._link.send(message)
 
     def _next_turn(self) -> None:
         self._turn_bytes = 0
 
     def _cancel(self, request_id: int) -> None:
-        if self._settled(request_id) is not None and self._link is not None:
-            self._link.send(Cancel(request_id))
+        if self._settled(request_id) is not None:
+            self._send(Cancel(request_id))
 
     def _settled(self, request_id: int) -> _Waiting | None:
         waiting = self._waiting.pop(request_id, None)

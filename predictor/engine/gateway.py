@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-from predictor.core.errors import HeadwayError, QueueFull
+from predictor.core.errors import QueueFull
 from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, Observer
 from predictor.engine import wire
 from predictor.engine.link import Link
@@ -38,7 +37,7 @@ class Gateway:
     def __init__(self, engine: LocalEngine, observer: Observer) -> None:
         self._engine = engine
         self._observer = observer
-        self._edges: dict[EdgeLink, dict[int, _Ticket]] = {}
+        self._edges: dict[EdgeLink, dict[int, asyncio.Future[Reply]]] = {}
         self._server: asyncio.AbstractServer | None = None
         self._deserted = asyncio.Event()
         self._deserted.set()
@@ -76,31 +75,33 @@ class Gateway:
         link.send(Status(self._engine.status()))
 
     def _closed(self, link: EdgeLink) -> None:
-        tickets = self._edges.pop(link)
-        for ticket in list(tickets.values()):
-            ticket.cancel()
+        for future in self._edges.pop(link).values():
+            future.cancel()
         self._observer.observe(EdgesConnected(len(self._edges)))
         if not self._edges:
             self._deserted.set()
 
     def _tell_all(self, status: EngineStatus) -> None:
+        if status.draining and self._server is not None:
+            self._server.close()  # an edge that comes back now waits for the next engine
         for link in self._edges:
             link.send(Status(status))
 
     def _received(self, link: EdgeLink, messages: list[FromEdge]) -> None:
-        tickets = self._edges[link]
+        waiting = self._edges[link]
         for message in messages:  # the most frequent first
             if isinstance(message, Submit):
-                ticket = _Ticket(message.id, link, tickets)
-                if len(tickets) > MAX_OUTSTANDING:
-                    ticket.set_exception(QueueFull("too many requests of one edge wait here"))
-                else:
-                    self._engine.submit_to(message.submission, ticket)
+                if len(waiting) >= MAX_OUTSTANDING:
+                    refusal = QueueFull("too many requests of one edge wait here")
+                    link.send(wire.failed(message.id, refusal))
+                    continue
+                future = waiting[message.id] = self._engine.submit(message.submission)
+                future.add_done_callback(partial(_answer, link, waiting, message.id))
             elif isinstance(message, EdgeTimed):
                 self._engine.report(message)
             elif isinstance(message, Cancel):
-                if message.id in tickets:
-                    tickets[message.id].cancel()
+                if message.id in waiting:
+                    waiting[message.id].cancel()
             elif isinstance(message, EdgeRefused):
                 self._engine.report(message)
             else:
@@ -116,50 +117,16 @@ class Gateway:
         link.send(Exposed(asked.id, body, content_type))
 
 
-class _Ticket:
-    """The promise of a request that came by a socket: it settles into the link's outbox.
-
-    An asyncio.Future would take two more turns of the event loop for each request.
-    """
-
-    __slots__ = ("_callback", "_cancelled", "_error", "_id", "_link", "_others")
-
-    def __init__(self, request_id: int, link: EdgeLink, others: "dict[int, _Ticket]") -> None:
-        """Stands among `others`, the edge's open tickets, until it settles."""
-        self._id = request_id
-        self._link = link
-        self._others = others
-        self._callback: Callable[[Any], object] | None = None
-        self._error: HeadwayError | None = None
-        self._cancelled = False
-        others[request_id] = self
-
-    def done(self) -> bool:
-        return self._others.get(self._id) is not self
-
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def exception(self) -> HeadwayError | None:
-        return self._error
-
-    def set_result(self, reply: Reply, /) -> None:
-        self._link.send(Answered(self._id, reply))
-        self._end()
-
-    def set_exception(self, error: HeadwayError, /) -> None:
-        self._error = error
-        self._link.send(wire.failed(self._id, error))
-        self._end()
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        self._end()
-
-    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
-        self._callback = callback
-
-    def _end(self) -> None:
-        del self._others[self._id]
-        if self._callback is not None:
-            self._callback(self)
+def _answer(
+    link: EdgeLink,
+    waiting: dict[int, asyncio.Future[Reply]],
+    request_id: int,
+    done: asyncio.Future[Reply],
+) -> None:
+    del waiting[request_id]
+    if done.cancelled():
+        return
+    error = done.exception()
+    link.send(
+        Answered(request_id, done.result()) if error is None else wire.failed(request_id, error)
+    )

@@ -86,7 +86,13 @@ class Link(asyncio.Protocol, Generic[In, Out]):
         messages, self._outbox = self._outbox, []
         if not messages or self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(wire.encode(messages))
+        try:
+            frame = wire.encode(messages)
+        except Exception:  # whoever waits for one of them must not wait for ever
+            _LOG.exception("a connection between edge and engine is given up")
+            self.abort()
+            return
+        self._transport.write(frame)
         if self._transport.get_write_buffer_size() > self._max_unsent_bytes:
             _LOG.error("the other side of a connection between edge and engine does not read")
             self.abort()

@@ -38,7 +38,7 @@ from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.port import EngineStatus, Reply, Runner, Submission
-from predictor.engine.request import Promise, Request
+from predictor.engine.request import Request
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.warmup import warm_up
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
@@ -136,11 +136,6 @@ class LocalEngine:
 
     def submit(self, submission: Submission) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.submit_to(submission, future)
-        return future
-
-    def submit_to(self, submission: Submission, promise: Promise) -> None:
-        """As `submit`, for whoever brings a promise of their own."""
         now_s = self._clock()
         tier = submission.tier or ""
         try:
@@ -148,13 +143,14 @@ class LocalEngine:
             self._spec(submission.model)
             if not submission.rows:
                 raise InvalidRequest("the request has no rows; send at least one")
-            self._admit(Request(submission.model, tier, promise), submission, now_s)
+            self._admit(Request(submission.model, tier, future), submission, now_s)
         except HeadwayError as error:
             # Its traceback holds this frame, and with it the future and all of the request.
-            promise.set_exception(error.with_traceback(None))
+            future.set_exception(error.with_traceback(None))
             self._observer.observe(
                 Settled(submission.model, tier, error.outcome, len(submission.rows), 0.0)
             )
+        return future
 
     def status(self) -> EngineStatus:
         return self._status
@@ -195,7 +191,7 @@ class LocalEngine:
         if admission.refusal is not None:
             raise admission.refusal
         self._requests.add(request)
-        request.promise.add_done_callback(lambda _: self._left(request))
+        request.future.add_done_callback(lambda _: self._left(request))
         self._poke()
 
     # The core.
@@ -309,9 +305,9 @@ class LocalEngine:
     def _left(self, request: Request) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""
         self._requests.discard(request)
-        if request.promise.cancelled():
+        if request.future.cancelled():
             self._told(request, Outcome.CANCELLED, self._clock())
-        elif request.promise.exception() is None:
+        elif request.future.exception() is None:
             return
         for row in request.rows:
             self._scheduler.cancel(row)

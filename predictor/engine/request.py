@@ -1,40 +1,22 @@
-"""A submission on its way through the engine: n rows that settle into one promise, once."""
+"""A submission on its way through the engine: n rows that settle into one future, once."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Sequence
 
 from predictor.core.errors import HeadwayError
 from predictor.core.rows import Row
 from predictor.engine.port import Reply, RowInput
 
 
-class Promise(Protocol):
-    """Where a request settles: what the engine uses of an asyncio.Future."""
-
-    def done(self) -> bool: ...
-
-    def cancelled(self) -> bool: ...
-
-    def exception(self) -> BaseException | None: ...
-
-    def set_result(self, result: Reply, /) -> None: ...
-
-    def set_exception(self, exception: HeadwayError, /) -> None: ...
-
-    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
-        """Called once, with the promise, after it was kept, broken or cancelled."""
-        ...
-
-
 class Request:
-    """Joins the results of its rows, in order. The promise ends at most once."""
+    """Joins the results of its rows, in order. The future ends at most once."""
 
-    __slots__ = ("_missing", "_results", "arrival_s", "model", "promise", "rows", "tier")
+    __slots__ = ("_missing", "_results", "arrival_s", "future", "model", "rows", "tier")
 
-    def __init__(self, model: str, tier: str, promise: Promise) -> None:
+    def __init__(self, model: str, tier: str, future: asyncio.Future[Reply]) -> None:
         self.model = model
         self.tier = tier
-        self.promise = promise
+        self.future = future
         self.rows: Sequence[Row] = ()
         self._results: list[bytes] = []
         self._missing = 0
@@ -51,7 +33,7 @@ class Request:
 
     @property
     def settled(self) -> bool:
-        return self.promise.done()
+        return self.future.done()
 
     def row_done(self, row: Row, result: bytes) -> bool:
         """Take in one result. True when it was the last that was missing."""
@@ -60,7 +42,7 @@ class Request:
         return self._missing == 0
 
     def answer(self, queue_s: float, service_s: float, batch_size: int) -> None:
-        self.promise.set_result(Reply(self._results, queue_s, service_s, batch_size))
+        self.future.set_result(Reply(self._results, queue_s, service_s, batch_size))
 
     def fail(self, error: HeadwayError) -> None:
-        self.promise.set_exception(error)
+        self.future.set_exception(error)

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from time import monotonic
 import math
 import uuid
+from time import monotonic
 from typing import Any
 
 import pytest
