@@ -129,19 +129,19 @@ class RemoteEngine:
         return self._status
 
     def report(self, fact: EdgeTimed | EdgeRefused) -> None:
-        if self._link is not None:
-            self._link.send(fact)
+        if self.connected:
+            self._send(fact)
         elif isinstance(fact, EdgeRefused):
             self._refusals.append(fact)  # so that the time without an engine shows, too
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Raises Unavailable where the engine is gone or does not answer in time."""
-        if self._link is None:
+        if not self.connected:
             raise Unavailable("the engine is restarting; scrape again shortly")
         request_id = next(self._ids)
         future: asyncio.Future[Exposed] = asyncio.get_running_loop().create_future()
         self._scrapes[request_id] = future
-        self._link.send(AskMetrics(request_id, accept))
+        self._send(AskMetrics(request_id, accept))
         try:
             async with asyncio.timeout(METRICS_WITHIN_S):
                 exposed = await future
@@ -205,8 +205,6 @@ class RemoteEngine:
 
     def _opened(self, link: EngineLink) -> None:
         self._link = link
-        while self._refusals:
-            link.send(self._refusals.popleft())
 
     def _received(self, link: EngineLink, messages: list[FromEngine]) -> None:
         for message in messages:
@@ -235,6 +233,8 @@ class RemoteEngine:
         self._set_status(
             msgspec.structs.replace(status, draining=status.draining or self._draining)
         )
+        while self._refusals:
+            self._send(self._refusals.popleft())
         if not was_ready and not status.loading:
             _LOG.info("engine %d is ready for %s", self.index, ", ".join(sorted(status.models)))
         self._leave_if_done()

@@ -62,7 +62,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     draining: bool
     generation: int
     models: Mapping[str, ModelSpec]
-    loading: Sequence[str] = ()
+    loading: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

@@ -146,7 +146,7 @@ class FrameReader(Generic[M]):
         self._decode = decoder.decode
         self._held = bytearray()
 
-    def feed(self, data: bytes) -> list[M]:
+    def feed(self, data: bytes | bytearray) -> list[M]:
         """The messages that are complete now. Raises WireError for what cannot be right."""
         if self._held:
             self._held += data

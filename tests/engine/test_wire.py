@@ -54,7 +54,7 @@ FROM_ENGINES: st.SearchStrategy[Any] = st.one_of(
             st.booleans(),
             st.integers(0, 2**31),
             st.dictionaries(st.text(), SPECS),
-            st.lists(st.text()),
+            st.lists(st.text()).map(tuple),
         ),
     ),
 )
