@@ -65,6 +65,7 @@ class RemoteEngine:
         self._changed: Callable[[], None] = lambda: None
         self._draining = False
         self._link: EngineLink | None = None
+        self._known = False  # it has told its status since the link was opened
         self._lost = asyncio.Event()
         self._ids = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
@@ -91,8 +92,8 @@ class RemoteEngine:
 
     @property
     def connected(self) -> bool:
-        """Whether it has told its status, and can be asked."""
-        return self._status is not self._unknown and self._link is not None
+        """Whether it is there. A connect alone says nothing: it waits for the engine's start."""
+        return self._known
 
     def drain(self) -> None:
         """Refuse new submissions, and close when all that wait are answered."""
@@ -230,6 +231,7 @@ class RemoteEngine:
 
     def _told(self, status: EngineStatus) -> None:
         was_ready = bool(self._status.models) and not self._status.loading
+        self._known = True
         self._set_status(
             msgspec.structs.replace(status, draining=status.draining or self._draining)
         )
@@ -241,6 +243,7 @@ class RemoteEngine:
 
     def _closed(self, link: EngineLink) -> None:
         self._link = None
+        self._known = False
         self._set_status(
             msgspec.structs.replace(self._unknown, draining=True)
             if self._draining

@@ -69,11 +69,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
         _reserve_ports(settings, owned)
         folder = Path(tempfile.mkdtemp(prefix="headway-"))  # only this user may enter
         owned.callback(shutil.rmtree, folder, ignore_errors=True)
-        supervisor = Supervisor(settings, arguments, folder)
-        for child in supervisor.engines:
-            assert child.listener is not None
-            owned.enter_context(child.listener)
-        return asyncio.run(supervisor.run())
+        return asyncio.run(Supervisor(settings, arguments, folder).run())
 
 
 def _reserve_ports(settings: Settings, owned: contextlib.ExitStack) -> None:
@@ -111,9 +107,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
             loop.add_signal_handler(sig, self._on_signal)
-        async with asyncio.TaskGroup() as group:
-            for child in (*self.engines, *self.edges):
-                group.create_task(self._keep(child))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in (*self.engines, *self.edges):
+                    group.create_task(self._keep(child))
+        finally:
+            for engine in self.engines:
+                assert engine.listener is not None
+                engine.listener.close()
         return self._exit_code
 
     def _on_signal(self) -> None:
@@ -129,13 +130,18 @@ class Supervisor:
         self._stopping.set()
         self._signal_all(signal.SIGTERM)
         late_s = self._settings.grace_s + LATE_S
-        asyncio.get_running_loop().call_later(late_s, self._signal_all, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(late_s, self._kill_the_late)
 
     def _signal_all(self, sig: signal.Signals) -> None:
         for child in (*self.engines, *self.edges):
             if child.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, sig)
+
+    def _kill_the_late(self) -> None:
+        late = ", ".join(child.name for child in (*self.engines, *self.edges) if child.pid)
+        _LOG.error("killing %s, which did not end in time", late)
+        self._signal_all(signal.SIGKILL)
 
     async def _keep(self, child: _Child) -> None:
         restarts = Restarts()
