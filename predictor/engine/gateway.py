@@ -5,6 +5,8 @@ import logging
 import socket
 from functools import partial
 
+import msgspec
+
 from predictor.core.errors import QueueFull
 from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, Observer
 from predictor.engine import wire
@@ -39,6 +41,7 @@ class Gateway:
         self._observer = observer
         self._edges: dict[EdgeLink, dict[int, asyncio.Future[Reply]]] = {}
         self._server: asyncio.AbstractServer | None = None
+        self._draining = False
         self._deserted = asyncio.Event()
         self._deserted.set()
         engine.watch_status(self._tell_all)
@@ -51,6 +54,17 @@ class Gateway:
     async def deserted(self) -> None:
         """Return when no edge is connected."""
         await self._deserted.wait()
+
+    def drain(self) -> None:
+        """Have the edges refuse new work, and leave when theirs is answered.
+
+        What they sent before they hear of it is served. Whoever connects from now on waits
+        for the next engine.
+        """
+        self._draining = True
+        if self._server is not None:
+            self._server.close()
+        self._tell_all(self._engine.status())
 
     def close(self) -> None:
         """Take no more connections, send what there is, and end those there are."""
@@ -82,8 +96,8 @@ class Gateway:
             self._deserted.set()
 
     def _tell_all(self, status: EngineStatus) -> None:
-        if status.draining and self._server is not None:
-            self._server.close()  # an edge that comes back now waits for the next engine
+        if self._draining:
+            status = msgspec.structs.replace(status, draining=True)
         for link in self._edges:
             link.send(Status(status))
 

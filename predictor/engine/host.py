@@ -1,7 +1,7 @@
 """Runs an engine as a process of its own, behind a Unix socket.
 
-One signal drains: new work is refused, what waits is answered, and the process ends when its
-last edge has left or the grace period is over. A second signal ends it.
+One signal drains: the edges are told to refuse new work, what waits is answered, and the
+process ends when its last edge has left or the grace period is over. A second signal ends it.
 """
 
 import asyncio
@@ -36,14 +36,13 @@ def serve(
     `background` loads the models; if it raises, the process ends with a message and 2 for a
     StartupError, 1 for anything else.
     """
-    host = _Host(engine, Gateway(engine, observer), grace_s)
+    host = _Host(Gateway(engine, observer), grace_s)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(host.run(listener, background))
 
 
 class _Host:
-    def __init__(self, engine: LocalEngine, gateway: Gateway, grace_s: float) -> None:
-        self._engine = engine
+    def __init__(self, gateway: Gateway, grace_s: float) -> None:
         self._gateway = gateway
         self._grace_s = grace_s
         self._draining = asyncio.Event()
@@ -74,7 +73,7 @@ class _Host:
             self._ending.set()
             return
         _LOG.info("draining for at most %g s", self._grace_s)
-        self._engine.drain()
+        self._gateway.drain()
         self._draining.set()
 
     async def _drained(self) -> None:

@@ -138,19 +138,33 @@ async def test_when_an_edge_dies_its_rows_leave_the_queue(place: Place) -> None:
         assert runner.ran == [[1000], [1]]
 
 
-async def test_a_drain_answers_what_waits_and_then_the_edge_leaves(place: Place) -> None:
+async def test_a_drain_answers_what_was_sent_and_then_the_edge_leaves(place: Place) -> None:
+    runner = Sums()
+    async with place.engine(runner) as behind, place.edge() as remote:
+        await ready(remote)
+        waiting = [await held(remote, runner)]
+        behind.gateway.drain()
+        waiting.append(remote.submit(submission(row(2))))  # the edge has not heard of it yet
+        await status_where(remote, lambda status: status.draining)
+        runner.release()
+        replies = await asyncio.gather(*waiting)
+        assert [total(reply.results[0]) for reply in replies] == [1000, 2]
+        await behind.gateway.deserted()
+        await status_where(remote, lambda status: status.loading == (MODEL,))
+
+
+async def test_an_edge_that_drains_takes_nothing_new(place: Place) -> None:
     runner = Sums()
     async with place.engine(runner) as behind, place.edge() as remote:
         await ready(remote)
         busy = await held(remote, runner)
-        behind.engine.drain()
-        await status_where(remote, lambda status: status.draining)
+        remote.drain()
         with pytest.raises(Unavailable, match="draining"):
             await remote.submit(submission(row(2)))
         runner.release()
         assert total((await busy).results[0]) == 1000
         await behind.gateway.deserted()
-        assert remote.status().loading == (MODEL,)
+        assert remote.status().draining
 
 
 async def test_edits_and_reports_cross(place: Place) -> None:

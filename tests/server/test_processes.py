@@ -191,9 +191,7 @@ def test_an_engine_that_is_killed(tmp_path: Path) -> None:
             assert not client.is_ready()
             assert client.infer(1) == 503
         server.wait_for_line("engine 0 ended unexpectedly (signal SIGKILL)")
-        server.wait_for_line("all models are back")
-        for _ in range(2):
-            server.wait_for_line("engine 0 is ready for sim")
+        server.wait_for_line("all models are back", *["engine 0 is ready for sim"] * 2)
         for client in clients:
             assert client.is_ready()
             assert client.infer(1) == 200
@@ -223,8 +221,7 @@ def test_two_engines_behind_the_same_edges(tmp_path: Path) -> None:
         for client in clients:
             assert client.is_ready()
             assert client.infer(1) == 200
-        for _ in range(2):
-            server.wait_for_line("engine 1 is ready for sim")
+        server.wait_for_line(*["engine 1 is ready for sim"] * 2)
         found = metrics(server)
         assert found['headway_process_restarts_total{engine="0",process="engine"}'] == 0
         assert found['headway_process_restarts_total{engine="1",process="engine"}'] == 1
@@ -252,8 +249,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         all_wait(server, 1)
         answer = pool.submit(client.receive)
         server.process.send_signal(signal.SIGTERM)
-        for _ in range(3):
-            server.wait_for_line("draining")
+        server.wait_for_line(*["draining"] * 3)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(STOP_S) == 0
         with pytest.raises((OSError, http.client.HTTPException, AssertionError)):
