@@ -6,20 +6,21 @@ The SDK reads its flags about logging and docs itself, from the same command lin
 import argparse
 import contextlib
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import yaml
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
+from predictor.devices import nvml_uuids, visible_devices
 
 MAX_MODELS_FILE_BYTES = 1 << 20
 MAX_MODELS = 64
-AUTO = "auto"
 
 # Smallest and largest value of each number that a flag sets.
 LIMITS: Mapping[str, tuple[float, float]] = {
@@ -50,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_port: int = 8081
     enable_grpc: bool = True
     workers: int = 1  # edge processes
-    engines: int | Literal["auto"] = 1  # one per device; auto: as many as there are devices
+    engines: int = 1  # one per device
     max_threads: int = 4
     max_asyncio_workers: int | None = None
     timeout_keep_alive: int = 65  # s
@@ -85,7 +86,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
 
 def _check(given: Mapping[str, Any]) -> None:
     for name, (least, most) in LIMITS.items():
-        if given.get(name, AUTO) != AUTO and not least <= given[name] <= most:
+        if name in given and not least <= given[name] <= most:
             flag = "--timeout-keep-alive" if name == "timeout_keep_alive" else f"--{name}"
             raise StartupError(f"{flag} is {given[name]}; it must be from {least:g} to {most:.12g}")
     if given["enable_grpc"] and given["http_port"] == given["grpc_port"]:
@@ -269,10 +270,13 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _engines(text: str) -> int | str:
-    if text != AUTO and not text.removeprefix("-").isdigit():
-        raise argparse.ArgumentTypeError(f"must be a number or {AUTO}, not {text[:32]!r}")
-    return text if text == AUTO else int(text)
+def _engines(text: str) -> int:
+    if text == "auto":
+        return max(len(visible_devices(os.environ, nvml_uuids())), 1)
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, not {text[:32]!r}") from None
 
 
 def _host(text: str) -> str:

@@ -47,7 +47,7 @@ def test_every_flag_is_kept() -> None:
             "--grpc_port=9081",
             "--enable_grpc=false",
             "--workers=4",
-            "--engines=auto",
+            "--engines=2",
             "--max_threads=2",
             "--max_asyncio_workers=3",
             "--timeout-keep-alive=5",
@@ -77,7 +77,7 @@ def test_every_flag_is_kept() -> None:
         grpc_port=9081,
         enable_grpc=False,
         workers=4,
-        engines="auto",
+        engines=2,
         max_threads=2,
         max_asyncio_workers=3,
         timeout_keep_alive=5,
@@ -87,6 +87,12 @@ def test_every_flag_is_kept() -> None:
         grace_s=1.5,
         batch_timeout_s=9.0,
     )
+
+
+def test_there_is_an_engine_for_each_device_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seen, engines in (("0,1,2", 3), ("", 1)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        assert parse_settings(["--engines=auto"]).engines == engines
 
 
 def test_labels_are_split_and_trimmed() -> None:

@@ -106,7 +106,7 @@ class Gateway:
         for message in messages:  # the most frequent first
             if isinstance(message, Submit):
                 if len(waiting) >= MAX_OUTSTANDING:
-                    refusal = QueueFull("too many requests of one edge wait here")
+                    refusal = QueueFull("too many requests of this edge wait; try again later")
                     link.send(wire.failed(message.id, refusal))
                     continue
                 future = waiting[message.id] = self._engine.submit(message.submission)

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from predictor.core.errors import StartupError
+from predictor.devices import VISIBLE, nvml_uuids, visible_devices
 from predictor.exits import EXIT_FAILED, EXIT_STARTUP
 from predictor.listeners import bound_socket
-from predictor.settings import AUTO, Settings
+from predictor.settings import Settings
 from predictor.supervisor.child import (
     EDGE_RESTARTED,
     ORDER_VARIABLE,
@@ -31,7 +32,6 @@ from predictor.supervisor.child import (
     EngineOrder,
     write_order,
 )
-from predictor.supervisor.devices import VISIBLE, visible_devices
 from predictor.supervisor.restarts import Restarts
 
 _LOG = logging.getLogger("headway.supervisor")
@@ -89,14 +89,11 @@ class Supervisor:
         self._settings = settings
         self._command = (sys.executable, "-m", "predictor", *arguments)
         self._folder = folder
-        devices = visible_devices(os.environ)
-        count = settings.engines if settings.engines != AUTO else max(len(devices), 1)
-        assert isinstance(count, int)
-        if count == 1:
-            devices = ()  # a single engine chooses by --device
+        # A single engine chooses by --device.
+        devices = visible_devices(os.environ, nvml_uuids()) if settings.engines > 1 else ()
         self.engines = [
             _Child(f"engine {index}", index, _listen(self._path_of(index)), _sees(devices, index))
-            for index in range(count)
+            for index in range(settings.engines)
         ]
         self.edges = [_Child(f"edge {index}", index) for index in range(settings.workers)]
         self._stopping = asyncio.Event()
@@ -147,7 +144,11 @@ class Supervisor:
         restarts = Restarts()
         while not self._stopping.is_set():
             started_s = time.monotonic()
-            code = await self._run(child)
+            try:
+                code = await self._run(child)
+            except OSError as error:
+                _LOG.error("%s cannot be started: %s", child.name, error)
+                code = EXIT_FAILED
             if self._stopping.is_set():
                 return
             if code == EXIT_STARTUP:  # it said why, and would say so again

@@ -24,7 +24,7 @@ LABELS = tuple(f"label {number}" for number in range(1000))
 SETTINGS = Settings(
     models=(ModelSettings(name="a", labels=LABELS), ModelSettings(name="b", task=Task.SIMULATED)),
     workers=2,
-    engines="auto",
+    engines=2,
 )
 
 

@@ -54,7 +54,7 @@ async def test_who_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_each_engine_sees_its_own_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    settings = Settings(models=MODELS, engines="auto")
+    settings = Settings(models=MODELS, engines=2)
     seen = [child.environment for child in Supervisor(settings, [], tmp_path).engines]
     assert seen == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "6"}]
 
