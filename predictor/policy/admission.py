@@ -84,14 +84,15 @@ def _is_served(
     for _ in range(BATCHES_AHEAD):
         coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
         low, high = 1, terms.max_rows
+        size = high  # tried first: in a long queue without haste it is the answer
         while low < high:
-            size = (low + high + 1) // 2
             ends_s = _ends_s(size, starts_s, terms, tokens_per_row)
             present = len(queue) - max(queue.count_before(ends_s), taken)
             if present + coming + (deadline_s >= ends_s) >= size:
                 low = size
             else:
                 high = size - 1
+            size = (low + high + 1) // 2
         ends_s = _ends_s(low, starts_s, terms, tokens_per_row)
         if deadline_s < ends_s:
             return False
