@@ -65,24 +65,21 @@ def pieces(data: bytes, ends: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(cuts)]
 
 
-@given(st.lists(st.lists(FROM_EDGES), max_size=5), st.lists(st.integers(0), max_size=9))
-def test_an_edge_is_understood_however_the_bytes_come(
-    turns: list[list[FromEdge]], ends: list[int]
-) -> None:
-    data = b"".join(map(wire.encode, turns))
-    reader: FrameReader[FromEdge] = FrameReader(FROM_EDGE)
-    heard = [message for piece in pieces(data, ends) for message in reader.feed(piece)]
-    assert heard == [message for turn in turns for message in turn]
+def turns(messages: st.SearchStrategy[Any]) -> st.SearchStrategy[list[list[Any]]]:
+    return st.lists(st.lists(messages), max_size=5)
 
 
-@given(st.lists(st.lists(FROM_ENGINES), max_size=5), st.lists(st.integers(0), max_size=9))
-def test_an_engine_is_understood_however_the_bytes_come(
-    turns: list[list[FromEngine]], ends: list[int]
-) -> None:
-    data = b"".join(map(wire.encode, turns))
-    reader: FrameReader[FromEngine] = FrameReader(FROM_ENGINE)
+@given(
+    turns(FROM_EDGES).map(lambda said: (FROM_EDGE, said))
+    | turns(FROM_ENGINES).map(lambda said: (FROM_ENGINE, said)),
+    st.lists(st.integers(0), max_size=9),
+)
+def test_all_is_understood_however_the_bytes_come(spoken: tuple[Any, Any], ends: list[int]) -> None:
+    decoder, said = spoken
+    data = b"".join(map(wire.encode, said))
+    reader: FrameReader[Any] = FrameReader(decoder)
     heard = [message for piece in pieces(data, ends) for message in reader.feed(piece)]
-    assert heard == [message for turn in turns for message in turn]
+    assert heard == [message for turn in said for message in turn]
 
 
 @given(st.binary(max_size=200))
