@@ -91,7 +91,7 @@ def _serve_engine(order: EngineOrder) -> int:
 
     async def background() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(hold_lifeline(order.lifeline_fd, edge_restarted))
+            group.create_task(hold_lifeline(order, edge_restarted))
             group.create_task(parts.load_and_follow(ready))
 
     listener = socket.socket(fileno=order.listener_fd)
@@ -111,7 +111,7 @@ def _serve_edge(order: EdgeOrder) -> int:
     async def background() -> None:
         _collect_garbage_rarely()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(hold_lifeline(order.lifeline_fd))
+            tasks.create_task(hold_lifeline(order))
             for engine in engines:
                 tasks.create_task(engine.stay_connected())
 

@@ -244,6 +244,7 @@ class RemoteEngine:
     def _closed(self, link: EngineLink) -> None:
         self._link = None
         self._known = False
+        expected = self._status.draining
         self._set_status(
             msgspec.structs.replace(self._unknown, draining=True)
             if self._draining
@@ -259,7 +260,7 @@ class RemoteEngine:
         for scrape in self._scrapes.values():
             if not scrape.done():
                 scrape.set_exception(Unavailable("the engine is restarting; scrape again shortly"))
-        if not self._draining:
+        if lost or not expected:
             _LOG.warning("engine %d is gone; %d requests failed", self.index, len(lost))
         self._lost.set()
 

@@ -8,6 +8,7 @@ that was started again.
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -21,10 +22,14 @@ EDGE_RESTARTED = b"\n"
 
 
 class EngineOrder(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
-    """Be engine number `index`, and take edges from the inherited `listener_fd`."""
+    """Be engine number `index`, and take edges from the inherited `listener_fd`.
+
+    `folder` is the run directory.
+    """
 
     index: int
     settings: Settings
+    folder: str
     lifeline_fd: int
     listener_fd: int
     restarts: int = 0  # of this engine so far
@@ -37,10 +42,14 @@ class EngineOrder(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
 
 
 class EdgeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="edge"):
-    """Be edge number `index`, and reach the engines by their sockets' paths."""
+    """Be edge number `index`, and reach the engines by their sockets' paths.
+
+    `folder` is the run directory.
+    """
 
     index: int
     settings: Settings
+    folder: str
     lifeline_fd: int
     engine_paths: tuple[str, ...]
 
@@ -65,19 +74,27 @@ def take_order(environment: MutableMapping[str, str]) -> ChildOrder | None:
     return order
 
 
-async def hold_lifeline(fd: int, edge_restarted: Callable[[int], None] = lambda _: None) -> None:
-    """Watch the lifeline for as long as the process lives; its end drains this process."""
-    with os.fdopen(fd, "rb", buffering=0) as pipe:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: _Lifeline(edge_restarted), pipe)
-        await asyncio.get_running_loop().create_future()
+async def hold_lifeline(
+    order: ChildOrder, edge_restarted: Callable[[int], None] = lambda _: None
+) -> None:
+    """Watch the lifeline for as long as the process lives; its end drains this process.
+
+    `edge_restarted` is called with how many edges were started again.
+    """
+    loop = asyncio.get_running_loop()
+    with os.fdopen(order.lifeline_fd, "rb", buffering=0) as pipe:
+        await loop.connect_read_pipe(lambda: _Lifeline(order.folder, edge_restarted), pipe)
+        await loop.create_future()
 
 
 class _Lifeline(asyncio.Protocol):
-    def __init__(self, edge_restarted: Callable[[int], None]) -> None:
+    def __init__(self, folder: str, edge_restarted: Callable[[int], None]) -> None:
+        self._folder = folder
         self._edge_restarted = edge_restarted
 
     def data_received(self, data: bytes) -> None:
         self._edge_restarted(len(data))
 
     def eof_received(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)  # the heirs clear up
         os.kill(os.getpid(), signal.SIGTERM)

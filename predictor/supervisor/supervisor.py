@@ -210,12 +210,14 @@ class Supervisor:
             return EdgeOrder(
                 index=child.index,
                 settings=self._settings,
+                folder=str(self._folder),
                 lifeline_fd=lifeline_fd,
                 engine_paths=tuple(self._path_of(engine.index) for engine in self.engines),
             )
         return EngineOrder(
             index=child.index,
             settings=self._settings,
+            folder=str(self._folder),
             lifeline_fd=lifeline_fd,
             listener_fd=child.listener.fileno(),
             restarts=child.restarts,

@@ -31,8 +31,16 @@ SETTINGS = Settings(
 @pytest.mark.parametrize(
     "order",
     [
-        EngineOrder(index=1, settings=SETTINGS, lifeline_fd=5, listener_fd=6, died_s=1.5),
-        EdgeOrder(index=0, settings=SETTINGS, lifeline_fd=7, engine_paths=("/run/a", "/run/b")),
+        EngineOrder(
+            index=1, settings=SETTINGS, folder="/run", lifeline_fd=5, listener_fd=6, died_s=1.5
+        ),
+        EdgeOrder(
+            index=0,
+            settings=SETTINGS,
+            folder="/run",
+            lifeline_fd=7,
+            engine_paths=("/run/a", "/run/b"),
+        ),
     ],
 )
 def test_an_order_arrives_as_it_was_and_is_for_one_process(
@@ -45,19 +53,25 @@ def test_an_order_arrives_as_it_was_and_is_for_one_process(
     assert take_order(environment) is None
 
 
-async def test_the_lifeline_tells_of_edges_and_of_the_end() -> None:
+async def test_the_lifeline_tells_of_edges_and_of_the_end(tmp_path: Path) -> None:
     read, write = os.pipe()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    order = EdgeOrder(
+        index=0, settings=SETTINGS, folder=str(folder), lifeline_fd=read, engine_paths=()
+    )
     told: asyncio.Queue[int] = asyncio.Queue()
     alone = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, alone.set)
-    holding = asyncio.create_task(hold_lifeline(read, told.put_nowait))
+    holding = asyncio.create_task(hold_lifeline(order, told.put_nowait))
     try:
         os.write(write, EDGE_RESTARTED)
         assert await told.get() == 1
         assert not alone.is_set()
         os.close(write)
         await alone.wait()
+        assert not folder.exists()
     finally:
         holding.cancel()
         loop.remove_signal_handler(signal.SIGTERM)
