@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from time import monotonic
 
 import msgspec
 
@@ -33,7 +33,7 @@ MAX_TIMEOUT_MS = 1e12
 class Call(msgspec.Struct, frozen=True):
     """How a request came: the model it names and what its headers ask for.
 
-    `started_s` is `perf_counter()` at its arrival; `timeout_s` is its deadline from then.
+    `started_s` is `monotonic()` at its arrival; `timeout_s` is its deadline from then.
     """
 
     model: str
@@ -113,17 +113,15 @@ class InferService:
         names = [wanted.name for wanted in request.wanted]
         if names:
             check_outputs(names, codec.outputs)
-        decoded_s = perf_counter()
+        decoded_s = monotonic()
         task_rows = await self._rows(codec, request.inputs)
-        tokenised_s = perf_counter()
+        tokenised_s = monotonic()
         timeout_s = call.timeout_s
         if request.timeout_us:
             own_s = request.timeout_us / 1e6
             timeout_s = own_s if timeout_s is None else min(timeout_s, own_s)
-        if timeout_s is not None:
-            timeout_s -= tokenised_s - call.started_s
-            if timeout_s <= 0:
-                raise DeadlineExceeded("the timeout passed before the request was queued")
+        if timeout_s is not None and tokenised_s - call.started_s >= timeout_s:
+            raise DeadlineExceeded("the timeout passed before the request was queued")
         future = self.engine.submit(
             Submission(
                 model=call.model,
@@ -131,6 +129,7 @@ class InferService:
                 tier=call.tier,
                 priority=request.priority or None,
                 timeout_s=timeout_s,
+                arrived_s=call.started_s,
             )
         )
         return Pending(
@@ -172,6 +171,6 @@ class InferService:
                 pending.call.protocol,
                 pending.decode_s,
                 pending.tokenise_s,
-                perf_counter() - encoding_since_s,
+                monotonic() - encoding_since_s,
             )
         )

@@ -8,12 +8,14 @@ from predictor.core.facts import (
     Completed,
     Dispatched,
     EdgeRefused,
+    EdgesConnected,
     EdgeTimed,
     Fact,
     MemoryExhausted,
     Offered,
     ParametersInForce,
     ParametersRejected,
+    ProcessRestarted,
     Settled,
     Snapshot,
 )
@@ -103,6 +105,10 @@ class PrometheusObserver:
             case ParametersRejected():
                 self._tallies.process.parameters_refused += 1
                 self._tallies.process.last_refusal_s = self._clock()
+            case EdgesConnected():
+                self._tallies.process.edges = fact.edges
+            case ProcessRestarted():
+                self._tallies.process.restarts[fact.process] += fact.times
 
     def _settled(self, fact: Settled) -> None:
         tier = self._tier(fact.model, fact.tier)
