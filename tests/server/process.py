@@ -42,6 +42,13 @@ def simulated(name: str, fixed_ms: float) -> tuple[str, ...]:
     )
 
 
+def replace(path: Path, text: str) -> None:
+    """Edit a file as editors do: in one step."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def ids(*values: int) -> dict[str, Any]:
     return {
         "inputs": [

@@ -29,8 +29,11 @@ MODELS = """
 NAMELESS = 'headway_requests_total{model="unknown",outcome="invalid",tier="unknown"}'
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-process", "two-edges"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    edges = request.param
     folder = tmp_path_factory.mktemp("statuses")
     parameters, models = folder / "parameters.yaml", folder / "models.yaml"
     models.write_text(MODELS)
@@ -44,9 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             hasty={"priority": 4, "slo_ms": 20},
         )
     )
-    with serving(
-        parameters, "--models", str(models), "--max_body_bytes", "100000", models=4
-    ) as running_server:
+    flags = ("--models", str(models), "--max_body_bytes", "100000", "--workers", str(edges))
+    told = 4 if edges == 1 else 4 + edges  # each edge says so when the engine has all
+    with serving(parameters, *flags, models=told) as running_server:
         yield running_server
 
 
