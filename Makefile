@@ -8,14 +8,14 @@ FLAGS ?=
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-EXTRAS = predictor,torch,topic,loadtest,dev
+EXTRAS = predictor,torch,topic,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test check format bench
+.PHONY: help env up test check format bench bench-gpu
 
 help: ## list what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
@@ -38,6 +38,9 @@ format: $(INSTALLED) ## format the code and apply safe fixes
 
 bench: $(INSTALLED) ## measure, and write BENCHMARKS.md
 	@$(BIN)/python -m loadtest.bench $(FLAGS)
+
+bench-gpu: $(INSTALLED) ## measure on a GPU, under 8 minutes; FLAGS=--tiny rehearses without one
+	@$(BIN)/python -m loadtest.bench_gpu $(FLAGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \

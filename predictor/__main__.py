@@ -21,6 +21,7 @@ from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.facts import EdgesConnected, Observer, ParametersRejected, ProcessRestarted
 from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
 from predictor.engine.local import LocalEngine
+from predictor.engine.port import Runner
 from predictor.exits import report_failure
 from predictor.metrics.observer import PrometheusObserver
 from predictor.settings import Settings, parse_settings
@@ -154,7 +155,16 @@ class _EngineParts:
             self.observer,
             exposition=self.observer.exposition,
             batch_timeout_s=settings.batch_timeout_s,
+            warmed_up=self._traced,
         )
+
+    def _traced(self, runner: Runner) -> Runner:
+        batches = self._settings.profile_batches
+        if not batches:
+            return runner
+        from predictor.runner.profiling import traced
+
+        return traced(runner, batches, Path(self._settings.profile_dir))
 
     async def load_and_follow(self, ready: Callable[[], None] = lambda: None) -> None:
         """Load the models, say that they are ready, then follow the parameters."""

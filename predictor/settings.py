@@ -36,6 +36,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "max_rows": (1, 65_536),
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
+    "profile_batches": (1, 10_000),
 }
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -62,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int = 1024  # in one request
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
+    profile_batches: int = 0  # trace that many of each model's first batches in traffic
+    profile_dir: str = "."
 
     @property
     def in_one_process(self) -> bool:
@@ -118,6 +121,11 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--device", help="auto (default), cpu, cuda or cuda:N")
     model.add_argument("--dtype", help="auto (default), float32, bfloat16 or float16")
     model.add_argument(
+        "--capture_graphs",
+        type=_boolean,
+        help="false: never capture CUDA graphs; default true",
+    )
+    model.add_argument(
         "--simulated_fixed_ms", type=float, help="simulated only: time of any batch; default 5"
     )
     model.add_argument(
@@ -157,6 +165,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         help="a batch that takes longer means that the device hangs: exit; default 120",
     )
+    serving.add_argument(
+        "--profile_batches",
+        type=int,
+        metavar="N",
+        help="write a torch profiler trace of each model's first N batches in traffic",
+    )
+    serving.add_argument("--profile_dir", help="folder for the traces; default: this one")
     return parser
 
 

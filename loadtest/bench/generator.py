@@ -1,17 +1,26 @@
-"""The load generator, a process of its own: a Plan as JSON on stdin, a RunReport on stdout.
+"""The load generator: processes of its own, each given a Plan on stdin, together one RunReport.
 
     echo '{"port": 8080, "model": "sim", "load": {"type": "open", "rate_per_s": 100}}' \
         | python -m loadtest.bench.generator
+
+Each process builds its requests, connects, says so, and waits for a word from its parent, so
+that all of them begin at one instant of the machine's monotonic clock.
 """
 
 import asyncio
+import contextlib
 import gc
 import subprocess
 import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from time import perf_counter
+from typing import IO
 
 import msgspec
 import uvloop
 
+from loadtest.bench.books import Books, report_of
 from loadtest.bench.errors import BenchError
 from loadtest.bench.http_client import HttpClients, HttpPool
 from loadtest.bench.lengths import poisson_arrivals_s
@@ -25,56 +34,143 @@ STARTUP_ALLOWANCE_S = 30.0
 # core from the server, so what is due within half a tick goes now.
 EARLY_S = 0.0005
 MAX_PLAN_BYTES = 1 << 16
+READY = b"ready\n"
+HEAD_START_S = 0.05  # for the word to reach all processes
+SEED_STRIDE = 1009  # a prime: shares of one run meet none of another with a near seed
+
+Begin = Callable[[], Awaitable[float]]  # waits for the start; perf_counter of the run's zero
 
 
 def generate_load(plan: Plan) -> RunReport:
-    """Run the plan in a process of its own and wait for its report.
+    """Run the plan in processes of their own and wait for the report of all.
 
     Raises:
         BenchError: the plan is impossible, the server cannot be reached, or the generator
             did not end in time.
     """
     limit_s = plan.warmup_s + plan.seconds + plan.drain_s + STARTUP_ALLOWANCE_S
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "loadtest.bench.generator"],
-            input=msgspec.json.encode(plan),
-            capture_output=True,
-            timeout=limit_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"the load generator did not end within {limit_s:.0f} s") from None
-    if done.returncode != 0:
-        raise BenchError(done.stderr.decode(errors="replace").strip()[-2000:])
-    return msgspec.json.decode(done.stdout, type=RunReport)
+    with _processes(shares_of(plan), limit_s) as processes:
+        for process in processes:
+            assert process.stdout is not None
+            if process.stdout.readline() != READY:
+                raise BenchError(_complaint(process, limit_s))
+        start = b"%.9f\n" % (perf_counter() + HEAD_START_S)
+        for process in processes:
+            _tell(process, start)
+        outputs = [_read(process.stdout) for process in processes]
+        for process in processes:
+            if process.wait() != 0:
+                raise BenchError(_complaint(process, limit_s))
+    return report_of(plan, [msgspec.msgpack.decode(output, type=Books) for output in outputs])
+
+
+def shares_of(plan: Plan) -> Sequence[Plan]:
+    """What each process does: its part of the load, with a seed of its own."""
+    match plan.load:
+        case OpenLoop(rate_per_s=rate_per_s, max_connections=most):
+            count = min(plan.processes, most)
+            loads: Sequence[OpenLoop | ClosedLoop] = [
+                OpenLoop(rate_per_s=rate_per_s / count, max_connections=share)
+                for share in _split(most, count)
+            ]
+        case ClosedLoop(in_flight=in_flight):
+            count = min(plan.processes, in_flight)
+            loads = [ClosedLoop(in_flight=share) for share in _split(in_flight, count)]
+    return [
+        msgspec.structs.replace(plan, load=load, seed=plan.seed + SEED_STRIDE * index, processes=1)
+        for index, load in enumerate(loads)
+    ]
+
+
+def _split(whole: int, parts: int) -> Sequence[int]:
+    return [whole // parts + (index < whole % parts) for index in range(parts)]
+
+
+@contextlib.contextmanager
+def _processes(
+    plans: Sequence[Plan], limit_s: float
+) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+    """The processes, each told its plan; killed when the block or the time ends."""
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for plan in plans:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "loadtest.bench.generator"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            )
+            stack.callback(process.kill)
+            processes.append(process)
+            _tell(process, msgspec.json.encode(plan) + b"\n")
+        timer = threading.Timer(limit_s, _kill, [processes])
+        timer.daemon = True
+        timer.start()
+        stack.callback(timer.cancel)
+        yield processes
+
+
+def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.kill()
+
+
+def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it has ended: its code and stderr say why
+        process.stdin.write(line)
+        process.stdin.flush()
+
+
+def _read(pipe: IO[bytes] | None) -> bytes:
+    assert pipe is not None
+    return pipe.read()
+
+
+def _complaint(process: subprocess.Popen[bytes], limit_s: float) -> str:
+    if process.wait() < 0:
+        return f"the load generator did not end within {limit_s:.0f} s"
+    return _read(process.stderr).decode(errors="replace").strip()[-2000:]
 
 
 async def run_plan(plan: Plan) -> RunReport:
-    """Run the plan on this event loop.
+    """Run the plan on this event loop, at once. Raises BenchError as `run_share` does."""
+    return report_of(plan, [await run_share(plan, _now)])
+
+
+async def run_share(plan: Plan, begin: Begin) -> Books:
+    """Run one process's plan on this event loop, from the instant that `begin` gives.
 
     Raises:
         BenchError: the server takes no connection at the start. One that dies later shows
             in the report.
     """
     recorder = Recorder(plan)
+
+    async def start() -> None:
+        recorder.start(await begin())
+
     match plan.load, plan.protocol:
         case OpenLoop() as load, Protocol.HTTP:
-            await _open_loop(plan, load, recorder)
+            await _open_loop(plan, load, recorder, start)
         case ClosedLoop() as load, Protocol.HTTP:
-            await _closed_loop(plan, load, recorder)
+            await _closed_loop(plan, load, recorder, start)
         case ClosedLoop() as load, Protocol.GRPC:
             # Imported here because an HTTP run has no need of its 0.2 s.
             from loadtest.bench.grpc_client import grpc_closed_loop
 
             requests = prepare_requests(plan, CLOSED_LOOP_REQUESTS)
-            await grpc_closed_loop(plan, load, recorder, requests)
+            await grpc_closed_loop(plan, load, recorder, requests, start)
         case _:
             raise BenchError("an open loop speaks HTTP only; use a closed loop for gRPC")
-    return recorder.report()
+    return recorder.books()
 
 
-async def _open_loop(plan: Plan, load: OpenLoop, recorder: Recorder) -> None:
+async def _open_loop(
+    plan: Plan, load: OpenLoop, recorder: Recorder, start: Callable[[], Awaitable[None]]
+) -> None:
     until_s = plan.warmup_s + plan.seconds
     arrivals_s = poisson_arrivals_s(load.rate_per_s, until_s, plan.seed)
     requests = prepare_requests(plan, len(arrivals_s))
@@ -94,31 +190,48 @@ async def _open_loop(plan: Plan, load: OpenLoop, recorder: Recorder) -> None:
         else:
             all_sent.set_result(None)
 
-    recorder.start()
+    await start()
     send_due()
     await all_sent
     await recorder.drain(plan.drain_s)
     pool.close()
 
 
-async def _closed_loop(plan: Plan, load: ClosedLoop, recorder: Recorder) -> None:
+async def _closed_loop(
+    plan: Plan, load: ClosedLoop, recorder: Recorder, start: Callable[[], Awaitable[None]]
+) -> None:
     clients = HttpClients(plan, recorder, prepare_requests(plan, CLOSED_LOOP_REQUESTS))
     await clients.start(load.in_flight)
-    recorder.start()
+    await start()
     clients.send_first()
     await clients.finish()
     clients.close()
 
 
+async def _now() -> float:
+    return perf_counter()
+
+
+async def _when_told() -> float:
+    """Tell the parent that all is ready, and wait until the instant it names."""
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+    at_s = float(await asyncio.to_thread(sys.stdin.buffer.readline, MAX_PLAN_BYTES))
+    await asyncio.sleep(at_s - perf_counter() + EARLY_S)  # never before it
+    return at_s
+
+
 def main() -> int:
     try:
-        plan = msgspec.json.decode(sys.stdin.buffer.read(MAX_PLAN_BYTES), type=Plan)
+        plan = msgspec.json.decode(sys.stdin.buffer.readline(MAX_PLAN_BYTES), type=Plan)
         gc.disable()  # nothing here makes cycles per request, and a pause would be latency
-        report = uvloop.run(run_plan(plan))
+        books = uvloop.run(run_share(plan, _when_told))
     except (BenchError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    sys.stdout.buffer.write(msgspec.json.encode(report))
+    # Where PYTHONUNBUFFERED is set, sys.stdout drops what a full pipe does not take at once.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(msgspec.msgpack.encode(books))
     return 0
 
 

@@ -1,7 +1,6 @@
 """What the generator is told to do, and what it reports. Both cross its pipes as JSON."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from msgspec import Meta
 
 HTTP_OK = 200
 HTTP_TOO_MANY_REQUESTS = 429
+MAX_PROCESSES = 64
 
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
@@ -17,6 +17,14 @@ Seconds = Annotated[float, Meta(ge=0, le=3600)]
 class Protocol(StrEnum):
     HTTP = "http"
     GRPC = "grpc"
+
+
+class Dialect(StrEnum):
+    """How a server wants its HTTP requests. Only v2 takes ids; the others are for rivals."""
+
+    V2 = "v2"
+    PLAIN = "plain"  # POST /predict {"text": [...]}, answered by the bare numbers
+    INFINITY = "infinity"  # POST /classify {"model": ..., "input": [...]}
 
 
 class SimulatedWork(msgspec.Struct, frozen=True, tag="simulated", kw_only=True):
@@ -37,8 +45,30 @@ class TextWork(msgspec.Struct, frozen=True, tag="text", kw_only=True):
     longest_words: Annotated[int, Meta(ge=1, le=4096)] = 150
 
 
+class EncoderWork(msgspec.Struct, frozen=True, tag="encoder", kw_only=True):
+    """Rows for a text classifier; the shape and the number of values are verified.
+
+    Lengths count all tokens of a row. `as_text` sends words that are one token each, two
+    fewer than the length, because the tokenizer adds two; else `input_ids` are sent, as the
+    v2 binary extension where `binary`. More rows than one need a mask where they are ids.
+    """
+
+    rows: Annotated[int, Meta(ge=1, le=1024)] = 1
+    as_text: bool = False
+    binary: bool = False
+    labels: Annotated[int, Meta(ge=1, le=65536)] = 8
+    vocabulary_size: Annotated[int, Meta(ge=1, le=1 << 24)] = 30_522
+    median_tokens: Annotated[int, Meta(ge=1, le=65536)] = 64
+    sigma: Annotated[float, Meta(ge=0, le=4)] = 0.8
+    shortest_tokens: Annotated[int, Meta(ge=3, le=65536)] = 8
+    longest_tokens: Annotated[int, Meta(ge=3, le=65536)] = 512
+
+
 class OpenLoop(msgspec.Struct, frozen=True, tag="open", kw_only=True):
-    """Poisson arrivals that do not wait for answers; latency counts from the intended time."""
+    """Poisson arrivals that do not wait for answers; latency counts from the intended time.
+
+    `max_connections` is what all processes of the generator may open together.
+    """
 
     rate_per_s: Annotated[float, Meta(gt=0, le=50_000)]
     max_connections: Annotated[int, Meta(ge=1, le=4096)] = 512
@@ -56,7 +86,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     Requests sent in the first `warmup_s` are answered but not counted. After the last one
     was sent the generator waits `drain_s` at most; what is not answered then never is.
     `service_fixed_ms` and `service_token_us` are what a request costs the server alone; they
-    are taken off each latency to give `overhead`.
+    are taken off each latency to give `overhead`. `processes` share the rate, or the
+    requests in flight, evenly, each with a seed of its own; they start at one instant.
     """
 
     port: Annotated[int, Meta(ge=1, le=65535)]
@@ -64,7 +95,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     load: OpenLoop | ClosedLoop
     host: str = "127.0.0.1"
     protocol: Protocol = Protocol.HTTP
-    work: SimulatedWork | TextWork = SimulatedWork()
+    dialect: Dialect = Dialect.V2
+    work: SimulatedWork | TextWork | EncoderWork = SimulatedWork()
     seconds: Annotated[float, Meta(gt=0, le=3600)] = 8.0
     warmup_s: Seconds = 0.5
     drain_s: Seconds = 10.0
@@ -72,6 +104,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     service_fixed_ms: float = 0.0
     service_token_us: float = 0.0
     seed: int = 1
+    processes: Annotated[int, Meta(ge=1, le=MAX_PROCESSES)] = 1
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -107,12 +140,23 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     waited_for_connection: int
     connections: int
     mean_tokens: float  # of the counted requests
-    generator_cpu_s: float
+    answered_rows: int
+    answered_tokens: int
+    generator_cpu_s: float  # of the process that used most
     generator_wall_s: float
 
     @property
     def answered_per_s(self) -> float:
         return self.answered / self.seconds
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of right answers, per second."""
+        return self.answered_tokens / self.seconds
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.answered_rows / self.seconds
 
     @property
     def goodput_per_s(self) -> float:
@@ -123,22 +167,3 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     def generator_cpu_share(self) -> float:
         """Share of one core that the generator used; near 1, it is what was measured."""
         return self.generator_cpu_s / self.generator_wall_s if self.generator_wall_s else 0.0
-
-
-def spread_of(samples_s: Sequence[float]) -> Spread | None:
-    """Mean and nearest-rank percentiles of samples in seconds; None without samples."""
-    if not samples_s:
-        return None
-    ordered = sorted(samples_s)
-
-    def percentile_ms(share: float) -> float:
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)] * 1e3
-
-    return Spread(
-        count=len(ordered),
-        mean_ms=math.fsum(ordered) / len(ordered) * 1e3,
-        p50_ms=percentile_ms(0.50),
-        p90_ms=percentile_ms(0.90),
-        p99_ms=percentile_ms(0.99),
-        max_ms=ordered[-1] * 1e3,
-    )

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from array import array
 from collections import Counter
 from dataclasses import dataclass
 from time import perf_counter, process_time
 
-from loadtest.bench.plan import Plan, RunReport, spread_of
+from loadtest.bench.books import Books
+from loadtest.bench.plan import Plan
 from loadtest.bench.requests import PreparedRequest
 
 
@@ -28,21 +30,23 @@ class Recorder:
         self._cpu_s = process_time()
         self._scheduled = 0
         self._tokens = 0
+        self._answered_rows = 0
+        self._answered_tokens = 0
         self._mismatched = 0
         self._failed = 0
         self._rejected: Counter[int] = Counter()
-        self._latencies_s: list[float] = []
-        self._overheads_s: list[float] = []
-        self._refusals_s: list[float] = []
-        self._lags_s: list[float] = []
+        self._latencies_s = array("d")
+        self._overheads_s = array("d")
+        self._refusals_s = array("d")
+        self._lags_s = array("d")
         self._waited = 0
         self._in_flight = 0
         self._settled = asyncio.Event()
         self.connections = 0
 
-    def start(self) -> None:
-        """The run begins now: what came before was preparation."""
-        self._started_at = perf_counter()
+    def start(self, at_s: float | None = None) -> None:
+        """The run begins now, or at that `perf_counter`: what came before was preparation."""
+        self._started_at = perf_counter() if at_s is None else at_s
         self._cpu_s = process_time()
 
     @property
@@ -68,16 +72,18 @@ class Recorder:
         if call.counted:
             self._lags_s.append(now_s - call.intended_s)
 
-    def answered(self, call: Call, checksum: int | None) -> None:
-        """A good status came back. `checksum` is None where the answer held none."""
+    def answered(self, call: Call, right: bool) -> None:
+        """A good status came back, with the right answer or another."""
         self._settle_one()
         if not call.counted:
             return
         latency_s = self.now_s - call.intended_s
         request = call.request
-        if request.checksum is not None and checksum != request.checksum:
+        if not right:
             self._mismatched += 1
             return
+        self._answered_rows += request.rows
+        self._answered_tokens += request.tokens
         self._latencies_s.append(latency_s)
         service_s = self._plan.service_fixed_ms / 1e3
         service_s += self._plan.service_token_us / 1e6 * request.tokens
@@ -111,27 +117,22 @@ class Recorder:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._settled.wait(), limit_s)
 
-    def report(self) -> RunReport:
-        """The run as it stands; what is still in flight counts as unanswered."""
-        answered = len(self._latencies_s)
-        settled = answered + self._mismatched + self._failed + self._rejected.total()
-        slo_s = self._plan.slo_ms / 1e3
-        return RunReport(
-            seconds=self._plan.seconds,
+    def books(self) -> Books:
+        """The run as it stands; what is still in flight is in no count but `scheduled`."""
+        return Books(
             scheduled=self._scheduled,
-            answered=answered,
+            answered_rows=self._answered_rows,
+            answered_tokens=self._answered_tokens,
+            scheduled_tokens=self._tokens,
             mismatched=self._mismatched,
-            rejected=dict(self._rejected),
             failed=self._failed,
-            unanswered=self._scheduled - settled,
-            within_slo=sum(latency_s <= slo_s for latency_s in self._latencies_s),
-            latency=spread_of(self._latencies_s),
-            overhead=spread_of(self._overheads_s),
-            refusal=spread_of(self._refusals_s),
-            lag=spread_of(self._lags_s),
+            rejected=dict(self._rejected),
+            latencies_s=self._latencies_s.tobytes(),
+            overheads_s=self._overheads_s.tobytes(),
+            refusals_s=self._refusals_s.tobytes(),
+            lags_s=self._lags_s.tobytes(),
             waited_for_connection=self._waited,
             connections=self.connections,
-            mean_tokens=self._tokens / self._scheduled if self._scheduled else 0.0,
-            generator_cpu_s=process_time() - self._cpu_s,
-            generator_wall_s=self.now_s,
+            cpu_s=process_time() - self._cpu_s,
+            wall_s=self.now_s,
         )

@@ -33,21 +33,28 @@ class Machine(msgspec.Struct, frozen=True):
     memory_gib: float
     system: str
     python: str
+    gpu: str = ""
 
     def __str__(self) -> str:
-        return (
-            f"{self.cpu}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}, "
-            f"Python {self.python}"
+        parts = (
+            self.gpu,
+            self.cpu,
+            f"{self.cores} cores",
+            f"{self.memory_gib:.0f} GiB",
+            self.system,
+            f"Python {self.python}",
         )
+        return ", ".join(filter(None, parts))
 
 
-def this_machine() -> Machine:
+def this_machine(gpu: str = "") -> Machine:
     return Machine(
         cpu=_cpu_model(),
         cores=os.cpu_count() or 0,
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         system=_system_name(),
         python=platform.python_version(),
+        gpu=gpu,
     )
 
 

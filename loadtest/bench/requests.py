@@ -2,15 +2,28 @@
 
 import random
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from loadtest.bench.answers import AnswerCheck, AnyAnswer, Checksum, Holds, Probabilities
 from loadtest.bench.lengths import lognormal_lengths
-from loadtest.bench.plan import Plan, Protocol, SimulatedWork, TextWork
+from loadtest.bench.plan import Dialect, EncoderWork, Plan, Protocol, SimulatedWork, TextWork
+from loadtest.bench.wire import (
+    RawTensor,
+    Tensor,
+    binary_body,
+    grpc_message,
+    http_post,
+    json_body,
+)
 
 VOCABULARY_SIZE = 30_000
+DISTINCT_REQUESTS = 4096
+ADDED_TOKENS = 2  # by the tokenizer, around a text
+WANTED = "probabilities"
 _VOCABULARY = """
 the a of to in for and on with after over new first last world market bank shares rise fall
 profit team coach final goal season match win lose player minister vote law court election
@@ -29,16 +42,24 @@ class PreparedRequest:
 
     wire: bytes
     tokens: int
-    checksum: int | None  # what a right answer holds; None: not verified
+    check: AnswerCheck
+    rows: int = 1
 
 
 def prepare_requests(plan: Plan, count: int) -> Sequence[PreparedRequest]:
-    """`count` requests of the plan's work, all different, the same for the same seed."""
+    """`count` requests of the plan's work, the same for the same seed.
+
+    All are different, but for those of an encoder, which repeat after DISTINCT_REQUESTS:
+    at tens of thousands a second, making them would take longer than the run.
+    """
     match plan.work:
         case SimulatedWork():
             return _simulated(plan, plan.work, count)
         case TextWork():
             return _text(plan, plan.work, count)
+        case EncoderWork():
+            distinct = _encoder(plan, plan.work, min(count, DISTINCT_REQUESTS))
+            return [distinct[index % len(distinct)] for index in range(count)]
 
 
 def _simulated(plan: Plan, work: SimulatedWork, count: int) -> Sequence[PreparedRequest]:
@@ -56,10 +77,11 @@ def _simulated(plan: Plan, work: SimulatedWork, count: int) -> Sequence[Prepared
         ids = source.choices(range(VOCABULARY_SIZE), k=length)
         if plan.protocol is Protocol.GRPC:
             raw = struct.pack(f"<{length}q", *ids)
-            wire = _grpc_message(plan.model, "input_ids", "INT64", (1, length), raw)
+            wire = grpc_message(plan.model, [RawTensor("input_ids", (1, length), "INT64", raw)])
         else:
-            wire = _http_request(plan, "input_ids", "INT64", (1, length), ids)
-        requests.append(PreparedRequest(wire, length, sum(ids)))
+            body = json_body([Tensor("input_ids", (1, length), "INT64", ids)])
+            wire = _infer_post(plan, body)
+        requests.append(PreparedRequest(wire, length, Checksum(sum(ids))))
     return requests
 
 
@@ -77,48 +99,94 @@ def _text(plan: Plan, work: TextWork, count: int) -> Sequence[PreparedRequest]:
     for length in lengths:
         text = " ".join(source.choices(WORDS, k=length))
         if plan.protocol is Protocol.GRPC:
-            coded = text.encode()
-            raw = struct.pack("<I", len(coded)) + coded
-            wire = _grpc_message(plan.model, "text", "BYTES", (1,), raw)
+            wire = grpc_message(plan.model, [_raw_texts([text], (1,))])
         else:
-            wire = _http_request(plan, "text", "BYTES", (1,), [text])
-        requests.append(PreparedRequest(wire, length, None))
+            wire = _infer_post(plan, json_body([Tensor("text", (1,), "BYTES", [text])]))
+        requests.append(PreparedRequest(wire, length, AnyAnswer()))
     return requests
 
 
-class _Tensor(msgspec.Struct, frozen=True):
-    name: str
-    shape: Sequence[int]
-    datatype: str
-    data: Sequence[int] | Sequence[str]
-
-
-class _InferBody(msgspec.Struct, frozen=True):
-    inputs: Sequence[_Tensor]
-
-
-def _http_request(
-    plan: Plan,
-    name: str,
-    datatype: str,
-    shape: Sequence[int],
-    data: Sequence[int] | Sequence[str],
-) -> bytes:
-    body = msgspec.json.encode(_InferBody([_Tensor(name, shape, datatype, data)]))
-    head = (
-        f"POST /v2/models/{plan.model}/infer HTTP/1.1\r\n"
-        f"Host: {plan.host}:{plan.port}\r\n"
-        "Content-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+def _encoder(plan: Plan, work: EncoderWork, count: int) -> Sequence[PreparedRequest]:
+    source = random.Random(f"rows {plan.seed}")
+    lengths = lognormal_lengths(
+        count * work.rows,
+        plan.seed,
+        median=work.median_tokens,
+        sigma=work.sigma,
+        shortest=work.shortest_tokens,
+        longest=work.longest_tokens,
     )
-    return head.encode() + body
+    check = _encoder_check(plan, work)
+    requests = []
+    for first in range(0, len(lengths), work.rows):
+        of_one = lengths[first : first + work.rows]
+        if work.as_text:
+            texts = [" ".join(source.choices(WORDS, k=each - ADDED_TOKENS)) for each in of_one]
+            wire = _texts_wire(plan, texts)
+        else:
+            wire = _ids_wire(plan, work, _id_tensors(work, of_one, source))
+        requests.append(PreparedRequest(wire, sum(of_one), check, work.rows))
+    return requests
 
 
-def _grpc_message(model: str, name: str, datatype: str, shape: Sequence[int], raw: bytes) -> bytes:
-    # Imported here because an HTTP run has no need of its 0.3 s.
-    from loadtest.bench import v2_messages
+def _encoder_check(plan: Plan, work: EncoderWork) -> AnswerCheck:
+    match plan.dialect:
+        case Dialect.V2:
+            return Probabilities(work.rows, work.labels)
+        case Dialect.PLAIN:
+            return Holds(b",", work.rows * work.labels - 1)
+        case Dialect.INFINITY:
+            return Holds(b'"score"', work.rows * work.labels)
 
-    message = v2_messages.ModelInferRequest(model_name=model, raw_input_contents=[raw])
-    message.inputs.add(name=name, datatype=datatype, shape=shape)
-    wire: bytes = message.SerializeToString()
-    return wire
+
+def _texts_wire(plan: Plan, texts: Sequence[str]) -> bytes:
+    shape = (len(texts), 1)  # Triton wants a batch dimension
+    match plan.dialect, plan.protocol:
+        case Dialect.V2, Protocol.GRPC:
+            return grpc_message(plan.model, [_raw_texts(texts, shape)], WANTED)
+        case Dialect.V2, Protocol.HTTP:
+            return _infer_post(plan, json_body([Tensor("text", shape, "BYTES", texts)], WANTED))
+        case Dialect.PLAIN, _:
+            path, body = "/predict", msgspec.json.encode({"text": texts})
+        case Dialect.INFINITY, _:
+            path, body = "/classify", msgspec.json.encode({"model": plan.model, "input": texts})
+    return http_post(plan.host, plan.port, path, body)
+
+
+def _id_tensors(
+    work: EncoderWork, lengths: Sequence[int], source: random.Random
+) -> Sequence[RawTensor]:
+    """`input_ids`, and the mask where rows of several lengths share the tensor."""
+    longest = max(lengths)
+    shape = (len(lengths), longest)
+    ids, mask = array("q"), array("q")
+    for length in lengths:
+        padding = [0] * (longest - length)
+        ids.extend([*source.choices(range(work.vocabulary_size), k=length), *padding])
+        mask.extend([*[1] * length, *padding])
+    tensors = [RawTensor("input_ids", shape, "INT64", ids.tobytes())]
+    if len(lengths) > 1:
+        tensors.append(RawTensor("attention_mask", shape, "INT64", mask.tobytes()))
+    return tensors
+
+
+def _ids_wire(plan: Plan, work: EncoderWork, tensors: Sequence[RawTensor]) -> bytes:
+    if plan.protocol is Protocol.GRPC:
+        return grpc_message(plan.model, tensors, WANTED)
+    if work.binary:
+        return _infer_post(plan, *binary_body(tensors, WANTED))
+    plain = [
+        Tensor(each.name, each.shape, each.datatype, array("q", each.raw).tolist())
+        for each in tensors
+    ]
+    return _infer_post(plan, json_body(plain, WANTED))
+
+
+def _raw_texts(texts: Sequence[str], shape: Sequence[int]) -> RawTensor:
+    coded = [text.encode() for text in texts]
+    raw = b"".join(struct.pack("<I", len(each)) + each for each in coded)
+    return RawTensor("text", shape, "BYTES", raw)
+
+
+def _infer_post(plan: Plan, body: bytes, tail: bytes = b"") -> bytes:
+    return http_post(plan.host, plan.port, f"/v2/models/{plan.model}/infer", body, tail)

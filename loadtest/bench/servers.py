@@ -38,25 +38,34 @@ class ServerCommand:
     model: str
     flags: tuple[str, ...] = ()
     parameters: Parameters | None = None
+    ready_limit_s: float = READY_LIMIT_S
 
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
+    """`parameters_file` is followed by the server, if it was started with parameters."""
+
     model: str
     http_port: int
     grpc_port: int
     pid: int
+    parameters_file: Path
 
 
 def one_model_parameters(
-    model: str, batching: ModelParameters, interactive_slo_ms: float
+    model: str,
+    batching: ModelParameters,
+    interactive_slo_ms: float,
+    *,
+    max_queue_size: int = 2000,
+    generation: int = 1,
 ) -> Parameters:
     """A parameter document for one model whose requests all ride in the interactive tier."""
     interactive = TierParameters(
-        priority=1, slo_ms=interactive_slo_ms, max_queue_size=2000, weight=10.0
+        priority=1, slo_ms=interactive_slo_ms, max_queue_size=max_queue_size, weight=10.0
     )
     return Parameters(
-        generation=1,
+        generation=generation,
         models={model: batching},
         tiers={**DEFAULT_PARAMETERS.tiers, "interactive": interactive},
     )
@@ -72,7 +81,7 @@ def running_server(command: ServerCommand) -> Iterator[RunningServer]:
     """The server, ready. It is stopped when the block ends, however it ends.
 
     Raises:
-        BenchError: it ended or was not ready within READY_LIMIT_S; holds the end of its log.
+        BenchError: it ended or was not ready within its limit; holds the end of its log.
     """
     # The log stays in memory: waiting for a disk would be held against the server.
     with (
@@ -86,7 +95,9 @@ def running_server(command: ServerCommand) -> Iterator[RunningServer]:
         )
         try:
             _wait_until_ready(process, http_port, command, log)
-            yield RunningServer(command.model, http_port, grpc_port, process.pid)
+            yield RunningServer(
+                command.model, http_port, grpc_port, process.pid, _parameters_file(Path(folder))
+            )
         finally:
             _stop(process)
 
@@ -105,21 +116,32 @@ def _arguments(command: ServerCommand, http_port: int, grpc_port: int, folder: P
     arguments += command.flags
     arguments += ["--http_port", str(http_port), "--grpc_port", str(grpc_port)]
     if command.parameters is not None:
-        document = folder / "parameters.yaml"
+        document = _parameters_file(folder)
         document.write_bytes(parameter_document(command.parameters))
         arguments += ["--parameters", str(document)]
     return arguments
 
 
+def _parameters_file(folder: Path) -> Path:
+    return folder / "parameters.yaml"
+
+
+def replace_parameters(server: RunningServer, parameters: Parameters) -> None:
+    """Write the document that the server follows, atomically. It takes hold a moment later."""
+    fresh = server.parameters_file.with_suffix(".new")
+    fresh.write_bytes(parameter_document(parameters))
+    fresh.replace(server.parameters_file)
+
+
 def _wait_until_ready(
     process: subprocess.Popen[bytes], port: int, command: ServerCommand, log: BinaryIO
 ) -> None:
-    give_up_at = time.monotonic() + READY_LIMIT_S
+    give_up_at = time.monotonic() + command.ready_limit_s
     while not _is_ready(port, command.model):
         if process.poll() is not None:
             problem = f"ended with code {process.returncode} before it was ready"
         elif time.monotonic() > give_up_at:
-            problem = f"was not ready within {READY_LIMIT_S:.0f} s"
+            problem = f"was not ready within {command.ready_limit_s:.0f} s"
         else:
             time.sleep(READY_CHECK_S)
             continue

@@ -56,7 +56,7 @@ class ServedModel(Model):
             raise
         reply = await pending.future
         replied_s = monotonic()
-        predictions = _by_row(pending.codec.encode(reply.results))
+        predictions = _by_row(pending.codec.encode(reply.results, pending.counts))
         self._service.report(pending, replied_s)
         return {"predictions": predictions}
 

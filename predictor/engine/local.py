@@ -60,12 +60,17 @@ class LocalEngine:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         batch_timeout_s: float = 120.0,
+        warmed_up: Callable[[Runner], Runner] = lambda runner: runner,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device."""
+        """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device.
+
+        `warmed_up` is given each runner before its first traffic, and gives what serves it.
+        """
         self._observer = observer
         self.exposition = exposition
         self._batch_timeout_s = batch_timeout_s
+        self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
         self._runners: dict[str, Runner] = {}
@@ -96,7 +101,7 @@ class LocalEngine:
             packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
             services = [await in_daemon_thread(partial(warm_up, runner, each)) for each in packings]
             self._scheduler.add_model(name, services)
-            self._runners[name] = runner
+            self._runners[name] = self._warmed_up(runner)
             self._loading.remove(name)
             self._status_changed()
             spec = runner.spec

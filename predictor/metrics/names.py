@@ -103,7 +103,7 @@ PADDING_TOKENS = Metric(
 DEVICE_BUSY = Metric("headway_device_busy_seconds_total", "Time the device ran batches.", _MODEL)
 IDLE_GAP = Metric(
     "headway_device_idle_gap_seconds",
-    "Time the device stood idle between two batches.",
+    "Time the device stood idle before a batch although one of its rows was waiting.",
     (),
     _GAP_BUCKETS,
 )

@@ -250,7 +250,8 @@ class Scheduler:
                 return plan
 
     def _start(self, lane: Lane, plan: Plan, start_s: float) -> Batch:
-        batch = Batch(lane.model, plan.rows, lane.packing, plan.reason, plan.predicted_s)
+        computed = lane.service.computed_tokens(Work.of(plan.rows))
+        batch = Batch(lane.model, plan.rows, lane.packing, plan.reason, plan.predicted_s, computed)
         self._slots.append(_Slot(batch, start_s))
         return batch
 

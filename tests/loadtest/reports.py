@@ -20,6 +20,8 @@ CALM = RunReport(
     waited_for_connection=0,
     connections=16,
     mean_tokens=88.0,
+    answered_rows=1000,
+    answered_tokens=88_000,
     generator_cpu_s=1.0,
     generator_wall_s=10.0,
 )

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from loadtest.bench.answers import AnyAnswer
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import generate_load, run_plan
 from loadtest.bench.plan import ClosedLoop, OpenLoop, Plan, Protocol, RunReport, TextWork
@@ -160,4 +161,4 @@ def test_texts_can_be_sent_on_both_protocols(protocol: Protocol) -> None:
     requests = prepare_requests(plan, 20)
     assert requests == prepare_requests(plan, 20)
     assert len({request.wire for request in requests}) == 20
-    assert all(5 <= request.tokens <= 150 and request.checksum is None for request in requests)
+    assert all(5 <= request.tokens <= 150 and request.check == AnyAnswer() for request in requests)

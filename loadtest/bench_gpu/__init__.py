@@ -1,0 +1,1 @@
+"""Benchmarks on a GPU: real model sizes, random weights, each figure beside its bound."""

@@ -1,0 +1,153 @@
+"""`python -m loadtest.bench_gpu`: benchmarks on this machine's GPU, for BENCHMARKS.md.
+
+Needs a CUDA device. `--tiny` rehearses everything with small models where there is none.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from loadtest.bench.errors import BenchError
+from loadtest.bench.report import this_machine
+from loadtest.bench.running import names_among, run_scenarios
+from loadtest.bench.scenarios.context import Result
+from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech
+from loadtest.bench_gpu.context import GpuContext
+from loadtest.bench_gpu.rival_servers import RIVALS
+
+Scenario = Callable[[GpuContext], Result]
+
+# In the order in which one loaded server serves as many as possible.
+SCENARIOS: Mapping[str, Scenario] = {
+    "gpu_device": device.run,
+    "gpu_bulk": bulk.run,
+    "gpu_single": single.run,
+    "gpu_overload": overload.run,
+    "gpu_low_load": low_load.run,
+    "gpu_speech": speech.run,
+}
+RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
+EXIT_NO_GPU = 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 1 if a benchmark could not run, 2 where there is no GPU."""
+    options = _options(arguments)
+    gpu = gpu_name()
+    if gpu is None and not options.tiny:
+        print(
+            "bench-gpu: this machine has no CUDA device that torch can use; run it where there is"
+            " one, or rehearse it here with --tiny",
+            file=sys.stderr,
+        )
+        return EXIT_NO_GPU
+    with tempfile.TemporaryDirectory(prefix="headway-bench-gpu-") as folder:
+        contexts: list[GpuContext] = []
+
+        def make_context(say: Callable[[str], None]) -> GpuContext:
+            context = GpuContext(
+                tiny=options.tiny,
+                device="cuda" if gpu else "cpu",
+                gpu=gpu or "no GPU",
+                folder=Path(folder),
+                workers=options.workers,
+                generators=options.generators,
+                say=say,
+                rival_sites=options.rival_sites,
+            )
+            contexts.append(context)
+            return context
+
+        try:
+            failures = run_scenarios(
+                _chosen(options),
+                make_context,
+                command=["python", "-m", "loadtest.bench_gpu", *arguments],
+                machine=this_machine(gpu or "no GPU"),
+                output=options.output,
+            )
+        finally:
+            for context in contexts:
+                context.stop_server()
+    return 1 if failures else 0
+
+
+def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], Result]]:
+    if options.rivals:
+        chosen = {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
+    else:
+        chosen = {name: SCENARIOS[name] for name in options.only}
+    return {name: partial(_guarded, scenario) for name, scenario in chosen.items()}
+
+
+def _guarded(scenario: Scenario, context: GpuContext) -> Result:
+    """GPUs are rented by the minute: a bug in one benchmark must not cost the others."""
+    try:
+        return scenario(context)
+    except BenchError:
+        raise
+    except Exception as error:
+        raise BenchError("".join(traceback.format_exception(error)[-3:]).strip()) from error
+
+
+def gpu_name() -> str | None:
+    """What the first device is called, or None where torch has none."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    cores = os.cpu_count() or 2
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench_gpu", description=__doc__)
+    parser.add_argument(
+        "--only",
+        type=names_among(tuple(SCENARIOS)),
+        default=tuple(SCENARIOS),
+        help=f"benchmarks to run, comma separated; of {','.join(SCENARIOS)} (default: all)",
+    )
+    parser.add_argument(
+        "--rivals",
+        type=names_among(tuple(RIVAL_SCENARIOS)),
+        default=(),
+        help=(f"compare with these instead, of {','.join(RIVAL_SCENARIOS)}; about 2 minutes each"),
+    )
+    parser.add_argument(
+        "--rival_sites",
+        type=Path,
+        help="a folder with a folder of packages for each rival that is not in this environment",
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="tiny models and short runs: is everything wired?"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=max(1, min(8, cores // 2 - 1)),
+        help="edge processes of the server (default here: %(default)s)",
+    )
+    parser.add_argument(
+        "--generators",
+        type=int,
+        default=max(1, min(6, cores // 4)),
+        help="processes of the load generator (default here: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("BENCHMARKS.md"),
+        help="the file whose sections are replaced (default: %(default)s)",
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,315 @@
+"""What the GPU benchmarks share: the machine, the checkpoints, one server that stays up."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loadtest.bench.capacity import Capacity, CapacitySearch, nearly_all_within
+from loadtest.bench.errors import BenchError
+from loadtest.bench.generator import generate_load
+from loadtest.bench.plan import (
+    ClosedLoop,
+    Dialect,
+    EncoderWork,
+    OpenLoop,
+    Plan,
+    Protocol,
+    RunReport,
+)
+from loadtest.bench.running import Say
+from loadtest.bench.servers import (
+    RunningServer,
+    ServerCommand,
+    one_model_parameters,
+    replace_parameters,
+    running_server,
+)
+from loadtest.bench_gpu.device_runs import DeviceFindings, DeviceRuns, run_on_device
+from loadtest.bench_gpu.scrapes import scrape
+from predictor.core.parameters import ModelParameters, Parameters
+from predictor.metrics import names
+
+MODEL = "bert"
+BATCHING = ModelParameters(max_batch_size=512, max_batch_tokens=16_384)
+MAX_QUEUE_SIZE = 100_000
+CHECKPOINT_LIMIT_S = 120.0
+READY_LIMIT_S = 180.0  # captures graphs first
+TAKES_HOLD_LIMIT_S = 5.0
+CONNECTIONS = 2048
+DRAIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPace:
+    """How long and how finely to measure."""
+
+    device_s: float  # one figure of the device
+    run_s: float  # one run against a server
+    probe_s: float  # one run of a capacity search
+    low_load_s: float
+    resolution: float
+    max_probes: int
+    search_limit_s: float
+
+
+FULL = GpuPace(
+    device_s=2.5,
+    run_s=5,
+    probe_s=3,
+    low_load_s=8,
+    resolution=1.05,
+    max_probes=12,
+    search_limit_s=60,
+)
+TINY = GpuPace(
+    device_s=0.4,
+    run_s=1,
+    probe_s=1,
+    low_load_s=2,
+    resolution=1.5,
+    max_probes=4,
+    search_limit_s=12,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where load goes."""
+
+    port: int
+    model: str
+    dialect: Dialect = Dialect.V2
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server of ours and what it was started with."""
+
+    server: RunningServer
+    capture: bool
+    slo_ms: float
+
+
+@dataclass(slots=True)
+class GpuContext:
+    """`tiny`: small models and short runs, on any device. Use it in a `with` block."""
+
+    tiny: bool
+    device: str
+    gpu: str  # its name
+    folder: Path
+    workers: int  # edge processes
+    generators: int  # processes of the load generator
+    say: Say
+    rival_sites: Path | None = None  # a folder of packages for each rival
+    _checkpoint: Path | None = None
+    _device_findings: DeviceFindings | None = None
+    _device_failure: BenchError | None = None
+    _serving: Serving | None = None
+    _generation: int = 1
+    _capacities: dict[tuple[float, EncoderWork], Capacity] = field(default_factory=dict)
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def pace(self) -> GpuPace:
+        return TINY if self.tiny else FULL
+
+    @property
+    def dtype(self) -> str:
+        return "float32" if self.device == "cpu" else "bfloat16"
+
+    @property
+    def model_name(self) -> str:
+        return "a tiny BERT" if self.tiny else "BERT-base"
+
+    def checkpoint(self) -> Path:
+        """The classifier's folder, made by the first benchmark that asks."""
+        if self._checkpoint is None:
+            self.say("making the checkpoint")
+            folder = self.folder / "bert"
+            arguments = [str(folder), *(["--tiny"] if self.tiny else [])]
+            done = subprocess.run(
+                [sys.executable, "-m", "loadtest.bench_gpu.checkpoints", *arguments],
+                capture_output=True,
+                timeout=CHECKPOINT_LIMIT_S,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise BenchError(done.stderr.decode(errors="replace").strip()[-2000:])
+            self._checkpoint = folder
+        return self._checkpoint
+
+    def on_device(self) -> DeviceFindings:
+        """What the device does without a server, measured once. Raises BenchError each time."""
+        if self._device_failure is not None:
+            raise self._device_failure
+        if self._device_findings is None:
+            self.stop_server()  # it would share the device
+            runs = DeviceRuns(
+                model_dir=str(self.checkpoint()),
+                device=self.device,
+                dtype=self.dtype,
+                seconds=self.pace.device_s,
+                max_batch_size=BATCHING.max_batch_size,
+                max_batch_tokens=BATCHING.max_batch_tokens,
+            )
+            self.say("device and engine: loading, then offline, padded, engine, eager")
+            try:
+                self._device_findings = run_on_device(runs)
+            except BenchError as error:
+                self._device_failure = error
+                raise
+        return self._device_findings
+
+    def server(self, slo_ms: float, *, capture: bool = True) -> RunningServer:
+        """Our server with that SLO in force; the one that is up is kept where it will do."""
+        if self._serving is None or self._serving.capture != capture:
+            self.stop_server()
+            self.say(f"starting the server{'' if capture else ' without captured graphs'}")
+            server = self._stack.enter_context(running_server(self._command(slo_ms, capture)))
+            self._serving = Serving(server, capture, slo_ms)
+        elif self._serving.slo_ms != slo_ms:
+            self._generation += 1
+            replace_parameters(self._serving.server, self._parameters(slo_ms))
+            self._await_generation(self._serving.server.http_port)
+            self._serving = Serving(self._serving.server, capture, slo_ms)
+        return self._serving.server
+
+    def stop_server(self) -> None:
+        self._serving = None
+        self._stack.close()
+
+    def open_loop(
+        self,
+        target: Target,
+        rate_per_s: float,
+        *,
+        slo_ms: float,
+        seconds: float,
+        work: EncoderWork,
+        seed: int = 1,
+    ) -> RunReport:
+        return generate_load(
+            Plan(
+                port=target.port,
+                model=target.model,
+                dialect=target.dialect,
+                load=OpenLoop(rate_per_s=rate_per_s, max_connections=CONNECTIONS),
+                work=work,
+                seconds=seconds,
+                drain_s=DRAIN_S,
+                slo_ms=slo_ms,
+                seed=seed,
+                processes=self.generators if rate_per_s > 1000 else 1,
+            )
+        )
+
+    def closed_loop(
+        self,
+        server: RunningServer,
+        in_flight: int,
+        *,
+        work: EncoderWork,
+        protocol: Protocol = Protocol.HTTP,
+    ) -> RunReport:
+        http = protocol is Protocol.HTTP
+        return generate_load(
+            Plan(
+                port=server.http_port if http else server.grpc_port,
+                model=server.model,
+                load=ClosedLoop(in_flight=in_flight),
+                protocol=protocol,
+                work=work,
+                seconds=self.pace.run_s,
+                drain_s=DRAIN_S,
+                processes=self.generators,
+            )
+        )
+
+    def capacity(self, slo_ms: float, server_slo_ms: float, work: EncoderWork) -> Capacity:
+        """The highest rate with 99% answered within the SLO; each is searched once."""
+        key = (slo_ms, work)
+        if key not in self._capacities:
+            server = self.server(server_slo_ms)
+            self._capacities[key] = self.search(
+                Target(server.http_port, server.model),
+                f"capacity at {slo_ms:.0f} ms",
+                slo_ms,
+                work,
+                self.likely_rate_per_s(),
+            )
+        return self._capacities[key]
+
+    def search(
+        self,
+        target: Target,
+        label: str,
+        slo_ms: float,
+        work: EncoderWork,
+        start_rate_per_s: float,
+    ) -> Capacity:
+        ends_at = time.monotonic() + self.pace.search_limit_s
+
+        def probe(rate_per_s: float, attempt: int) -> RunReport:
+            report = self.open_loop(
+                target,
+                rate_per_s,
+                slo_ms=slo_ms,
+                seconds=self.pace.probe_s,
+                work=work,
+                seed=1 + attempt,
+            )
+            p99_ms = report.latency.p99_ms if report.latency else float("nan")
+            in_time = report.within_slo / max(1, report.scheduled)
+            self.say(f"{label}: {rate_per_s:.0f}/s, p99 {p99_ms:.1f} ms, {in_time:.1%} in time")
+            return report
+
+        search = CapacitySearch(
+            probe,
+            resolution=self.pace.resolution,
+            max_probes=self.pace.max_probes,
+            out_of_time=lambda: time.monotonic() > ends_at,
+        )
+        return search.highest(nearly_all_within, start_rate_per_s)
+
+    def likely_rate_per_s(self) -> float:
+        """Where to start looking for a capacity."""
+        if self.tiny:
+            return 50.0
+        found = self._device_findings
+        return 0.6 * found.best.rows_per_s if found else 12_000.0
+
+    def _command(self, slo_ms: float, capture: bool) -> ServerCommand:
+        flags = [
+            *("--task", "text-classification", "--model_dir", str(self.checkpoint())),
+            *("--device", self.device, "--dtype", self.dtype, "--host", "127.0.0.1"),
+            *("--workers", str(self.workers)),
+        ]
+        if not capture:
+            flags += ["--capture_graphs", "false"]
+        return ServerCommand(
+            module="predictor",
+            model=MODEL,
+            flags=tuple(flags),
+            parameters=self._parameters(slo_ms),
+            ready_limit_s=READY_LIMIT_S,
+        )
+
+    def _parameters(self, slo_ms: float) -> Parameters:
+        return one_model_parameters(
+            MODEL,
+            BATCHING,
+            slo_ms,
+            max_queue_size=MAX_QUEUE_SIZE,
+            generation=self._generation,
+        )
+
+    def _await_generation(self, port: int) -> None:
+        give_up_at = time.monotonic() + TAKES_HOLD_LIMIT_S
+        while scrape(port).total(names.PARAMETERS_GENERATION.name) < self._generation:
+            if time.monotonic() > give_up_at:
+                raise BenchError(f"generation {self._generation} did not take hold in time")
+            time.sleep(0.05)

@@ -1,0 +1,64 @@
+"""What one request takes when it has the GPU to itself, with captured graphs and without."""
+
+from loadtest.bench.errors import BenchError
+from loadtest.bench.plan import EncoderWork, RunReport, Spread
+from loadtest.bench_gpu.context import GpuContext, Target
+from loadtest.bench_gpu.findings import Findings, Measure, at_most
+from loadtest.bench_gpu.scrapes import scrape
+from predictor.metrics import names
+
+RATE_PER_S = 10.0
+TOKENS = 128
+MOST_P50_MS = 2.0
+MOST_CAPTURE_RATIO = 0.25
+SLO_MS = 200.0
+WORK = EncoderWork(median_tokens=TOKENS, sigma=0.0)
+
+
+def run(context: GpuContext) -> Findings:
+    captured, service_ms = _measured(context, capture=True)
+    measures = [
+        at_most("p50, ms", captured.p50_ms, MOST_P50_MS),
+        Measure("p90 and p99, ms", f"{captured.p90_ms:.2f}, {captured.p99_ms:.2f}"),
+        Measure("of which on the device, mean ms", f"{service_ms:.2f}"),
+    ]
+    notes = []
+    try:
+        eager, eager_service_ms = _measured(context, capture=False)
+    except BenchError as error:
+        notes.append(f"captured graphs could not be turned off: {str(error).splitlines()[-1]}")
+    else:
+        measures += [
+            Measure("captured graphs off: p50, ms", f"{eager.p50_ms:.2f}"),
+            Measure("captured graphs off: on the device, mean ms", f"{eager_service_ms:.2f}"),
+            at_most(
+                "p50, captured graphs on ÷ off", captured.p50_ms / eager.p50_ms, MOST_CAPTURE_RATIO
+            ),
+        ]
+    return Findings(
+        title="GPU: low load",
+        intro=(
+            f"{context.model_name}, {RATE_PER_S:.0f} requests/s of one row of {TOKENS} tokens, "
+            "HTTP with JSON, from the client's first byte to the last of the answer."
+        ),
+        measures=measures,
+        notes=notes,
+    )
+
+
+def _measured(context: GpuContext, *, capture: bool) -> tuple[Spread, float]:
+    """Latency, and the mean service time in ms."""
+    server = context.server(SLO_MS, capture=capture)
+    context.say(f"low load, captured graphs {'on' if capture else 'off'}")
+    before = scrape(server.http_port)
+    report: RunReport = context.open_loop(
+        Target(server.http_port, server.model),
+        RATE_PER_S,
+        slo_ms=SLO_MS,
+        seconds=context.pace.low_load_s,
+        work=WORK,
+    )
+    if report.latency is None or report.answered != report.scheduled:
+        raise BenchError(f"{report.scheduled - report.answered} requests were not answered rightly")
+    service_s = scrape(server.http_port).since(before).mean(names.SERVICE_TIME.name)
+    return report.latency, service_s * 1e3

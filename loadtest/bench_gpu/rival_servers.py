@@ -1,0 +1,201 @@
+"""The rivals: how each is started, in which settings it is tried, how it is asked."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from loadtest.bench.errors import BenchError
+from loadtest.bench.plan import Dialect
+from loadtest.bench.servers import HOST, free_ports
+
+READY_LIMIT_S = 90.0
+READY_CHECK_S = 0.25
+STOP_LIMIT_S = 10.0
+LOG_TAIL_BYTES = 1500
+VERSION_LIMIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RivalSettings:
+    """Flags of loadtest.bench.rivals.flags; `edges` is 1 where HTTP and model share a process."""
+
+    batch_size: int
+    wait_ms: float
+    workers: int
+    edges: int = 1
+
+    def __str__(self) -> str:
+        parts = [f"batch {self.batch_size}", f"wait {self.wait_ms:g} ms", f"workers {self.workers}"]
+        return ", ".join([*parts, *([f"HTTP processes {self.edges}"] if self.edges > 1 else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """`package` is its name on PyPI; the first settings are the best guess."""
+
+    label: str
+    package: str
+    module: str
+    dialect: Dialect
+    settings: Sequence[RivalSettings]
+
+    @property
+    def ready_request(self) -> tuple[str, Mapping[str, object]]:
+        """Path and body of a request that only a ready server answers well."""
+        match self.dialect:
+            case Dialect.PLAIN:
+                return "/predict", {"text": ["the world"]}
+            case Dialect.INFINITY:
+                return "/classify", {"model": "bert", "input": ["the world"]}
+            case Dialect.V2:
+                text = {"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["the world"]}
+                return "/v2/models/bert/infer", {"inputs": [text]}
+
+
+RIVALS: Mapping[str, Rival] = {
+    "litserve": Rival(
+        "LitServe",
+        "litserve",
+        "loadtest.bench.rivals.litserve_server",
+        Dialect.PLAIN,
+        (
+            RivalSettings(64, 5, workers=4, edges=4),
+            RivalSettings(64, 5, workers=2, edges=4),
+            RivalSettings(32, 2, workers=4, edges=4),
+            RivalSettings(64, 10, workers=2, edges=2),
+        ),
+    ),
+    "bentoml": Rival(
+        "BentoML",
+        "bentoml",
+        "loadtest.bench.rivals.bentoml_server",
+        Dialect.PLAIN,
+        (
+            RivalSettings(64, 40, workers=4),
+            RivalSettings(64, 40, workers=8),
+            RivalSettings(32, 25, workers=8),
+            RivalSettings(64, 100, workers=4),
+        ),
+    ),
+    "infinity": Rival(
+        "Infinity",
+        "infinity-emb",
+        "loadtest.bench.rivals.infinity_server",
+        Dialect.INFINITY,
+        (
+            RivalSettings(64, 0, workers=1),
+            RivalSettings(32, 0, workers=1),
+            RivalSettings(64, 0, workers=2),
+            RivalSettings(128, 0, workers=1),
+        ),
+    ),
+}
+
+
+def rival_environment(name: str, sites: Path | None) -> Mapping[str, str]:
+    """This environment, with the rival's own packages in front where `sites`/`name` has them."""
+    if sites is None or not (sites / name).is_dir():
+        return os.environ
+    paths = [str(sites / name), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def installed_version(rival: Rival, environment: Mapping[str, str]) -> str:
+    """Raises BenchError if the rival is not installed."""
+    ask = f"import importlib.metadata as m; print(m.version({rival.package!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", ask],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=VERSION_LIMIT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        file = rival.module.replace(".", "/")
+        raise BenchError(f"{rival.package} is not installed; {file}.py says how")
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def running_rival(
+    rival: Rival,
+    settings: RivalSettings,
+    *,
+    model_dir: Path,
+    device: str,
+    environment: Mapping[str, str],
+) -> Iterator[int]:
+    """The port of the ready server. It and its children are ended with the block.
+
+    Raises:
+        BenchError: it ended or did not answer within READY_LIMIT_S; holds the end of its log.
+    """
+    (port,) = free_ports(1)
+    command = [
+        *(sys.executable, "-m", rival.module, "--model_dir", str(model_dir), "--port", str(port)),
+        *("--device", device, "--batch_size", str(settings.batch_size)),
+        *("--wait_ms", f"{settings.wait_ms:g}", "--workers", str(settings.workers)),
+        *("--edges", str(settings.edges)),
+    ]
+    with os.fdopen(os.memfd_create("rival.log"), "r+b") as log:
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its children must end with it
+        )
+        try:
+            _wait_until_ready(rival, process, port, log)
+            yield port
+        finally:
+            _stop(process)
+
+
+def _wait_until_ready(
+    rival: Rival, process: subprocess.Popen[bytes], port: int, log: BinaryIO
+) -> None:
+    give_up_at = time.monotonic() + READY_LIMIT_S
+    while not _answers(rival, port):
+        if process.poll() is not None:
+            problem = f"ended with code {process.returncode} before it was ready"
+        elif time.monotonic() > give_up_at:
+            problem = f"did not answer within {READY_LIMIT_S:.0f} s"
+        else:
+            time.sleep(READY_CHECK_S)
+            continue
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        end = log.read().decode(errors="replace").strip()
+        raise BenchError(f"{rival.label} {problem}; its log ends with:\n{end}")
+
+
+def _answers(rival: Rival, port: int) -> bool:
+    path, body = rival.ready_request
+    connection = http.client.HTTPConnection(HOST, port, timeout=5.0)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_LIMIT_S)
+    with contextlib.suppress(ProcessLookupError):  # the session is empty already
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
