@@ -73,6 +73,17 @@ def metrics(server: Server) -> dict[str, float]:
     return {name: float(value) for name, value in pairs}
 
 
+def counted(server: Server, name: str, value: float) -> bool:
+    """Whether a counter ends at `value`.
+
+    What an edge refuses is on its way to the engine when the client is told, and a scrape by
+    way of another edge may overtake it.
+    """
+    while (found := metrics(server).get(name, 0)) < value:
+        pass  # each scrape is a round trip
+    return found == value
+
+
 def requests_total(server: Server, model: str, outcome: str, tier: str = "interactive") -> float:
     labels = f'model="{model}",outcome="{outcome}",tier="{tier}"'
     return metrics(server)[f"headway_requests_total{{{labels}}}"]
