@@ -46,6 +46,7 @@ from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 _LOG = logging.getLogger("headway.engine")
 
 PREPARE_LEAD_S = 1e-3  # event loop timers are good to about half of this
+FORMING_MEMORY = 0.95  # of the longest time that forming a batch took lately
 SHORTEST_TIMER_S = 1e-3  # they tick in milliseconds: a shorter one would spin
 
 
@@ -80,6 +81,7 @@ class LocalEngine:
         self._device: Device | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_due = False
+        self._forming_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._failure: asyncio.Future[None] | None = None
@@ -220,6 +222,7 @@ class LocalEngine:
             match decision.action:
                 case Dispatch(batch):
                     self._start(batch, now_s)
+                    self._allow_for(self._clock() - now_s)
                 case WaitUntil(time_s):
                     self._wake_at(time_s, now_s)
                     return
@@ -232,6 +235,11 @@ class LocalEngine:
         self._device.start(self._runners[batch.model], batch)
         if self._watchdog is None:
             self._watch()
+
+    def _allow_for(self, forming_s: float) -> None:
+        """Form the next batch as much sooner as forming and launching one takes here."""
+        self._forming_s = max(forming_s, FORMING_MEMORY * self._forming_s)
+        self._scheduler.prepare_lead_s = PREPARE_LEAD_S + self._forming_s
 
     def _wake_at(self, time_s: float, now_s: float) -> None:
         if time_s < NO_DEADLINE and self._loop is not None:

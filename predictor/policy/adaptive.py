@@ -22,6 +22,7 @@ to the ideal cost of its rows goes first, if the others can wait for it with tim
 the rest gain neighbours while they wait. Else the most urgent one goes first.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,7 +40,7 @@ SPARE = 0.15  # share of the SLO that postponed batches must have left, for rows
 
 def plan(queue: RowQueue, terms: Terms) -> Plan:
     """The batch to run at `terms.start_s`; empty only if every row in sight is shed."""
-    rows = queue.window(WINDOW_BATCHES * terms.max_rows)
+    rows = queue.window(WINDOW_BATCHES * _rows_in_a_batch(queue, terms))
     hopeless = _too_late(rows, terms.start_s, terms)
     if hopeless:
         rows = _without(rows, hopeless)
@@ -57,6 +58,12 @@ def plan(queue: RowQueue, terms: Terms) -> Plan:
     left = _without(_without(rows, chosen.rows), chosen.shed)
     missed = _too_late(left, terms.start_s + chosen.predicted_s, terms)
     return replace(chosen, shed=[*hopeless, *chosen.shed, *missed])
+
+
+def _rows_in_a_batch(queue: RowQueue, terms: Terms) -> int:
+    """At most, of the rows that wait: long ones fill a batch with fewer."""
+    mean_tokens = queue.tokens / max(len(queue), 1)
+    return min(terms.max_rows, math.ceil(terms.max_tokens / max(mean_tokens, 1.0)))
 
 
 def _too_late(rows: Sequence[Row], start_s: float, terms: Terms) -> list[Row]:

@@ -88,6 +88,13 @@ class Lane:
         self._door.planned(ran=len(plan.rows), shed=len(plan.shed))
         return plan
 
+    def is_full(self, tier: str) -> bool:
+        """Whether a whole packed batch waits. A padded one still gains by better neighbours."""
+        queue = self.queues.get(tier)
+        if queue is None or self.packing is not Packing.PACKED or self.is_constant:
+            return False
+        return len(queue) >= self.parameters.max_batch_size or queue.tokens >= self.max_tokens
+
     def learn(self, batch: Batch, started_s: float, finished_s: float) -> None:
         work = Work.of(batch.rows)
         self._services[batch.packing].learn_at(finished_s, work, finished_s - started_s)

@@ -9,7 +9,8 @@ A driver (the engine, or the simulator) tells it what happens and asks what to d
 
 The device runs one batch and may hold one more, so that it never waits for the driver.
 The second is formed as late as timers allow when the running one takes `PREPARE_LATE_S` or
-more (rows that arrive meanwhile may still ride), and at once when it is shorter.
+more (rows that arrive meanwhile may still ride), and at once when it is shorter, or when more
+than fits into it waits already.
 """
 
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ class Scheduler:
     def __init__(self, parameters: Parameters, prepare_lead_s: float = 0.0) -> None:
         """`prepare_lead_s`: how long before the end of the running batch the next is formed."""
         self._parameters = parameters
-        self._lead_s = prepare_lead_s
+        self.prepare_lead_s = prepare_lead_s  # a driver may adjust it
         self._lanes: dict[str, Lane] = {}
         self._loads: dict[str, OfferedLoad] = {}
         self._slots: list[_Slot] = []
@@ -211,9 +212,14 @@ class Scheduler:
 
     def _form_next_at_s(self, now_s: float) -> float:
         running = self._slots[0]
-        if running.batch.predicted_s < PREPARE_LATE_S:
+        if running.batch.predicted_s < PREPARE_LATE_S or self._is_next_full():
             return now_s
-        return running.starts_s + running.batch.predicted_s - self._lead_s
+        return running.starts_s + running.batch.predicted_s - self.prepare_lead_s
+
+    def _is_next_full(self) -> bool:
+        """Whether rows that are yet to come can hardly change the next batch."""
+        most_urgent = self._parameters.default_tier
+        return any(lane.is_full(most_urgent) for lane in self._lanes.values())
 
     def _by_urgency(self, start_s: float) -> list[tuple[Lane, str]]:
         """Non-empty queues: most urgent tier first; within a tier the least slack."""
