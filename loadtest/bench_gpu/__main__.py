@@ -82,10 +82,10 @@ def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], 
         chosen = {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
     else:
         chosen = {name: SCENARIOS[name] for name in options.only}
-    return {name: partial(_guarded, scenario) for name, scenario in chosen.items()}
+    return {name: partial(guarded, scenario) for name, scenario in chosen.items()}
 
 
-def _guarded(scenario: Scenario, context: GpuContext) -> Result:
+def guarded(scenario: Scenario, context: GpuContext) -> Result:
     """GPUs are rented by the minute: a bug in one benchmark must not cost the others."""
     try:
         return scenario(context)

@@ -98,23 +98,49 @@ RIVALS: Mapping[str, Rival] = {
             RivalSettings(128, 0, workers=1),
         ),
     ),
+    "triton": Rival(
+        "Triton",
+        "nvidia-pytriton",
+        "loadtest.bench.rivals.triton_server",
+        Dialect.V2,
+        (
+            RivalSettings(64, 5, workers=2),
+            RivalSettings(64, 5, workers=1),
+            RivalSettings(32, 2, workers=2),
+            RivalSettings(64, 10, workers=4),
+        ),
+    ),
 }
 
 
-def rival_environment(name: str, sites: Path | None) -> Mapping[str, str]:
-    """This environment, with the rival's own packages in front where `sites`/`name` has them."""
-    if sites is None or not (sites / name).is_dir():
-        return os.environ
-    paths = [str(sites / name), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rival is installed: an interpreter, and the environment to start it in."""
+
+    python: str
+    environment: Mapping[str, str]
 
 
-def installed_version(rival: Rival, environment: Mapping[str, str]) -> str:
+def place_of(name: str, sites: Path | None) -> Place:
+    """`sites`/`name` if it is there, a virtual environment or a folder of packages; else here."""
+    site = None if sites is None else (sites / name).absolute()
+    if site is None or not site.is_dir():
+        return Place(sys.executable, os.environ)
+    python = site / "bin" / "python"
+    if python.exists():
+        # Packages of this environment would come before the rival's own.
+        own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        return Place(str(python), own)
+    paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return Place(sys.executable, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+
+
+def installed_version(rival: Rival, place: Place) -> str:
     """Raises BenchError if the rival is not installed."""
     ask = f"import importlib.metadata as m; print(m.version({rival.package!r}))"
     done = subprocess.run(
-        [sys.executable, "-c", ask],
-        env=dict(environment),
+        [place.python, "-c", ask],
+        env=dict(place.environment),
         capture_output=True,
         text=True,
         timeout=VERSION_LIMIT_S,
@@ -133,7 +159,7 @@ def running_rival(
     *,
     model_dir: Path,
     device: str,
-    environment: Mapping[str, str],
+    place: Place,
 ) -> Iterator[int]:
     """The port of the ready server. It and its children are ended with the block.
 
@@ -142,7 +168,7 @@ def running_rival(
     """
     (port,) = free_ports(1)
     command = [
-        *(sys.executable, "-m", rival.module, "--model_dir", str(model_dir), "--port", str(port)),
+        *(place.python, "-m", rival.module, "--model_dir", str(model_dir), "--port", str(port)),
         *("--device", device, "--batch_size", str(settings.batch_size)),
         *("--wait_ms", f"{settings.wait_ms:g}", "--workers", str(settings.workers)),
         *("--edges", str(settings.edges)),
@@ -150,7 +176,7 @@ def running_rival(
     with os.fdopen(os.memfd_create("rival.log"), "r+b") as log:
         process = subprocess.Popen(
             command,
-            env=dict(environment),
+            env=dict(place.environment),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
