@@ -7,20 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import Dialect
-from loadtest.bench.servers import HOST, free_ports
+from loadtest.bench.servers import HOST, free_ports, stop, wait_until_ready
 
 READY_LIMIT_S = 90.0
-READY_CHECK_S = 0.25
-STOP_LIMIT_S = 10.0
-LOG_TAIL_BYTES = 1500
 VERSION_LIMIT_S = 30.0
 
 
@@ -164,7 +159,7 @@ def running_rival(
     """The port of the ready server. It and its children are ended with the block.
 
     Raises:
-        BenchError: it ended or did not answer within READY_LIMIT_S; holds the end of its log.
+        BenchError: it ended or was not ready within READY_LIMIT_S; holds the end of its log.
     """
     (port,) = free_ports(1)
     command = [
@@ -183,27 +178,16 @@ def running_rival(
             start_new_session=True,  # its children must end with it
         )
         try:
-            _wait_until_ready(rival, process, port, log)
+            wait_until_ready(
+                process,
+                lambda: _answers(rival, port),
+                name=rival.label,
+                limit_s=READY_LIMIT_S,
+                log=log,
+            )
             yield port
         finally:
-            _stop(process)
-
-
-def _wait_until_ready(
-    rival: Rival, process: subprocess.Popen[bytes], port: int, log: BinaryIO
-) -> None:
-    give_up_at = time.monotonic() + READY_LIMIT_S
-    while not _answers(rival, port):
-        if process.poll() is not None:
-            problem = f"ended with code {process.returncode} before it was ready"
-        elif time.monotonic() > give_up_at:
-            problem = f"did not answer within {READY_LIMIT_S:.0f} s"
-        else:
-            time.sleep(READY_CHECK_S)
-            continue
-        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        end = log.read().decode(errors="replace").strip()
-        raise BenchError(f"{rival.label} {problem}; its log ends with:\n{end}")
+            _stop_all(process)
 
 
 def _answers(rival: Rival, port: int) -> bool:
@@ -218,10 +202,8 @@ def _answers(rival: Rival, port: int) -> bool:
         connection.close()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_LIMIT_S)
-    with contextlib.suppress(ProcessLookupError):  # the session is empty already
+def _stop_all(process: subprocess.Popen[bytes]) -> None:
+    """End it and whatever it started, which shares its session."""
+    stop(process)
+    with contextlib.suppress(ProcessLookupError):  # none is left
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -115,16 +115,16 @@ class KnownContext(GpuContext):
         pass
 
 
-def known_context(tmp_path: Path, rival_sites: Path | None = None) -> GpuContext:
-    return KnownContext(
+def tiny(kind: type[GpuContext], folder: Path) -> GpuContext:
+    return kind(
         tiny=True,
         device="cpu",
         gpu="no GPU",
-        folder=tmp_path,
+        folder=folder,
         workers=1,
         generators=1,
         say=lambda _: None,
-        rival_sites=rival_sites,
+        _device_findings=ON_DEVICE,
     )
 
 
@@ -135,13 +135,13 @@ def assert_is_a_table(found: Findings) -> None:
 
 
 def test_the_device_is_compared_with_itself(tmp_path: Path) -> None:
-    found = device.run(known_context(tmp_path))
+    found = device.run(tiny(KnownContext, tmp_path))
     assert_is_a_table(found)
     assert found.measures[-1].held
 
 
 def test_a_rival_that_is_not_installed_is_reported(tmp_path: Path) -> None:
-    found = rivals.scenario_of("bentoml")(known_context(tmp_path))
+    found = rivals.scenario_of("bentoml")(tiny(KnownContext, tmp_path))
     assert_is_a_table(found)
     assert "1000" in found.measures[0].seen
     assert "bentoml is not installed; loadtest/bench/rivals/bentoml_server.py" in found.notes[0]
@@ -187,22 +187,13 @@ def test_a_bug_in_a_benchmark_is_told_as_its_failure(tmp_path: Path) -> None:
         raise KeyError("nothing")
 
     with pytest.raises(BenchError, match="KeyError"):
-        command.guarded(broken, known_context(tmp_path))
+        command.guarded(broken, tiny(KnownContext, tmp_path))
 
 
 @pytest.mark.slow
 def test_served_benchmarks_run_on_any_machine(tmp_path: Path) -> None:
     """What a tiny model on a CPU measures means nothing; that it is measured does."""
-    context = GpuContext(
-        tiny=True,
-        device="cpu",
-        gpu="no GPU",
-        folder=tmp_path,
-        workers=1,
-        generators=1,
-        say=lambda _: None,
-        _device_findings=ON_DEVICE,
-    )
+    context = tiny(GpuContext, tmp_path)
     try:
         for run in (bulk.run, single.run, overload.run, low_load.run):
             assert_is_a_table(run(context))
