@@ -1,89 +1,213 @@
-"""`python -m predictor`: builds the parts, introduces them to each other, and serves."""
+"""`python -m predictor`: builds the parts, introduces them to each other, and serves.
+
+With one edge and one engine all parts are in this process. With more, this process becomes
+the supervisor, and starts itself again for each edge and each engine with an order in hand.
+"""
 
 import asyncio
 import gc
 import logging
+import os
+import socket
 import sys
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from predictor.core.errors import ParametersRefused, StartupError
-from predictor.core.facts import Observer, ParametersRejected
+from predictor.core.facts import EdgesConnected, Observer, ParametersRejected, ProcessRestarted
 from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
+from predictor.engine.local import LocalEngine
+from predictor.engine.port import Runner
+from predictor.exits import report_failure
+from predictor.metrics.observer import PrometheusObserver
 from predictor.settings import Settings, parse_settings
+from predictor.supervisor.child import EdgeOrder, EngineOrder, hold_lifeline, take_order
+
+if TYPE_CHECKING:
+    from predictor.edge.server import EdgeSettings
 
 _LOG = logging.getLogger("headway")
-_EXIT_STARTUP = 2
 
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal, and return the exit code: 2 where the settings are wrong."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    order = take_order(os.environ)
+    who = f"{order.name}: " if order is not None else ""
+    logging.basicConfig(format=f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s")
     for name in ("headway", "predictor"):
         logging.getLogger(name).setLevel(logging.INFO)
     # The SDK's app answers with a class that FastAPI is giving up; users can do nothing about it.
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
     try:
-        return _serve(parse_settings(arguments))
+        match order:
+            case EngineOrder():
+                return _serve_engine(order)
+            case EdgeOrder():
+                return _serve_edge(order)
+            case None:
+                return _serve(parse_settings(arguments), arguments)
     except StartupError as error:
-        print(f"headway: {error.message}", file=sys.stderr)
-        return _EXIT_STARTUP
+        return report_failure(error)
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, arguments: Sequence[str]) -> int:
+    if not settings.in_one_process:
+        from predictor.supervisor.supervisor import supervise
+
+        return supervise(settings, arguments)
+
     # Not before the flags are known to be good: importing the SDK makes it read them, too.
-    from predictor.edge.server import EdgeSettings, serve
-    from predictor.engine.local import LocalEngine
-    from predictor.metrics.observer import PrometheusObserver
-    from predictor.runner.loading import check_settings, load_runner
-    from predictor.stores.file import FileStore
+    from predictor.edge.server import serve
 
-    # The device's thread asks for the interpreter when a batch is done, and the device stands
-    # idle until it gets it: Python's own 5 ms would be as long as many a batch.
-    sys.setswitchinterval(5e-4)
-    for model in settings.models:
-        check_settings(model)
-    names = tuple(model.name for model in settings.models)
-    store = FileStore(Path(settings.parameters_file)) if settings.parameters_file else None
-    parameters = store.load() if store else DEFAULT_PARAMETERS
-    try:
-        parameters.check_models(frozenset(names))
-    except ParametersRefused as refusal:
-        raise StartupError(f"--parameters {settings.parameters_file}: {refusal.message}") from None
-
-    observer = PrometheusObserver(lambda: engine.snapshot(), names, lambda: tuple(parameters.tiers))
-    engine = LocalEngine(
-        names,
-        parameters,
-        observer,
-        exposition=observer.exposition,
-        batch_timeout_s=settings.batch_timeout_s,
+    parts = _EngineParts(settings)
+    parts.observer.observe(EdgesConnected(1))
+    return serve(
+        parts.engine,
+        _edge_settings(settings),
+        background=parts.load_and_follow,
+        on_drain=parts.engine.drain,
     )
 
-    def put_in_force(edited: Parameters) -> None:
-        nonlocal parameters
-        engine.set_parameters(edited)
-        parameters = edited
 
-    async def load_and_follow() -> None:
-        await engine.start({model.name: partial(load_runner, model) for model in settings.models})
-        # What was loaded stays for good: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 20)  # a request leaves nothing behind that needs it sooner
+def _serve_engine(order: EngineOrder) -> int:
+    from predictor.engine.host import serve
+
+    settings = order.settings
+    parts = _EngineParts(settings)
+    observer = parts.observer
+    observer.observe(ProcessRestarted("engine", order.restarts))
+    observer.observe(ProcessRestarted("edge", order.edge_restarts))
+
+    def edge_restarted(times: int) -> None:
+        observer.observe(ProcessRestarted("edge", times))
+
+    def ready() -> None:
+        if order.died_s is not None:
+            away_s = time.monotonic() - order.died_s
+            _LOG.info("all models are back, %.1f s after this engine died", away_s)
+
+    async def background() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(engine.failure())
-            if store:
-                group.create_task(follow(store.watch(), put_in_force, observer, frozenset(names)))
+            group.create_task(hold_lifeline(order, edge_restarted))
+            group.create_task(parts.load_and_follow(ready))
 
-    edge = EdgeSettings(
-        model_names=names,
+    listener = socket.socket(fileno=order.listener_fd)
+    return serve(parts.engine, observer, listener, background=background, grace_s=settings.grace_s)
+
+
+def _serve_edge(order: EdgeOrder) -> int:
+    from predictor.edge.engines import EngineGroup
+    from predictor.edge.remote import RemoteEngine
+    from predictor.edge.server import serve
+    from predictor.metrics.merging import merged
+
+    names = _names(order.settings)
+    engines = [RemoteEngine(index, path, names) for index, path in enumerate(order.engine_paths)]
+    group = EngineGroup(engines, merged) if len(engines) > 1 else engines[0]
+
+    async def background() -> None:
+        _collect_garbage_rarely()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hold_lifeline(order))
+            for engine in engines:
+                tasks.create_task(engine.stay_connected())
+
+    return serve(
+        group,
+        _edge_settings(order.settings, shared_ports=True),
+        background=background,
+        on_drain=group.drain,
+    )
+
+
+class _EngineParts:
+    """An engine with its observer and its parameters, not loaded yet."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises StartupError where the settings of a model or the parameters are wrong."""
+        from predictor.runner.loading import check_settings
+        from predictor.stores.file import FileStore
+
+        # The device's thread asks for the interpreter when a batch is done, and the device stands
+        # idle until it gets it: Python's own 5 ms would be as long as many a batch.
+        sys.setswitchinterval(5e-4)
+        for model in settings.models:
+            check_settings(model)
+        self._settings = settings
+        self._names = _names(settings)
+        path = settings.parameters_file
+        self._store = FileStore(Path(path)) if path else None
+        self._parameters = self._store.load() if self._store else DEFAULT_PARAMETERS
+        try:
+            self._parameters.check_models(frozenset(self._names))
+        except ParametersRefused as refusal:
+            raise StartupError(f"--parameters {path}: {refusal.message}") from None
+        self.observer = PrometheusObserver(
+            lambda: self.engine.snapshot(), self._names, lambda: tuple(self._parameters.tiers)
+        )
+        self.engine = LocalEngine(
+            self._names,
+            self._parameters,
+            self.observer,
+            exposition=self.observer.exposition,
+            batch_timeout_s=settings.batch_timeout_s,
+            warmed_up=self._traced,
+        )
+
+    def _traced(self, runner: Runner) -> Runner:
+        batches = self._settings.profile_batches
+        if not batches:
+            return runner
+        from predictor.runner.profiling import traced
+
+        return traced(runner, batches, Path(self._settings.profile_dir))
+
+    async def load_and_follow(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Load the models, say that they are ready, then follow the parameters."""
+        from predictor.runner.loading import load_runner
+
+        await self.engine.start(
+            {model.name: partial(load_runner, model) for model in self._settings.models}
+        )
+        _collect_garbage_rarely()
+        ready()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.engine.failure())
+            if self._store:
+                served = frozenset(self._names)
+                news = self._store.watch()
+                group.create_task(follow(news, self._put_in_force, self.observer, served))
+
+    def _put_in_force(self, edited: Parameters) -> None:
+        self.engine.set_parameters(edited)
+        self._parameters = edited
+
+
+def _names(settings: Settings) -> tuple[str, ...]:
+    return tuple(model.name for model in settings.models)
+
+
+def _collect_garbage_rarely() -> None:
+    # What was loaded stays for good: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)  # a request leaves nothing behind that needs it sooner
+
+
+def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSettings":
+    from predictor.edge.server import EdgeSettings
+
+    return EdgeSettings(
+        model_names=_names(settings),
         host=settings.host,
         http_port=settings.http_port,
         grpc_port=settings.grpc_port,
         enable_grpc=settings.enable_grpc,
+        shared_ports=shared_ports,
         max_body_bytes=settings.max_body_bytes,
         max_rows=settings.max_rows,
         grace_s=settings.grace_s,
@@ -94,7 +218,6 @@ def _serve(settings: Settings) -> int:
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
     )
-    return serve(engine, edge, background=load_and_follow, on_drain=engine.drain)
 
 
 async def follow(

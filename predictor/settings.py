@@ -6,6 +6,7 @@ The SDK reads its flags about logging and docs itself, from the same command lin
 import argparse
 import contextlib
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
+from predictor.devices import nvml_uuids, visible_devices
 
 MAX_MODELS_FILE_BYTES = 1 << 20
 MAX_MODELS = 64
@@ -24,6 +26,8 @@ MAX_MODELS = 64
 LIMITS: Mapping[str, tuple[float, float]] = {
     "http_port": (1, 65_535),
     "grpc_port": (1, 65_535),
+    "workers": (1, 64),
+    "engines": (1, 64),
     "max_threads": (1, 1024),
     "max_asyncio_workers": (1, 1024),
     "timeout_keep_alive": (1, 86_400),
@@ -32,6 +36,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "max_rows": (1, 65_536),
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
+    "profile_batches": (1, 10_000),
 }
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -46,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int = 8080
     grpc_port: int = 8081
     enable_grpc: bool = True
+    workers: int = 1  # edge processes
+    engines: int = 1  # one per device
     max_threads: int = 4
     max_asyncio_workers: int | None = None
     timeout_keep_alive: int = 65  # s
@@ -56,6 +63,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int = 1024  # in one request
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
+    profile_batches: int = 0  # trace that many of each model's first batches in traffic
+    profile_dir: str = "."
+
+    @property
+    def in_one_process(self) -> bool:
+        """One edge and one engine need no supervisor between them."""
+        return self.workers == 1 and self.engines == 1
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
@@ -78,10 +92,6 @@ def _check(given: Mapping[str, Any]) -> None:
         if name in given and not least <= given[name] <= most:
             flag = "--timeout-keep-alive" if name == "timeout_keep_alive" else f"--{name}"
             raise StartupError(f"{flag} is {given[name]}; it must be from {least:g} to {most:.12g}")
-    if given["workers"] != 1:
-        raise StartupError(
-            f"--workers is {given['workers']}; a predictor has one, use 1 and add replicas"
-        )
     if given["enable_grpc"] and given["http_port"] == given["grpc_port"]:
         raise StartupError(
             f"--grpc_port is {given['grpc_port']}, as is --http_port; give each its own"
@@ -111,6 +121,11 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--device", help="auto (default), cpu, cuda or cuda:N")
     model.add_argument("--dtype", help="auto (default), float32, bfloat16 or float16")
     model.add_argument(
+        "--capture_graphs",
+        type=_boolean,
+        help="false: never capture CUDA graphs; default true",
+    )
+    model.add_argument(
         "--simulated_fixed_ms", type=float, help="simulated only: time of any batch; default 5"
     )
     model.add_argument(
@@ -134,6 +149,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the parameter document, followed while serving; without it the defaults hold",
     )
+    serving.add_argument(
+        "--engines",
+        type=_engines,
+        help="engine processes, each with a device of its own; auto: one per device; default 1",
+    )
     serving.add_argument("--host", type=_host, help="address to listen on; default: all")
     serving.add_argument("--max_body_bytes", type=int, help="largest request; default 16 MiB")
     serving.add_argument("--max_rows", type=int, help="most rows in one request; default 1024")
@@ -145,6 +165,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         help="a batch that takes longer means that the device hangs: exit; default 120",
     )
+    serving.add_argument(
+        "--profile_batches",
+        type=int,
+        metavar="N",
+        help="write a torch profiler trace of each model's first N batches in traffic",
+    )
+    serving.add_argument("--profile_dir", help="folder for the traces; default: this one")
     return parser
 
 
@@ -256,6 +283,15 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
     return text.lower() == "true"
+
+
+def _engines(text: str) -> int:
+    if text == "auto":
+        return max(len(visible_devices(os.environ, nvml_uuids())), 1)
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or auto, not {text[:32]!r}") from None
 
 
 def _host(text: str) -> str:

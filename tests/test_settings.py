@@ -46,7 +46,8 @@ def test_every_flag_is_kept() -> None:
             "--http_port=9080",
             "--grpc_port=9081",
             "--enable_grpc=false",
-            "--workers=1",
+            "--workers=4",
+            "--engines=2",
             "--max_threads=2",
             "--max_asyncio_workers=3",
             "--timeout-keep-alive=5",
@@ -75,6 +76,8 @@ def test_every_flag_is_kept() -> None:
         http_port=9080,
         grpc_port=9081,
         enable_grpc=False,
+        workers=4,
+        engines=2,
         max_threads=2,
         max_asyncio_workers=3,
         timeout_keep_alive=5,
@@ -84,6 +87,12 @@ def test_every_flag_is_kept() -> None:
         grace_s=1.5,
         batch_timeout_s=9.0,
     )
+
+
+def test_there_is_an_engine_for_each_device_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seen, engines in (("0,1,2", 3), ("", 1)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        assert parse_settings(["--engines=auto"]).engines == engines
 
 
 def test_labels_are_split_and_trimmed() -> None:
@@ -107,7 +116,8 @@ def test_labels_are_split_and_trimmed() -> None:
         ("--http_port=none", "--http_port"),
         ("--grpc_port=8080", "--grpc_port is 8080, as is --http_port"),
         ("--grace_s=nan", "--grace_s is nan"),
-        ("--workers=2", "--workers is 2"),
+        ("--workers=two", "--workers"),
+        ("--engines=all", "--engines: must be a number or auto, not 'all'"),
         ("--ssl_keyfile=key.pem", "--ssl_certfile and --ssl_keyfile"),
         ("--modelname=x", "--modelname=x"),
         ("--http_por=80", "--http_por=80"),

@@ -45,13 +45,13 @@ class Settled(msgspec.Struct, frozen=True):
     tier: str
     outcome: Outcome
     rows: int
-    latency_s: float  # arrival at the engine to the end
+    latency_s: float  # arrival at the edge to the end
     queue_s: float = 0.0  # arrival to the start of the batch of its last row
     service_s: float = 0.0  # service time of that batch
     deadline_met: bool = False
 
 
-class EdgeTimed(msgspec.Struct, frozen=True):
+class EdgeTimed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Time that an edge spent on one request, by stage, in seconds."""
 
     model: str
@@ -61,7 +61,7 @@ class EdgeTimed(msgspec.Struct, frozen=True):
     encode_s: float
 
 
-class EdgeRefused(msgspec.Struct, frozen=True):
+class EdgeRefused(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """An edge ended a request that the engine never saw: bad input, unknown model, loading."""
 
     model: str
@@ -85,6 +85,19 @@ class MemoryExhausted(msgspec.Struct, frozen=True):
     tokens: int
 
 
+class EdgesConnected(msgspec.Struct, frozen=True):
+    """How many edges the engine serves now."""
+
+    edges: int
+
+
+class ProcessRestarted(msgspec.Struct, frozen=True):
+    """A process died and was started again, `times` times since this was last told."""
+
+    process: str  # "edge" | "engine"
+    times: int = 1
+
+
 Fact = (
     Offered
     | Dispatched
@@ -95,6 +108,8 @@ Fact = (
     | ParametersInForce
     | ParametersRejected
     | MemoryExhausted
+    | EdgesConnected
+    | ProcessRestarted
 )
 
 

@@ -13,28 +13,60 @@ class Task(StrEnum):
     TOPIC = "topic"
     TEXT_CLASSIFICATION = "text-classification"
     TEXT_EMBEDDING = "text-embedding"
+    SPEECH_RECOGNITION = "speech-recognition"
     SIMULATED = "simulated"
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """The largest packed batch of one captured graph; smaller ones take as long as it does."""
+
+    tokens: int
+    rows: int
+
+
+class SpeechSpec(msgspec.Struct, frozen=True):
+    """How audio becomes rows, and their results a transcript.
+
+    A clip longer than a window is cut into windows that overlap. Near its ends a window
+    lacks context, so the results of `margin_samples` at each inner end are dropped. Windows
+    and margins are whole numbers of frames.
+    """
+
+    sampling_rate: int  # Hz
+    samples_per_token: int
+    samples_per_frame: int  # a row's result has one value for each frame
+    min_samples: int  # fewer give no frame
+    window_samples: int
+    margin_samples: int
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
     """A loaded model.
 
     A row travels as the raw bytes of a 1-D array of `row_datatype`, its result as the
-    raw bytes of a 1-D array of `result_datatype` and `result_width` values:
-    probabilities per label, an embedding, or a checksum. Datatypes are v2 names.
+    raw bytes of a 1-D array of `result_datatype` and `result_width` values: probabilities
+    per label, an embedding, a checksum, or (width 0: as many as the row has frames) the
+    most likely label of each frame. Datatypes are v2 names.
     """
 
     name: str
     task: Task
-    row_datatype: str  # "INT64"
-    result_datatype: str  # "FP32", "INT64"
+    row_datatype: str  # "INT64", "FP32"
+    result_datatype: str  # "FP32", "INT64", "INT32"
     result_width: int
     max_tokens: int  # longest row that the model takes
     labels: tuple[str, ...] = ()
     tokenizer_file: str = ""  # path of a tokenizer.json; empty where text is not taken
     vocabulary_size: int = 0  # ids must be in [0, vocabulary_size); 0: any id is allowed
     packed: bool = False  # the runner can run rows without padding
+    steps: tuple[Step, ...] = ()  # where packed batches run in steps, from small to large
     device: str = "cpu"
+    speech: SpeechSpec | None = None  # set for speech; labels are then what each id is written as
+
+    @property
+    def items_per_token(self) -> int:
+        """Values of `row_datatype` that a row holds for each of its tokens."""
+        return 1 if self.speech is None else self.speech.samples_per_token
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +79,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     labels: tuple[str, ...] = ()  # topic only; empty: the default labels
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
+    capture_graphs: bool = True  # where the device can: whole batches as one launch
     simulated_fixed_ms: float = 5.0
     simulated_token_us: float = 10.0
     simulated_packed: bool = False

@@ -1,7 +1,7 @@
 """The vocabulary of queueing: rows wait in queues, leave in batches, and settle once.
 
 A request with n rows becomes n `Row`s. A row's `tokens` is its length in the unit
-that its model is charged for: tokens of text, samples of audio, ids of `simulated`.
+that its model is charged for: tokens of text, frames of audio (20 ms), ids of `simulated`.
 """
 
 import math
@@ -70,6 +70,7 @@ class Batch:
     packing: Packing
     reason: DispatchReason
     predicted_s: float
+    computed_tokens: int  # what the device computes: real tokens, padding, room left in a step
 
     @property
     def size(self) -> int:
@@ -81,12 +82,6 @@ class Batch:
         return sum(row.tokens for row in self.rows)
 
     @property
-    def longest(self) -> int:
-        return max(row.tokens for row in self.rows)
-
-    @property
     def padding_tokens(self) -> int:
         """Tokens that the device computes and nobody asked for."""
-        if self.packing is Packing.PACKED:
-            return 0
-        return self.size * self.longest - self.tokens
+        return self.computed_tokens - self.tokens

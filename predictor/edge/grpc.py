@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
+from time import monotonic
 from typing import Any, NoReturn
 
 import grpc
@@ -48,7 +48,7 @@ class EdgeServicer(InferenceServicer):
     async def ModelInfer(  # noqa: N802 - the protocol's name
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        started_s = perf_counter()
+        started_s = monotonic()
         pending: Pending | None = None
         try:
             codec = self._service.codec(request.model_name)
@@ -56,7 +56,7 @@ class EdgeServicer(InferenceServicer):
             call = _call(request.model_name, context, started_s)
             pending = await self._service.submit(decoded, call, codec)
             reply = await pending.future
-            replied_s = perf_counter()
+            replied_s = monotonic()
             answer = grpc_codec.encode_answer(
                 self._service.answer(pending, reply, decoded.id), decoded
             )

@@ -24,7 +24,6 @@ from predictor.edge.tensors import (
     new_id,
     raw_bytes,
     tensor_from_binary,
-    text_of,
 )
 
 # Triton's clients send `priority` as uint64_param, a field that the SDK's message lacks.
@@ -84,8 +83,7 @@ def _from_contents(entry: Any) -> Tensor:
     values: Sequence[Any] = getattr(entry.contents, field)
     check_length(name, shape, len(values))
     if datatype == BYTES:
-        texts = [text_of(name, index, value) for index, value in enumerate(values)]
-        return Tensor(name, datatype, shape, texts)
+        return Tensor(name, datatype, shape, list(values))
     return Tensor(name, datatype, shape, np.array(values, NUMPY_TYPES[datatype]).tobytes())
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from http import HTTPStatus
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge, Unavailable
@@ -72,7 +72,7 @@ class EdgeApp:
         await self._hand_on(scope, receive, send)
 
     async def _infer(self, model: str, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = perf_counter()
+        started_s = monotonic()
         if scope["method"] != "POST":
             await _send_not_allowed(send, "POST")
             return
@@ -84,7 +84,7 @@ class EdgeApp:
             request = http_codec.decode_request(body, _json_length(headers))
             pending = await self._service.submit(request, _call(model, headers, started_s), codec)
             reply = await _reply(pending.future, receive, self._watchers)
-            replied_s = perf_counter()
+            replied_s = monotonic()
             answer = http_codec.encode_answer(
                 self._service.answer(pending, reply, request.id), request
             )

@@ -111,14 +111,16 @@ _REQUEST = msgspec.json.Decoder(_Request)
 _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
     "INT64": msgspec.json.Decoder(list[int]),
     "INT32": msgspec.json.Decoder(list[int]),
+    "FP32": msgspec.json.Decoder(list[float]),
     BYTES: msgspec.json.Decoder(list[str]),
 }
 _NESTED: dict[str, msgspec.json.Decoder[Any]] = {
     "INT64": msgspec.json.Decoder(list[list[int]]),
     "INT32": msgspec.json.Decoder(list[list[int]]),
+    "FP32": msgspec.json.Decoder(list[list[float]]),
     BYTES: msgspec.json.Decoder(list[list[str]]),
 }
-_TYPE_CODES = {"INT64": "q", "INT32": "i"}
+_TYPE_CODES = {"INT64": "q", "INT32": "i", "FP32": "f"}
 _ENCODER = msgspec.json.Encoder()
 
 

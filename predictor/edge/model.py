@@ -1,7 +1,7 @@
 """What the SDK's app sees of a model: health, metadata, V1 predict, and a fixed repository."""
 
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -55,13 +55,13 @@ class ServedModel(Model):
             self._service.refused(self.name, "v1", error)
             raise
         reply = await pending.future
-        replied_s = perf_counter()
-        predictions = _by_row(pending.codec.encode(reply.results))
+        replied_s = monotonic()
+        predictions = _by_row(pending.codec.encode(reply.results, pending.counts))
         self._service.report(pending, replied_s)
         return {"predictions": predictions}
 
     async def _submit(self, payload: object, headers: Mapping[str, str]) -> Pending:
-        started_s = perf_counter()
+        started_s = monotonic()
         codec = self._service.codec(self.name)
         request = InferRequest(id=new_id(), inputs=codec.instances(_instances(payload)))
         timeout = headers.get(TIMEOUT_HEADER)

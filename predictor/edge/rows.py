@@ -11,13 +11,23 @@ from tokenizers import Tokenizer
 
 from predictor.core.errors import InvalidRequest, StartupError
 from predictor.core.model import ModelSpec
-from predictor.edge.tensors import BYTES, NUMPY_TYPES, Tensor
+from predictor.edge.tensors import BYTES, INTEGERS, NUMPY_TYPES, Tensor, texts_of
 from predictor.engine.port import RowInput
 
 
-def _check_rows(name: str, rows: int, limit: int) -> None:
+def check_rows(name: str, rows: int, limit: int) -> None:
+    """Raises InvalidRequest for a request without rows, or with too many."""
     if not 1 <= rows <= limit:
         raise InvalidRequest(f"input {name!r} has {rows} rows; send 1 to {limit} in a request")
+
+
+def check_column(tensor: Tensor) -> None:
+    """Raises InvalidRequest unless the tensor has one element for each row."""
+    shape = tensor.shape
+    if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+        raise InvalidRequest(
+            f"input {tensor.name!r}: shape must be [n] or [n, 1], not {list(shape)}"
+        )
 
 
 class IdReader:
@@ -33,7 +43,7 @@ class IdReader:
     def read(self, ids: Tensor, mask: Tensor | None) -> list[RowInput]:
         _check_ids(ids)
         rows, length = ids.shape
-        _check_rows(ids.name, rows, self._max_rows)
+        check_rows(ids.name, rows, self._max_rows)
         if mask is None and rows == 1 and ids.datatype == self._datatype:
             assert isinstance(ids.data, bytes)
             if self._vocabulary:
@@ -48,7 +58,7 @@ class IdReader:
 
     def tensors(self, instances: Sequence[object]) -> tuple[Tensor, Tensor]:
         """Lists of ids, of any lengths, as `input_ids` and `attention_mask`."""
-        _check_rows("instances", len(instances), self._max_rows)
+        check_rows("instances", len(instances), self._max_rows)
         try:
             lists = msgspec.convert(instances, list[list[int]])
         except msgspec.ValidationError as error:
@@ -92,8 +102,11 @@ class IdReader:
 
 
 def _check_ids(tensor: Tensor) -> None:
-    if tensor.datatype == BYTES:
-        raise InvalidRequest(f"input {tensor.name!r}: datatype must be INT64 or INT32, not BYTES")
+    if tensor.datatype not in INTEGERS:
+        raise InvalidRequest(
+            f"input {tensor.name!r}: datatype must be {' or '.join(INTEGERS)}, not"
+            f" {tensor.datatype}"
+        )
     if len(tensor.shape) != 2:
         raise InvalidRequest(
             f"input {tensor.name!r}: shape must be [rows, length], not {list(tensor.shape)}"
@@ -131,11 +144,9 @@ class TextReader:
     def read(self, text: Tensor) -> list[RowInput]:
         if text.datatype != BYTES:
             raise InvalidRequest(f"input 'text': datatype must be BYTES, not {text.datatype}")
-        shape = text.shape
-        if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
-            raise InvalidRequest(f"input 'text': shape must be [n] or [n, 1], not {list(shape)}")
-        _check_rows("text", shape[0], self._max_rows)
-        texts = list(map(str, text.data))
+        check_column(text)
+        check_rows("text", text.shape[0], self._max_rows)
+        texts = texts_of(text)
         return [
             _row_of_text(index, encoding.ids)
             for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts))

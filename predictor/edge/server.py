@@ -8,7 +8,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -24,10 +23,10 @@ from predictor.edge.model import EdgeDataPlane, FixedRepository, ServedModel
 from predictor.edge.rest import EdgeRestServer
 from predictor.edge.service import InferService
 from predictor.engine.port import Engine
+from predictor.exits import report_failure
+from predictor.listeners import bound_socket
 
 _LOG = logging.getLogger("headway.edge")
-_EXIT_FAILED = 1
-_EXIT_STARTUP = 2
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +37,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     http_port: int = 8080
     grpc_port: int = 8081
     enable_grpc: bool = True
+    shared_ports: bool = False  # with other edges, whose supervisor found them free
     max_body_bytes: int = 16 << 20
     max_rows: int = 1024
     grace_s: float = 30.0
@@ -109,11 +109,12 @@ class EdgeServer(ModelServer):
         """Serve until stopped. Raises StartupError if a port cannot be had."""
         self._register_and_check_atleast_one_model_is_ready(models)
         host = self._settings.host
-        http_socket = _bind(host, self.http_port, "--http_port")
+        shared = self._settings.shared_ports
+        http_socket = bound_socket(host, self.http_port, "--http_port", shared=shared)
         http_socket.listen()  # early clients wait for the loop instead of being refused
-        if self._grpc is not None:
+        if self._grpc is not None and not shared:
             # gRPC would share a taken port without a word.
-            _bind(host, self.grpc_port, "--grpc_port").close()
+            bound_socket(host, self.grpc_port, "--grpc_port").close()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve_on(http_socket))
 
@@ -129,15 +130,7 @@ class EdgeServer(ModelServer):
 
     def failed(self, error: BaseException) -> None:
         """Say in one line why the server cannot go on, and remember the exit code."""
-        while isinstance(error, BaseExceptionGroup):  # the first of a task group is the cause
-            error = error.exceptions[0]
-        if isinstance(error, StartupError):
-            self.exit_code, message = _EXIT_STARTUP, error.message
-        else:
-            self.exit_code, message = _EXIT_FAILED, f"{type(error).__name__}: {error}"
-            _LOG.debug("the server failed", exc_info=error)
-        sys.stderr.write(f"headway: {message}\n")
-        sys.stderr.flush()
+        self.exit_code = report_failure(error)
 
     async def _serve_on(self, http_socket: socket.socket) -> None:
         self.setup_event_loop()
@@ -183,18 +176,3 @@ class EdgeServer(ModelServer):
             max_send_bytes=settings.grpc_max_send_bytes,
             grace_s=settings.grace_s,
         )
-
-
-def _bind(host: str, port: int, flag: str) -> socket.socket:
-    """A socket bound to an address that nobody else listens on. Raises StartupError."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {reason}; stop what uses it or choose another {flag}"
-        ) from None
-    return listener

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from time import perf_counter
+from time import monotonic
 
 import msgspec
 
@@ -15,9 +15,15 @@ from predictor.core.errors import (
     UnknownModel,
 )
 from predictor.core.facts import EdgeRefused, EdgeTimed
-from predictor.edge.tasks import TaskCodec
+from predictor.edge.tasks import (
+    TaskCodec,
+    TaskRows,
+    check_outputs,
+    choose_outputs,
+    codec_for,
+)
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
-from predictor.engine.port import Engine, Reply, RowInput, Submission
+from predictor.engine.port import Engine, Reply, Submission
 
 TIER_HEADER = "x-headway-tier"
 TIMEOUT_HEADER = "x-headway-timeout-ms"
@@ -27,7 +33,7 @@ MAX_TIMEOUT_MS = 1e12
 class Call(msgspec.Struct, frozen=True):
     """How a request came: the model it names and what its headers ask for.
 
-    `started_s` is `perf_counter()` at its arrival; `timeout_s` is its deadline from then.
+    `started_s` is `monotonic()` at its arrival; `timeout_s` is its deadline from then.
     """
 
     model: str
@@ -44,6 +50,7 @@ class Pending(msgspec.Struct, frozen=True):
     call: Call
     codec: TaskCodec
     names: Sequence[str]
+    counts: Sequence[int] | None  # of its rows, as TaskRows has them
     decode_s: float
     tokenise_s: float
 
@@ -82,7 +89,7 @@ class InferService:
             raise Unavailable("the server is draining; try another replica, or this one later")
         codec = self._codecs.get(model)
         if codec is None or (codec.spec is not spec and codec.spec != spec):
-            codec = self._codecs[model] = TaskCodec(spec, self._max_rows)
+            codec = self._codecs[model] = codec_for(spec, self._max_rows)
         return codec
 
     def is_ready(self, model: str) -> bool:
@@ -105,32 +112,37 @@ class InferService:
         """
         names = [wanted.name for wanted in request.wanted]
         if names:
-            codec.check_outputs(names)
-        decoded_s = perf_counter()
-        rows = await self._rows(codec, request.inputs)
-        tokenised_s = perf_counter()
+            check_outputs(names, codec.outputs)
+        decoded_s = monotonic()
+        task_rows = await self._rows(codec, request.inputs)
+        tokenised_s = monotonic()
         timeout_s = call.timeout_s
         if request.timeout_us:
             own_s = request.timeout_us / 1e6
             timeout_s = own_s if timeout_s is None else min(timeout_s, own_s)
-        if timeout_s is not None:
-            timeout_s -= tokenised_s - call.started_s
-            if timeout_s <= 0:
-                raise DeadlineExceeded("the timeout passed before the request was queued")
+        if timeout_s is not None and tokenised_s - call.started_s >= timeout_s:
+            raise DeadlineExceeded("the timeout passed before the request was queued")
         future = self.engine.submit(
             Submission(
                 model=call.model,
-                rows=rows,
+                rows=task_rows.rows,
                 tier=call.tier,
                 priority=request.priority or None,
                 timeout_s=timeout_s,
+                arrived_s=call.started_s,
             )
         )
         return Pending(
-            future, call, codec, names, decoded_s - call.started_s, tokenised_s - decoded_s
+            future,
+            call,
+            codec,
+            names,
+            task_rows.counts,
+            decoded_s - call.started_s,
+            tokenised_s - decoded_s,
         )
 
-    async def _rows(self, codec: TaskCodec, inputs: Mapping[str, Tensor]) -> list[RowInput]:
+    async def _rows(self, codec: TaskCodec, inputs: Mapping[str, Tensor]) -> TaskRows:
         if codec.is_heavy(inputs):
             return await asyncio.to_thread(codec.rows, inputs)
         return codec.rows(inputs)
@@ -139,7 +151,9 @@ class InferService:
         return InferAnswer(
             model=pending.call.model,
             id=request_id,
-            outputs=pending.codec.encode(reply.results, pending.names),
+            outputs=choose_outputs(
+                pending.codec.encode(reply.results, pending.counts), pending.names
+            ),
             queue_us=round(reply.queue_s * 1e6),
             service_us=round(reply.service_s * 1e6),
             batch_size=reply.batch_size,
@@ -157,6 +171,6 @@ class InferService:
                 pending.call.protocol,
                 pending.decode_s,
                 pending.tokenise_s,
-                perf_counter() - encoding_since_s,
+                monotonic() - encoding_since_s,
             )
         )

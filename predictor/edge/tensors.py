@@ -1,7 +1,7 @@
 """Requests and answers of the v2 protocol, whatever transport carried them.
 
-Numbers travel as raw little-endian bytes in row-major order, BYTES as text: every BYTES
-tensor that a task takes or gives is UTF-8.
+Numbers travel as raw little-endian bytes in row-major order. An element of BYTES is a string
+where JSON carried it and bytes where raw bytes did; what it means is the task's business.
 """
 
 import random
@@ -26,18 +26,19 @@ NUMPY_TYPES: Mapping[str, np.dtype[np.generic]] = {
     "INT64": np.dtype("<i8"),
     "FP32": np.dtype("<f4"),
 }
-INPUT_DATATYPES = ("INT64", "INT32", BYTES)
+INTEGERS = ("INT64", "INT32")
+INPUT_DATATYPES = (*INTEGERS, "FP32", BYTES)
 _ITEM_SIZES = {name: kind.itemsize for name, kind in NUMPY_TYPES.items()}
 _LENGTH_PREFIX = 4
 
 
 class Tensor(msgspec.Struct, frozen=True, gc=False):
-    """A named array. `data`: raw bytes of numbers, or one string for each element of BYTES."""
+    """A named array. `data`: raw bytes of numbers, or each element of BYTES."""
 
     name: str
     datatype: str
     shape: Sequence[int]
-    data: bytes | Sequence[str]
+    data: bytes | Sequence[str] | Sequence[bytes]
 
     def array(self) -> NDArray[Any]:
         """The numbers, in shape. Not for BYTES."""
@@ -116,9 +117,9 @@ def tensor_from_binary(name: str, datatype: str, shape: Sequence[int], raw: byte
     """A tensor from its raw bytes, as the binary extension and gRPC carry them."""
     check_datatype(name, datatype)
     if datatype == BYTES:
-        texts = split_texts(name, raw)
-        check_length(name, shape, len(texts))
-        return Tensor(name, datatype, shape, texts)
+        elements = split_elements(name, raw)
+        check_length(name, shape, len(elements))
+        return Tensor(name, datatype, shape, elements)
     expected = element_count(name, shape) * _ITEM_SIZES[datatype]
     if len(raw) != expected:
         raise InvalidRequest(
@@ -128,9 +129,9 @@ def tensor_from_binary(name: str, datatype: str, shape: Sequence[int], raw: byte
     return Tensor(name, datatype, shape, raw)
 
 
-def split_texts(name: str, raw: bytes) -> list[str]:
-    """The strings of a raw BYTES tensor: a 4-byte little-endian length before each."""
-    texts: list[str] = []
+def split_elements(name: str, raw: bytes) -> list[bytes]:
+    """The elements of a raw BYTES tensor: a 4-byte little-endian length before each."""
+    elements: list[bytes] = []
     offset = 0
     while offset < len(raw):
         start = offset + _LENGTH_PREFIX
@@ -138,18 +139,24 @@ def split_texts(name: str, raw: bytes) -> list[str]:
         offset = start + length
         if offset > len(raw):
             raise InvalidRequest(
-                f"input {name!r}: element {len(texts)} ends after the data; put a 4-byte "
+                f"input {name!r}: element {len(elements)} ends after the data; put a 4-byte "
                 "little-endian length before each string"
             )
-        texts.append(text_of(name, len(texts), raw[start:offset]))
+        elements.append(raw[start:offset])
+    return elements
+
+
+def texts_of(tensor: Tensor) -> list[str]:
+    """The elements of BYTES as text. Raises InvalidRequest for one that is not UTF-8."""
+    texts = []
+    for index, element in enumerate(tensor.data):
+        try:
+            texts.append(element.decode() if isinstance(element, bytes) else str(element))
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                f"input {tensor.name!r}: element {index} is not UTF-8 text"
+            ) from None
     return texts
-
-
-def text_of(name: str, index: int, raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"input {name!r}: element {index} is not UTF-8 text") from None
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
@@ -157,8 +164,8 @@ def raw_bytes(tensor: Tensor) -> bytes:
     if isinstance(tensor.data, bytes):
         return tensor.data
     parts = []
-    for text in tensor.data:
-        encoded = text.encode()
+    for element in tensor.data:
+        encoded = element if isinstance(element, bytes) else element.encode()
         parts.append(len(encoded).to_bytes(_LENGTH_PREFIX, "little"))
         parts.append(encoded)
     return b"".join(parts)

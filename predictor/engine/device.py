@@ -1,19 +1,22 @@
-"""The device's own thread: runs batches one after the other, in the order they are handed in.
+"""The device's own threads: batches run one after the other, in the order they are handed in.
 
-It holds what it has been given in a queue, so that the next batch begins without a word
-from the event loop. Results go back to the loop in one call per batch.
+They hold what they have been given in a queue, so that the next batch begins without a word
+from the event loop. Where the device has a queue of its own (a `PipelinedRunner`), one thread
+launches batches and a second one waits for them: a batch is launched while the one before it
+runs, and the device goes from one to the next without Python in between. Results go back to
+the loop in one call per batch.
 """
 
 import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from predictor.core.rows import Batch
 from predictor.engine.isolation import Ran, run_isolated
-from predictor.engine.port import Runner
+from predictor.engine.port import Launched, PipelinedRunner, Runner
 
 Clock = Callable[[], float]
 
@@ -28,8 +31,23 @@ class Finished:
     finished_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _OnItsWay:
+    """A batch that was launched, or could not be: then waiting for it raises the same again."""
+
+    runner: Runner
+    batch: Batch
+    launched: Launched | Exception
+    launched_s: float
+
+    def results(self) -> Sequence[bytes]:
+        if isinstance(self.launched, Exception):
+            raise self.launched
+        return self.launched.results()
+
+
 class Device:
-    """One accelerator (or the CPU), behind one thread."""
+    """One accelerator (or the CPU), behind its threads."""
 
     def __init__(
         self,
@@ -41,26 +59,50 @@ class Device:
         self._loop = loop
         self._finished = finished
         self._clock = clock
+        self._free_s = float("-inf")
         self._work: queue.SimpleQueue[tuple[Runner, Batch] | None] = queue.SimpleQueue()
-        # A daemon: a device that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
-        self._thread.start()
+        self._launched: queue.SimpleQueue[_OnItsWay | None] = queue.SimpleQueue()
+        for name, run in (("device", self._run), ("device-results", self._collect)):
+            # Daemons: a device that hangs must not keep the process from ending.
+            threading.Thread(target=run, name=name, daemon=True).start()
 
     def start(self, runner: Runner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
         self._work.put((runner, batch))
 
     def close(self) -> None:
-        """End the thread after what it has been given."""
+        """End the threads after what they have been given."""
         self._work.put(None)
 
     def _run(self) -> None:
         while (item := self._work.get()) is not None:
             runner, batch = item
             started_s = self._clock()
+            if isinstance(runner, PipelinedRunner):
+                self._launched.put(self._launch(runner, batch, started_s))
+                continue
             ran = run_isolated(runner, batch.rows, batch.packing)
-            done = Finished(batch, ran, started_s, self._clock())
-            try:
-                self._loop.call_soon_threadsafe(self._finished, done)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
+            self._tell(Finished(batch, ran, started_s, self._clock()))
+        self._launched.put(None)
+
+    def _launch(self, runner: PipelinedRunner, batch: Batch, now_s: float) -> _OnItsWay:
+        try:
+            launched = runner.launch([row.payload for row in batch.rows], batch.packing)
+        except Exception as error:  # whatever a model raises is its rows' answer
+            return _OnItsWay(runner, batch, error, now_s)
+        return _OnItsWay(runner, batch, launched, now_s)
+
+    def _collect(self) -> None:
+        while (it := self._launched.get()) is not None:
+            ran = run_isolated(it.runner, it.batch.rows, it.batch.packing, it.results)
+            finished_s = self._clock()
+            # Launched early, it began when the device had done with the one before.
+            started_s = max(it.launched_s, self._free_s)
+            self._free_s = finished_s
+            self._tell(Finished(it.batch, ran, started_s, finished_s))
+
+    def _tell(self, done: Finished) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._finished, done)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            self.close()

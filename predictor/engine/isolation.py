@@ -5,7 +5,7 @@ fit into device memory is halved in the same way, and the size at which it faile
 so that no later batch is formed as large.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from predictor.core.rows import Packing, Row
@@ -22,9 +22,19 @@ class Ran:
     exhausted: list[Work] = field(default_factory=list)  # work that did not fit into memory
 
 
-def run_isolated(runner: Runner, rows: Sequence[Row], packing: Packing) -> Ran:
-    """Run rows together; those that fail, in halves, until the ones at fault stand alone."""
+def run_isolated(
+    runner: Runner,
+    rows: Sequence[Row],
+    packing: Packing,
+    first_try: Callable[[], Sequence[bytes]] | None = None,
+) -> Ran:
+    """Run rows together; those that fail, in halves, until the ones at fault stand alone.
+
+    `first_try` gives the results of all rows where they are on their way already.
+    """
     try:
+        if first_try is not None:
+            return Ran(list(first_try()))
         return Ran(list(runner.run([row.payload for row in rows], packing)))
     except DeviceMemoryExhausted as error:
         exhausted, failure = [Work.of(rows)], Exception(str(error) or "out of device memory")

@@ -60,12 +60,17 @@ class LocalEngine:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         batch_timeout_s: float = 120.0,
+        warmed_up: Callable[[Runner], Runner] = lambda runner: runner,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device."""
+        """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device.
+
+        `warmed_up` is given each runner before its first traffic, and gives what serves it.
+        """
         self._observer = observer
-        self._exposition = exposition
+        self.exposition = exposition
         self._batch_timeout_s = batch_timeout_s
+        self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
         self._runners: dict[str, Runner] = {}
@@ -78,6 +83,7 @@ class LocalEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._failure: asyncio.Future[None] | None = None
+        self._status_watchers: list[Callable[[EngineStatus], None]] = []
         self._status = self._current_status()
         observer.observe(ParametersInForce(parameters.generation))
 
@@ -95,9 +101,9 @@ class LocalEngine:
             packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
             services = [await in_daemon_thread(partial(warm_up, runner, each)) for each in packings]
             self._scheduler.add_model(name, services)
-            self._runners[name] = runner
+            self._runners[name] = self._warmed_up(runner)
             self._loading.remove(name)
-            self._status = self._current_status()
+            self._status_changed()
             spec = runner.spec
             _LOG.info(
                 "model %s (%s on %s) is ready after %.1f s",
@@ -115,14 +121,18 @@ class LocalEngine:
     def set_parameters(self, parameters: Parameters) -> None:
         """Put checked parameters in force; rows that wait are not disturbed."""
         self._scheduler.apply(parameters)
-        self._status = self._current_status()
+        self._status_changed()
         self._observer.observe(ParametersInForce(parameters.generation))
         self._poke()
 
     def drain(self) -> None:
         """Refuse new submissions from now on; what waits and runs is finished."""
         self._draining = True
-        self._status = self._current_status()
+        self._status_changed()
+
+    def watch_status(self, watcher: Callable[[EngineStatus], None]) -> None:
+        """Have `watcher` called whenever the status changes."""
+        self._status_watchers.append(watcher)
 
     def snapshot(self) -> Snapshot:
         return self._scheduler.snapshot(self._clock())
@@ -154,7 +164,7 @@ class LocalEngine:
         self._observer.observe(fact)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
-        return self._exposition(accept)
+        return self.exposition(accept)
 
     # In: from submission to queue.
 
@@ -171,7 +181,12 @@ class LocalEngine:
     def _admit(self, request: Request, submission: Submission, now_s: float) -> None:
         slo_s = self._scheduler.parameters.tiers[request.tier].slo_s
         timeout_s = submission.timeout_s if submission.timeout_s is not None else NO_DEADLINE
-        request.expect(submission.rows, now_s, now_s + min(slo_s, timeout_s))
+        arrived_s = submission.arrived_s
+        arrived_s = now_s if arrived_s is None else min(arrived_s, now_s)
+        deadline_s = arrived_s + min(slo_s, timeout_s)
+        if deadline_s < now_s:
+            raise DeadlineExceeded("the deadline passed before the request was queued")
+        request.expect(submission.rows, arrived_s, deadline_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
             work = admission.work
@@ -323,6 +338,11 @@ class LocalEngine:
                 self._told(request, Outcome.UNAVAILABLE, now_s)
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))
+
+    def _status_changed(self) -> None:
+        self._status = self._current_status()
+        for watcher in self._status_watchers:
+            watcher(self._status)
 
     def _current_status(self) -> EngineStatus:
         return EngineStatus(

@@ -27,8 +27,9 @@ class RowInput(msgspec.Struct, frozen=True, array_like=True):
 class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A decoded request. `tier` or `priority` (or neither) choose the queue.
 
-    `timeout_s` is the client's own deadline from now, if it has one; the tier's SLO
-    applies where it is shorter.
+    `arrived_s` is when the request reached the edge, on CLOCK_MONOTONIC, which all processes
+    of a machine share; None is now. `timeout_s` is the client's own deadline from then, if it
+    has one; the tier's SLO applies where it is shorter.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     tier: str | None = None
     priority: int | None = None
     timeout_s: float | None = None
+    arrived_s: float | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -60,7 +62,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     draining: bool
     generation: int
     models: Mapping[str, ModelSpec]
-    loading: Sequence[str] = ()
+    loading: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

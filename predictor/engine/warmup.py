@@ -9,12 +9,17 @@ from predictor.core.errors import StartupError
 from predictor.core.rows import Packing
 from predictor.engine.port import DeviceMemoryExhausted, Runner
 from predictor.policy.service_time import ServiceTimeModel, Work
+from predictor.policy.steps import SteppedServiceTime
 
 _LOG = logging.getLogger("headway.engine")
 
-GRID = ((1, 16), (1, 16), (8, 16), (1, 128), (4, 64), (16, 32), (8, 128), (32, 64), (2, 512))
+GRID = (
+    *((1, 16), (1, 16), (8, 16), (1, 128), (4, 64), (16, 32), (8, 128), (32, 64), (2, 512)),
+    *((64, 128), (128, 128)),
+)
+STEP_ROUNDS = 2  # the first replay of a graph is slower
 BUDGET_S = 3.0
-ITEM_CODES = {"INT64": "q"}
+ITEM_CODES = {"INT64": "q", "FP32": "f"}
 
 
 def warm_up(
@@ -22,27 +27,45 @@ def warm_up(
 ) -> ServiceTimeModel:
     """Run a small grid of batches within a time budget; returns what their times teach.
 
-    Raises StartupError if the model fails on a plain batch.
+    Where the runner runs in steps, each step is run full instead. Raises StartupError if the
+    model fails on a plain batch.
     """
     spec = runner.spec
+    if packing is Packing.PACKED and spec.steps:
+        stepped = SteppedServiceTime(spec.steps)
+        for _ in range(STEP_ROUNDS):
+            for step in spec.steps:
+                rows = max(step.rows, -(-step.tokens // spec.max_tokens))
+                work = Work.alike(rows, step.tokens // rows)
+                stepped.learn(work, _timed(runner, work, packing, clock))
+        return stepped
     model = ServiceTimeModel(packing)
     began_s = clock()
     for position, (rows, tokens) in enumerate(GRID):
-        length = min(tokens, spec.max_tokens)
-        work = Work.alike(rows, length)
+        work = Work.alike(rows, min(tokens, spec.max_tokens))
         if clock() - began_s + model.predict_s(work) > BUDGET_S and position > 1:
             continue
-        payload = array(ITEM_CODES[spec.row_datatype], [1]) * length
-        started_s = clock()
         try:
-            runner.run([payload.tobytes()] * rows, packing)
+            took_s = _timed(runner, work, packing, clock)
         except DeviceMemoryExhausted:
-            _LOG.warning("%s: %d x %d tokens do not fit into memory", spec.name, rows, length)
+            _LOG.warning("%s: %d x %d tokens do not fit into memory", spec.name, rows, work.longest)
             continue
-        except Exception as error:
-            raise StartupError(
-                f"model {spec.name!r} fails on a batch of {rows} x {length} tokens: {error}"
-            ) from None
         if position:  # the very first batch pays for lazy initialisation
-            model.learn(work, clock() - started_s)
+            model.learn(work, took_s)
     return model
+
+
+def _timed(runner: Runner, work: Work, packing: Packing, clock: Callable[[], float]) -> float:
+    """Seconds for a batch of rows that are all alike."""
+    spec = runner.spec
+    payload = array(ITEM_CODES[spec.row_datatype], [1]) * (work.longest * spec.items_per_token)
+    started_s = clock()
+    try:
+        runner.run([payload.tobytes()] * work.rows, packing)
+    except DeviceMemoryExhausted:
+        raise
+    except Exception as error:
+        raise StartupError(
+            f"model {spec.name!r} fails on a batch of {work.rows} x {work.longest} tokens: {error}"
+        ) from None
+    return clock() - started_s

@@ -1,10 +1,13 @@
 """What NVML says of the GPUs that this process sees. Nothing, where there is none."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pynvml
+
+from predictor.devices import nvml_uuids, visible_indices
 
 _log = logging.getLogger(__name__)
 
@@ -27,14 +30,12 @@ def no_devices() -> Sequence[DeviceReading]:
 
 
 def nvml_reader() -> DeviceReader:
-    """A reader of all GPUs, or of none where NVML or a GPU is missing. Never raises."""
-    try:
-        pynvml.nvmlInit()
-        count = int(pynvml.nvmlDeviceGetCount())
-    except pynvml.NVMLError as error:
-        _log.info("no GPU metrics: %s", error)
+    """A reader of the GPUs seen, or of none where NVML or a GPU is missing. Never raises."""
+    indices = visible_indices(os.environ, nvml_uuids())
+    if not indices:
+        _log.info("no GPU metrics: NVML knows no GPU that is seen here")
         return no_devices
-    return lambda: [_read(index) for index in range(count)]
+    return lambda: [_read(index) for index in indices]
 
 
 def _read(index: int) -> DeviceReading:

@@ -113,6 +113,9 @@ def _process(tallies: Tallies) -> Iterator[Family]:
     yield _gauge(names.PARAMETERS_LAST_REFUSAL, {(): process.last_refusal_s})
     yield _gauge(names.JOB_ROWS, {(state,): 0 for state in names.JOB_STATES})
     yield _counter(names.OBSERVER_ERRORS, {(): process.observer_errors})
+    yield _gauge(names.EDGES, {(): process.edges})
+    restarts = process.restarts.items()
+    yield _counter(names.PROCESS_RESTARTS, {(which,): times for which, times in restarts})
 
 
 def _scheduler(tallies: Tallies, snapshot: Snapshot) -> Iterator[Family]:

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 
 PROTOCOLS = ("http", "grpc", "v1")
+PROCESSES = ("edge", "engine")
+ENGINE = "engine"  # the label that several engines' series carry
 JOB_STATES = ("waiting", "leased", "parked")
 UNKNOWN = "unknown"  # label of whatever names no served model, tier or protocol
 
@@ -63,7 +65,7 @@ GOOD_REQUESTS = Metric(
 )
 LATENCY = Metric(
     "headway_request_latency_seconds",
-    "Answered requests: arrival at the engine to the answer.",
+    "Answered requests: arrival at the edge to the answer.",
     _TIER,
     _LATENCY_BUCKETS,
 )
@@ -101,7 +103,7 @@ PADDING_TOKENS = Metric(
 DEVICE_BUSY = Metric("headway_device_busy_seconds_total", "Time the device ran batches.", _MODEL)
 IDLE_GAP = Metric(
     "headway_device_idle_gap_seconds",
-    "Time the device stood idle between two batches.",
+    "Time the device stood idle before a batch although one of its rows was waiting.",
     (),
     _GAP_BUCKETS,
 )
@@ -159,6 +161,14 @@ PARAMETERS_GENERATION = Metric(
 PARAMETERS_LAST_REFUSAL = Metric(
     "headway_parameters_last_refusal_timestamp_seconds",
     "Unix time of the last refusal; 0 if there was none.",
+)
+
+# Processes
+EDGES = Metric("headway_edges", "Edges that are connected.")
+PROCESS_RESTARTS = Metric(
+    "headway_process_restarts_total",
+    "Processes that died and were started again, edges and this engine.",
+    ("process",),
 )
 JOB_ROWS = Metric("headway_job_rows", "Rows of durable jobs, by state.", ("state",))
 OBSERVER_ERRORS = Metric(

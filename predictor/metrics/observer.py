@@ -8,12 +8,14 @@ from predictor.core.facts import (
     Completed,
     Dispatched,
     EdgeRefused,
+    EdgesConnected,
     EdgeTimed,
     Fact,
     MemoryExhausted,
     Offered,
     ParametersInForce,
     ParametersRejected,
+    ProcessRestarted,
     Settled,
     Snapshot,
 )
@@ -103,6 +105,10 @@ class PrometheusObserver:
             case ParametersRejected():
                 self._tallies.process.parameters_refused += 1
                 self._tallies.process.last_refusal_s = self._clock()
+            case EdgesConnected():
+                self._tallies.process.edges = fact.edges
+            case ProcessRestarted():
+                self._tallies.process.restarts[fact.process] += fact.times
 
     def _settled(self, fact: Settled) -> None:
         tier = self._tier(fact.model, fact.tier)
@@ -125,7 +131,10 @@ class PrometheusObserver:
         model.batch_rows.observe(batch.size)
         model.batch_tokens.observe(tokens)
         if self._device_free_s is not None:
-            self._tallies.process.idle_gap.observe(fact.started_s - self._device_free_s)
+            # Only what passed while a row of this batch was here already.
+            waiting_since_s = min(row.arrival_s for row in batch.rows)
+            ready_s = max(self._device_free_s, waiting_since_s)
+            self._tallies.process.idle_gap.observe(fact.started_s - ready_s)
         self._device_free_s = fact.finished_s
 
     def _tier(self, model: str, tier: str) -> TierTally:

@@ -101,6 +101,8 @@ class ProcessTally:
     generation: int = 0
     last_refusal_s: float = 0.0
     observer_errors: int = 0
+    edges: int = 0
+    restarts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(names.PROCESSES, 0))
     idle_gap: Histogram = field(default_factory=_of(names.IDLE_GAP))
 
 

@@ -38,14 +38,19 @@ class Door:
         self._bad_plans = 0.0  # share of late
 
     def admits(
-        self, row: Row, queue: RowQueue, terms: Terms, tokens_per_row: float, rate: float
+        self,
+        row: Row,
+        queue: RowQueue,
+        terms: Terms,
+        tokens_per_row: float,
+        rate: float,
+        now_s: float,
     ) -> bool:
         """Whether `row`, not in the queue yet, would be served before its deadline.
 
         `terms.start_s` is when the device comes free for this queue; `rate` is in rows a
-        second. The present is the row's arrival.
+        second.
         """
-        now_s = row.arrival_s
         deadline_s = now_s + (row.deadline_s - now_s) / self._pessimism
         if _is_served(deadline_s, now_s, queue.ahead_of(row), queue, terms, tokens_per_row, rate):
             return True
@@ -79,14 +84,15 @@ def _is_served(
     for _ in range(BATCHES_AHEAD):
         coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
         low, high = 1, terms.max_rows
+        size = high  # tried first: in a long queue without haste it is the answer
         while low < high:
-            size = (low + high + 1) // 2
             ends_s = _ends_s(size, starts_s, terms, tokens_per_row)
             present = len(queue) - max(queue.count_before(ends_s), taken)
             if present + coming + (deadline_s >= ends_s) >= size:
                 low = size
             else:
                 high = size - 1
+            size = (low + high + 1) // 2
         ends_s = _ends_s(low, starts_s, terms, tokens_per_row)
         if deadline_s < ends_s:
             return False

@@ -111,7 +111,8 @@ class Lane:
         """Whether a new row would be in time if the device comes free at `free_s`."""
         terms = self.terms(row.tier, free_s)
         rate = self._arrivals.per_s(now_s)
-        return self._door.admits(row, self.queues[row.tier], terms, self.tokens_per_row, rate)
+        queue = self.queues[row.tier]
+        return self._door.admits(row, queue, terms, self.tokens_per_row, rate, now_s)
 
     def work_s(self, work: Work, tier: str) -> float:
         """Device seconds that these rows cost in full batches of their like."""

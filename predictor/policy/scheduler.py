@@ -250,7 +250,8 @@ class Scheduler:
                 return plan
 
     def _start(self, lane: Lane, plan: Plan, start_s: float) -> Batch:
-        batch = Batch(lane.model, plan.rows, lane.packing, plan.reason, plan.predicted_s)
+        computed = lane.service.computed_tokens(Work.of(plan.rows))
+        batch = Batch(lane.model, plan.rows, lane.packing, plan.reason, plan.predicted_s, computed)
         self._slots.append(_Slot(batch, start_s))
         return batch
 
@@ -270,12 +271,14 @@ class Scheduler:
     def _more_urgent_s(self, lane: Lane, tier: str) -> float:
         """Device seconds of the work that goes before this queue's."""
         mine = self._priority(tier)
-        return sum(
-            other.drain_s(name)
-            for other in self._lanes.values()
-            for name, queue in other.queues.items()
-            if queue and not (other is lane and name == tier) and self._priority(name) <= mine
-        )
+        seconds = 0.0
+        for other in self._lanes.values():
+            for name, queue in other.queues.items():
+                if other is lane and name == tier:
+                    continue
+                if queue and self._priority(name) <= mine:
+                    seconds += other.drain_s(name)
+        return seconds
 
 
 class _Slot:

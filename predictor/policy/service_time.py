@@ -121,6 +121,10 @@ class ServiceTimeModel:
             total = w[0] + area * (w[1] + w[2] * work.longest)
         return total if total > FLOOR_S else FLOOR_S  # noqa: FURB136 - half the time of max()
 
+    def computed_tokens(self, work: Work) -> int:
+        """Tokens that the device computes for this work, whatever it computes for nothing too."""
+        return work.computed(self.packing)
+
     @property
     def margin(self) -> float:
         return self._margin

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from predictor.core.errors import StartupError
 
@@ -45,6 +46,17 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     # GPUs before Ampere only emulate bfloat16, slowly.
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float16
+
+
+def move_to(device: torch.device, model: nn.Module, name: str) -> None:
+    """Bring a model's weights to its device. Raises StartupError if they do not fit."""
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError:
+        raise StartupError(
+            f"model {name!r} does not fit into the memory of {device}; use a smaller"
+            " model, another device or a 16-bit dtype"
+        ) from None
 
 
 def use_cpu_cores() -> None:

@@ -1,52 +1,84 @@
-"""A runner for text encoders: one padded batch in, one result per row out."""
+"""A runner for text encoders on any device: one batch in, one result per row out."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import nn
 
 from predictor.core.model import ModelSpec
 from predictor.core.rows import Packing
 from predictor.engine.port import DeviceMemoryExhausted
+from predictor.runner.attention import RowLayout
 from predictor.runner.ids import IdRows, decode_rows, encode_results, pad_rows
+from predictor.runner.networks import Network, PackedTokens, PaddedTokens, Tokens
 
 
 class EncoderRunner:
     """Runs a network of networks.py, which is on `spec.device` already. Results are FP32."""
 
-    def __init__(self, spec: ModelSpec, network: nn.Module, pad_id: int) -> None:
+    def __init__(self, spec: ModelSpec, network: Network, pad_id: int) -> None:
         self.spec = spec
         self._network = network
         self._pad_id = pad_id
         self._device = torch.device(spec.device)
 
     def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
-        """Results in order. Always pads, whatever `packing` says, as `spec.packed` is false.
+        """Results in order. Pads where `spec.packed` is false, whatever `packing` says.
 
         Raises:
             ValueError: a row is empty, too long, or has ids that the model does not know.
             DeviceMemoryExhausted: the batch did not fit; what it had taken is free again.
         """
-        batch = decode_rows(rows)
-        self._check(batch)
-        padded = pad_rows(batch, self._pad_id)
+        batch = checked_rows(self.spec, rows)
+        packed = self.spec.packed and packing is Packing.PACKED
         try:
             with torch.inference_mode():
-                ids = torch.from_numpy(padded.ids).to(self._device)
-                mask = torch.from_numpy(padded.mask).to(self._device)
-                return encode_results(self._network(ids, mask).cpu().numpy())
+                tokens = self._pack(batch) if packed else self._pad(batch)
+                return encode_results(self._network(tokens).cpu().numpy())
         except torch.OutOfMemoryError:
             pass  # handled below: until here the traceback keeps the batch's tensors alive
-        torch.cuda.empty_cache()
-        raise DeviceMemoryExhausted(
-            f"no memory on {self.spec.device} for {len(rows)} rows padded to"
-            f" {padded.ids.shape[1]} tokens"
+        raise memory_exhausted(self.spec, batch)
+
+    def _pack(self, batch: IdRows) -> Tokens:
+        starts = row_starts(batch)
+        layout = RowLayout(
+            torch.from_numpy(starts).to(self._device), int(batch.lengths.max()), starts.tolist()
+        )
+        return PackedTokens(torch.tensor(batch.ids, device=self._device), layout)
+
+    def _pad(self, batch: IdRows) -> Tokens:
+        padded = pad_rows(batch, self._pad_id)
+        return PaddedTokens(
+            torch.from_numpy(padded.ids).to(self._device),
+            torch.from_numpy(padded.mask).to(self._device),
         )
 
-    def _check(self, batch: IdRows) -> None:
-        """A bad id or position stops a CUDA device for good, so none may get there."""
-        longest = int(batch.lengths.max())
-        if longest > self.spec.max_tokens:
-            raise ValueError(f"a row has {longest} tokens; the most is {self.spec.max_tokens}")
-        if batch.ids.min() < 0 or batch.ids.max() >= self.spec.vocabulary_size:
-            raise ValueError(f"an id is not in 0 to {self.spec.vocabulary_size - 1}")
+
+def checked_rows(spec: ModelSpec, rows: Sequence[bytes]) -> IdRows:
+    """The rows' ids. A bad id or position stops a CUDA device for good, so none may get there.
+
+    Raises ValueError, saying which limit a row breaks.
+    """
+    batch = decode_rows(rows)
+    longest = int(batch.lengths.max())
+    if longest > spec.max_tokens:
+        raise ValueError(f"a row has {longest} tokens; the most is {spec.max_tokens}")
+    if batch.ids.min() < 0 or batch.ids.max() >= spec.vocabulary_size:
+        raise ValueError(f"an id is not in 0 to {spec.vocabulary_size - 1}")
+    return batch
+
+
+def row_starts(batch: IdRows) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
+    """Cumulative lengths [b + 1]: where each row starts, and where the last one ends."""
+    starts = np.zeros(len(batch.lengths) + 1, dtype=np.int32)
+    np.cumsum(batch.lengths, out=starts[1:])
+    return starts
+
+
+def memory_exhausted(spec: ModelSpec, batch: IdRows) -> DeviceMemoryExhausted:
+    """What to raise once nothing of the batch is on the device any more."""
+    torch.cuda.empty_cache()
+    return DeviceMemoryExhausted(
+        f"no memory on {spec.device} for {len(batch.lengths)} rows of up to"
+        f" {int(batch.lengths.max())} tokens"
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import torch
 from tokenizers import Tokenizer
@@ -13,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, ModelSpec, Task
 from predictor.core.rows import Packing
+from predictor.engine.port import Runner
 from predictor.runner.checkpoint import (
     check_weights,
     export_tokenizer,
@@ -25,10 +27,12 @@ from predictor.runner.checkpoint import (
 from predictor.runner.device import choose_device, choose_dtype, use_cpu_cores
 from predictor.runner.encoder import EncoderRunner
 from predictor.runner.ids import decode_rows, pad_rows
-from predictor.runner.networks import Classifier, Embedder, Network, TopicScorer
+from predictor.runner.networks import Classifier, Embedder, Network, PaddedTokens, TopicScorer
+from predictor.runner.packable import can_pack
 from predictor.runner.sentence import SentenceLayout, read_layout
 from predictor.runner.topics import DEFAULT_LABELS, SCALE, phrases_for
 from predictor.runner.weights import (
+    first_position,
     load_weights,
     positions,
     read_encoder_config,
@@ -55,7 +59,7 @@ class _Checkpoint:
         return self.config.pad_token_id or 0
 
 
-def load_encoder(settings: ModelSettings) -> EncoderRunner:
+def load_encoder(settings: ModelSettings) -> Runner:
     """Load a model of a text task. `settings` are checked already. Raises StartupError."""
     device = choose_device(settings.device)
     if device.type == "cpu":
@@ -63,6 +67,7 @@ def load_encoder(settings: ModelSettings) -> EncoderRunner:
     checkpoint = _read_checkpoint(settings, device)
     labels = _labels(settings, checkpoint.config)
     network = _build_network(settings.task, checkpoint, labels)
+    packed = can_pack(network, checkpoint.model, checkpoint.max_tokens, checkpoint.pad_id)
     spec = ModelSpec(
         name=settings.name,
         task=settings.task,
@@ -73,11 +78,27 @@ def load_encoder(settings: ModelSettings) -> EncoderRunner:
         labels=labels,
         tokenizer_file=export_tokenizer(checkpoint.tokenizer),
         vocabulary_size=vocabulary_size(checkpoint.model),
+        packed=packed,
         device=str(device),
     )
-    runner = EncoderRunner(spec, network, checkpoint.pad_id)
+    runner = _make_runner(spec, network, checkpoint.pad_id, capture=settings.capture_graphs)
     _probe(runner)
     return runner
+
+
+def _make_runner(spec: ModelSpec, network: Network, pad_id: int, *, capture: bool) -> Runner:
+    device = torch.device(spec.device)
+    if device.type == "cpu":
+        return EncoderRunner(spec, network, pad_id)
+    from predictor.runner import capture as capturing
+    from predictor.runner.cuda import CudaEncoderRunner
+
+    compute = torch.cuda.Stream(device)
+    graphs = capturing.Graphs([])
+    if spec.packed and capture:
+        graphs = capturing.capture(network, capturing.ladder(), compute, spec.max_tokens)
+        spec = msgspec.structs.replace(spec, steps=graphs.steps)
+    return CudaEncoderRunner(spec, network, pad_id, graphs, compute)
 
 
 def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoint:
@@ -124,8 +145,16 @@ def _build_network(task: Task, checkpoint: _Checkpoint, labels: tuple[str, ...])
     config, layout = checkpoint.config, checkpoint.layout
     if task is Task.TEXT_CLASSIFICATION:
         independent = config.problem_type == "multi_label_classification" or len(labels) == 1
-        return Classifier(checkpoint.model, len(labels), independent)
-    embedder = Embedder(checkpoint.model, config.hidden_size, layout.pooling, layout.normalise)
+        return Classifier(
+            checkpoint.model, len(labels), independent, first_position(checkpoint.model)
+        )
+    embedder = Embedder(
+        checkpoint.model,
+        config.hidden_size,
+        layout.pooling,
+        layout.normalise,
+        first_position(checkpoint.model),
+    )
     if task is Task.TEXT_EMBEDDING:
         return embedder
     vectors = [_embed(embedder, checkpoint, phrases_for(label)).mean(dim=0) for label in labels]
@@ -142,7 +171,7 @@ def _embed(embedder: Embedder, checkpoint: _Checkpoint, texts: Sequence[str]) ->
     batch = pad_rows(decode_rows(rows), checkpoint.pad_id)
     device = checkpoint.model.device
     ids, mask = torch.from_numpy(batch.ids).to(device), torch.from_numpy(batch.mask).to(device)
-    return functional.normalize(embedder(ids, mask), dim=-1)
+    return functional.normalize(embedder(PaddedTokens(ids, mask)), dim=-1)
 
 
 def _max_tokens(model: PreTrainedModel, layout: SentenceLayout) -> int:
@@ -152,12 +181,16 @@ def _max_tokens(model: PreTrainedModel, layout: SentenceLayout) -> int:
     return int(tightest) if tightest < float("inf") else _UNSTATED_TOKENS
 
 
-def _probe(runner: EncoderRunner) -> None:
+def _probe(runner: Runner) -> None:
     """Run one long row and one short; what is not finite now never will be."""
     spec = runner.spec
     ids = np.arange(min(spec.max_tokens, _PROBE_TOKENS)) % spec.vocabulary_size
     try:
-        results = runner.run([ids.tobytes(), ids[:1].tobytes()], Packing.PADDED)
+        results = [
+            result
+            for packing in Packing
+            for result in runner.run([ids.tobytes(), ids[:1].tobytes()], packing)
+        ]
     except Exception as error:  # whatever it is, the model cannot serve
         raise StartupError(
             f"model {spec.name!r} loads but does not run on {spec.device}: {first_line(error)}"

@@ -28,6 +28,10 @@ def load_runner(settings: ModelSettings) -> Runner:
     if settings.task is Task.SIMULATED:
         return SimulatedRunner(settings)
     # Importing torch takes seconds and hundreds of MB, which a simulated model does not need.
+    if settings.task is Task.SPEECH_RECOGNITION:
+        from predictor.runner.speech_loading import load_speech
+
+        return load_speech(settings)
     from predictor.runner.encoder_loading import load_encoder
 
     return load_encoder(settings)

@@ -1,51 +1,168 @@
 """What runs on the device: an encoder and what is done with its output.
 
-Each takes `ids` and `mask`, both INT64 [b, longest], and returns FP32 [b, width] on the
-same device. `width` is what one row's result holds.
+Each takes `PaddedTokens` or `PackedTokens` and returns FP32 [rows, width] on the same device.
+`width` is what one row's result holds.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from predictor.runner.attention import PACKED, RowLayout
 from predictor.runner.sentence import Pooling
 
 _MASKED = float("-inf")
+_PADDED = "sdpa"  # transformers' name for torch's own attention with a mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PaddedTokens:
+    """Rows side by side: `ids` and `mask`, both INT64 [b, longest]; 1 where a token is real."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def pool(self, hidden: Tensor, mode: Pooling) -> Tensor:
+        """`hidden` [b, longest, h] to [b, h]."""
+        real = self.mask.unsqueeze(-1)
+        match mode:
+            case Pooling.CLS:
+                return hidden[:, 0]
+            case Pooling.MAX:
+                return hidden.masked_fill(real == 0, _MASKED).amax(dim=1)
+            case Pooling.MEAN:
+                return (hidden * real).sum(dim=1) / real.sum(dim=1)
+
+
+class PackedTokens:
+    """Rows one behind the other: `ids` integer [T], and where they lie.
+
+    Tokens behind the last row belong to nobody, and rows of length 0 get results that mean
+    nothing: both fill a batch up to the size of a captured graph.
+    """
+
+    def __init__(self, ids: Tensor, layout: RowLayout) -> None:
+        starts = layout.starts
+        self.ids = ids
+        self.layout = layout
+        at = torch.arange(len(ids), device=ids.device, dtype=starts.dtype)
+        self._rows = len(starts) - 1
+        # Tokens behind the last row count as one row more.
+        self._row_of = torch.searchsorted(starts[1:], at, right=True, out_int32=True)
+        # Nobody's tokens need a position too, and one that exists: a bad one stops the device.
+        positions = at - starts[self._row_of.clamp(max=self._rows - 1)]
+        self.positions = positions.clamp(max=layout.longest - 1)
+
+    def pool(self, hidden: Tensor, mode: Pooling) -> Tensor:
+        """`hidden` [1, T, h] to [R, h]."""
+        hidden = hidden[0]
+        starts = self.layout.starts
+        match mode:
+            case Pooling.CLS:
+                return hidden[starts[:-1].clamp(max=len(hidden) - 1)]
+            case Pooling.MAX:
+                out = hidden.new_full((self._rows + 1, hidden.shape[1]), _MASKED)
+                rows = self._row_of.long()[:, None].expand_as(hidden)
+                return out.scatter_reduce_(0, rows, hidden, "amax")[:-1]
+            case Pooling.MEAN:
+                out = hidden.new_zeros((self._rows + 1, hidden.shape[1]))
+                sums = out.index_add_(0, self._row_of, hidden)[:-1]
+                return sums / (starts[1:] - starts[:-1]).clamp(min=1).unsqueeze(-1)
+
+
+Tokens = PaddedTokens | PackedTokens
+
+
+def run_model(model: nn.Module, tokens: Tokens, first_position: int) -> Any:
+    """A transformers encoder on either layout; its output has a last_hidden_state or logits.
+
+    `first_position` is the number of a row's first token in the model's position table.
+    """
+    config: Any = model.config
+    # Also decides whether transformers builds a mask, which packed rows have no use for.
+    config._attn_implementation = (  # noqa: SLF001 - the public setter looks for kernels on a hub
+        PACKED if isinstance(tokens, PackedTokens) else _PADDED
+    )
+    if isinstance(tokens, PaddedTokens):
+        return model(input_ids=tokens.ids, attention_mask=tokens.mask)
+    ids, positions = tokens.ids[None], (tokens.positions + first_position)[None]
+    types = {"token_type_ids": torch.zeros_like(ids)} if _has_types(config) else {}
+    return model(input_ids=ids, position_ids=positions, layout=tokens.layout, **types)
+
+
+def _has_types(config: Any) -> bool:
+    return bool(getattr(config, "type_vocab_size", 0))
 
 
 class Classifier(nn.Module):
     """Probabilities per label: they sum to 1, or are independent where a text may have several."""
 
-    def __init__(self, classifier: nn.Module, width: int, independent: bool) -> None:
+    def __init__(
+        self, classifier: nn.Module, width: int, independent: bool, first_position: int = 0
+    ) -> None:
         super().__init__()
         self.width = width
         self._classifier = classifier
         self._independent = independent
+        self._first_position = first_position
+        self._packed: PackedTokens | None = None
+        mean = getattr(classifier.config, "classifier_pooling", "cls") == "mean"
+        self._pooling = Pooling.MEAN if mean else Pooling.CLS
+        _body(classifier).register_forward_hook(self._one_token_a_row)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        logits: Tensor = self._classifier(input_ids=ids, attention_mask=mask).logits.float()
+    def forward(self, tokens: Tokens) -> Tensor:
+        self._packed = tokens if isinstance(tokens, PackedTokens) else None
+        output = run_model(self._classifier, tokens, self._first_position)
+        logits: Tensor = output.logits.float()
         return logits.sigmoid() if self._independent else logits.softmax(dim=-1)
+
+    def _one_token_a_row(self, _: nn.Module, __: object, output: Any) -> Any:
+        """What the head pools from: packed, each row's own pooled vector as its only token."""
+        if self._packed is not None:
+            hidden: Tensor = output["last_hidden_state"]
+            pooled = self._packed.pool(hidden.float(), self._pooling)
+            output["last_hidden_state"] = pooled[:, None].to(hidden.dtype)
+        return output
+
+
+def _body(classifier: nn.Module) -> nn.Module:
+    """The part of a classifier after which rows are no longer told apart by position."""
+    base: Any = classifier.base_model
+    for name in ("encoder", "transformer"):
+        if hasattr(base, name):
+            inner = getattr(base, name)
+            assert isinstance(inner, nn.Module)
+            return inner
+    assert isinstance(base, nn.Module)
+    return base
 
 
 class Embedder(nn.Module):
     """One vector per text, pooled over its real tokens only."""
 
     def __init__(
-        self, encoder: nn.Module, hidden: int, pooling: Sequence[Pooling], normalise: bool
+        self,
+        encoder: nn.Module,
+        hidden: int,
+        pooling: Sequence[Pooling],
+        normalise: bool,
+        first_position: int = 0,
     ) -> None:
         super().__init__()
         self.width = hidden * len(pooling)
         self._encoder = encoder
         self._pooling = tuple(pooling)
         self._normalise = normalise
+        self._first_position = first_position
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        output = self._encoder(input_ids=ids, attention_mask=mask)
-        tokens: Tensor = output.last_hidden_state.float()
-        real = mask.unsqueeze(-1)
-        pooled = torch.cat([_pool(tokens, real, mode) for mode in self._pooling], dim=-1)
+    def forward(self, tokens: Tokens) -> Tensor:
+        output = run_model(self._encoder, tokens, self._first_position)
+        hidden: Tensor = output.last_hidden_state.float()
+        pooled = torch.cat([tokens.pool(hidden, mode) for mode in self._pooling], dim=-1)
         return functional.normalize(pooled, dim=-1) if self._normalise else pooled
 
 
@@ -63,21 +180,15 @@ class TopicScorer(nn.Module):
         self._scale = scale
         self.register_buffer("_labels", functional.normalize(labels, dim=-1))
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        texts = functional.normalize(self._embedder(ids, mask), dim=-1)
+    def forward(self, tokens: Tokens) -> Tensor:
+        texts = functional.normalize(self._embedder(tokens), dim=-1)
         labels = self.get_buffer("_labels")
         return (self._scale * texts @ labels.T).softmax(dim=-1)
 
 
-Network = Classifier | Embedder | TopicScorer
+class Network(Protocol):
+    """What a runner runs: any of the above."""
 
+    width: int
 
-def _pool(tokens: Tensor, real: Tensor, mode: Pooling) -> Tensor:
-    """`tokens` [b, longest, hidden] and `real` [b, longest, 1] to [b, hidden]."""
-    match mode:
-        case Pooling.CLS:
-            return tokens[:, 0]
-        case Pooling.MAX:
-            return tokens.masked_fill(real == 0, _MASKED).amax(dim=1)
-        case Pooling.MEAN:
-            return (tokens * real).sum(dim=1) / real.sum(dim=1)
+    def __call__(self, tokens: Tokens, /) -> Tensor: ...

@@ -30,7 +30,8 @@ def silence_transformers() -> None:
     untyped.disable_progress_bar()
 
 
-def read_encoder_config(folder: Path) -> PreTrainedConfig:
+def read_model_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of any model. Raises StartupError if there is none to read."""
     if not (folder / "config.json").exists():
         raise StartupError(f"{folder} has no config.json; copy the whole checkpoint there again")
     try:
@@ -41,6 +42,11 @@ def read_encoder_config(folder: Path) -> PreTrainedConfig:
         raise StartupError(
             f"{folder / 'config.json'} cannot be used: {first_line(error)}"
         ) from None
+    return config
+
+
+def read_encoder_config(folder: Path) -> PreTrainedConfig:
+    config = read_model_config(folder)
     encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if not encoder or config.is_encoder_decoder:
         raise StartupError(
@@ -54,6 +60,30 @@ def load_weights(
     folder: Path, config: PreTrainedConfig, dtype: torch.dtype, *, classify: bool
 ) -> PreTrainedModel:
     auto = AutoModelForSequenceClassification if classify else AutoModel
+    # A sentence's vector is pooled from the tokens; the pooler that BERT adds is not used.
+    return load_complete(
+        auto,
+        folder,
+        config,
+        dtype,
+        unused="" if classify else "pooler",
+        advice="use one fine-tuned for sequence classification" if classify else "use another",
+    )
+
+
+def load_complete(
+    auto: Any,
+    folder: Path,
+    config: PreTrainedConfig,
+    dtype: torch.dtype,
+    *,
+    unused: str,
+    advice: str,
+) -> PreTrainedModel:
+    """A model of the class `auto`, with all its weights but those with `unused` in their names.
+
+    Raises StartupError; `advice` says which checkpoint to use where weights are missing.
+    """
     try:
         model, report = auto.from_pretrained(
             folder,
@@ -68,10 +98,8 @@ def load_weights(
             f"the weights in {folder} cannot be loaded: {first_line(error)}; copy the whole"
             " checkpoint there again"
         ) from None
-    # A sentence's vector is pooled from the tokens; the pooler that BERT adds is not used.
-    missing = sorted(key for key in report["missing_keys"] if classify or "pooler" not in key)
+    missing = sorted(key for key in report["missing_keys"] if not unused or unused not in key)
     if missing:
-        advice = "use one fine-tuned for sequence classification" if classify else "use another"
         raise StartupError(
             f"the checkpoint in {folder} lacks {len(missing)} weights that"
             f" {type(model).__name__} needs ({missing[0]}, …); {advice}"
@@ -81,17 +109,28 @@ def load_weights(
 
 
 def positions(model: PreTrainedModel) -> float:
-    """How many tokens the model has positions for.
-
-    RoBERTa and its kin keep the first positions for padding, so theirs are fewer than
-    max_position_embeddings says.
-    """
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
-            reserved = 0 if table.padding_idx is None else table.padding_idx + 1
-            return table.num_embeddings - reserved
+    """How many tokens the model has positions for."""
+    table = _position_table(model)
+    if table is not None:
+        return table.num_embeddings - first_position(model)
     stated: float | None = getattr(model.config, "max_position_embeddings", None)
     return stated or float("inf")
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """The number of a row's first token in the position table.
+
+    RoBERTa and its kin keep the first positions for padding.
+    """
+    table = _position_table(model)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
+    for name, table in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding):
+            return table
+    return None
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:

@@ -80,7 +80,7 @@ class FakeEngine:
         self.held.clear()
 
     def status(self) -> EngineStatus:
-        return EngineStatus(self.draining, 1, self.models, self.loading)
+        return EngineStatus(self.draining, 1, self.models, tuple(self.loading))
 
     def report(self, fact: EdgeTimed | EdgeRefused) -> None:
         if isinstance(fact, EdgeTimed):

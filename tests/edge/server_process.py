@@ -40,12 +40,19 @@ class Server:
         body = plain if isinstance(plain, bytes) else json.dumps(plain).encode()
         return fetch(urllib.request.Request(self.url + path, body, headers or {}))
 
-    def wait_for_line(self, part: str) -> None:
-        """Reads what the server says until a line with `part`; fails if it ends before."""
+    def wait_for_line(self, *parts: str) -> None:
+        """Reads what the server says until there was a line for each part, in any order.
+
+        Fails if the server ends before.
+        """
+        missing = list(parts)
         for line in self.stderr:
-            if part in line:
+            found = next((part for part in missing if part in line), None)
+            if found is not None:
+                missing.remove(found)
+            if not missing:
                 return
-        raise AssertionError(f"the server ended without saying {part!r}")
+        raise AssertionError(f"the server ended without saying {missing}")
 
     def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(sig)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import uuid
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -248,9 +249,10 @@ async def test_tier_and_the_shortest_timeout_reach_the_engine(
     await infer(app, "sim", _ids() | {"parameters": {"priority": 0, "timeout": 0}})
     first, second, third = engine.submissions
     assert (first.tier, first.priority) == ("bulk", 2)
-    assert first.timeout_s is not None
-    assert second.timeout_s is not None
-    assert 0 < first.timeout_s < 60 < second.timeout_s < 90
+    assert (first.timeout_s, second.timeout_s) == (60, 90)
+    assert first.arrived_s is not None
+    assert second.arrived_s is not None
+    assert first.arrived_s < second.arrived_s < monotonic()
     assert (third.tier, third.priority, third.timeout_s) == (None, None, None)
 
 

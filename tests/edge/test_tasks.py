@@ -1,7 +1,6 @@
 """Rows of each task: what the tokenizer makes of text, what masks leave of ids."""
 
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predictor.core.errors import InvalidRequest, StartupError
-from predictor.edge.tasks import TaskCodec
+from predictor.edge.tasks import TaskCodec, TaskRows, codec_for
 from predictor.edge.tensors import Tensor
-from predictor.engine.port import RowInput
 from tests.edge.conftest import MAX_ROWS, WORDS
 from tests.edge.fake_engine import SIMULATED, text_specs
 
@@ -22,13 +20,14 @@ CLS, SEP = 1, 2
 
 @pytest.fixture(scope="module")
 def topics(tokenizer_file: Path) -> TaskCodec:
-    return TaskCodec(text_specs(tokenizer_file, len(WORDS))["topics"], MAX_ROWS)
+    return codec_for(text_specs(tokenizer_file, len(WORDS))["topics"], MAX_ROWS)
 
 
-def ids_of(rows: Sequence[RowInput]) -> list[list[int]]:
-    for row in rows:
+def ids_of(taken: TaskRows) -> list[list[int]]:
+    assert taken.counts is None
+    for row in taken.rows:
         assert row.tokens * 8 == len(row.payload)
-    return [array("q", row.payload).tolist() for row in rows]
+    return [array("q", row.payload).tolist() for row in taken.rows]
 
 
 def texts(*values: str) -> dict[str, Tensor]:
@@ -52,7 +51,7 @@ def test_a_tokenizer_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_text("{")
     for path in (broken, tmp_path / "missing.json"):
         with pytest.raises(StartupError, match="cannot read tokenizer"):
-            TaskCodec(text_specs(path, 9)["topics"], MAX_ROWS)
+            codec_for(text_specs(path, 9)["topics"], MAX_ROWS)
 
 
 def test_a_text_without_tokens_is_refused(tokenizer_file: Path, tmp_path: Path) -> None:
@@ -60,9 +59,22 @@ def test_a_text_without_tokens_is_refused(tokenizer_file: Path, tmp_path: Path) 
     plain["post_processor"] = None
     bare = tmp_path / "tokenizer.json"
     bare.write_bytes(msgspec.json.encode(plain))
-    codec = TaskCodec(text_specs(bare, 9)["topics"], MAX_ROWS)
+    codec = codec_for(text_specs(bare, 9)["topics"], MAX_ROWS)
     with pytest.raises(InvalidRequest, match=r"text\[1\] has no tokens"):
         codec.rows(texts("bus", ""))
+
+
+def test_text_comes_as_strings_or_as_bytes_of_utf8(topics: TaskCodec) -> None:
+    raw = Tensor("text", "BYTES", (2,), [b"the bus", b"late"])
+    assert ids_of(topics.rows({"text": raw})) == [[CLS, 4, 5, SEP], [CLS, 7, SEP]]
+    with pytest.raises(InvalidRequest, match="'text': element 1 is not UTF-8"):
+        topics.rows({"text": Tensor("text", "BYTES", (2,), [b"late", b"\xff"])})
+
+
+def test_floats_are_no_ids(topics: TaskCodec) -> None:
+    floats = Tensor("input_ids", "FP32", (1, 2), bytes(8))
+    with pytest.raises(InvalidRequest, match="must be INT64 or INT32, not FP32"):
+        topics.rows({"input_ids": floats})
 
 
 RAGGED = st.lists(
@@ -94,7 +106,7 @@ def test_masked_positions_are_left_out(
     lists=st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1), min_size=1, max_size=8)
 )
 def test_simulated_takes_any_ids_of_v1(lists: list[list[int]]) -> None:
-    codec = TaskCodec(SIMULATED, MAX_ROWS)
+    codec = codec_for(SIMULATED, MAX_ROWS)
     assert ids_of(codec.rows(codec.instances(lists))) == lists
 
 
@@ -102,7 +114,7 @@ def test_simulated_takes_any_ids_of_v1(lists: list[list[int]]) -> None:
     "instances", [[], ["a"], [[1.5]], [[1 << 63]], [[]], [[True]], [[1]] * 9, [[1] * 4097], [{}]]
 )
 def test_bad_v1_instances_of_simulated(instances: list[object]) -> None:
-    codec = TaskCodec(SIMULATED, MAX_ROWS)
+    codec = codec_for(SIMULATED, MAX_ROWS)
     with pytest.raises(InvalidRequest):
         codec.rows(codec.instances(instances))
 
@@ -118,6 +130,6 @@ def test_v1_instances_of_text(topics: TaskCodec) -> None:
 def test_metadata_names_what_is_taken_and_given(topics: TaskCodec) -> None:
     assert [spec.name for spec in topics.inputs] == ["text", "input_ids", "attention_mask"]
     assert [spec.name for spec in topics.outputs] == ["label", "score", "probabilities"]
-    simulated = TaskCodec(SIMULATED, MAX_ROWS)
+    simulated = codec_for(SIMULATED, MAX_ROWS)
     assert simulated.inputs[0].name == "input_ids"
     assert [spec.name for spec in simulated.outputs] == ["checksum"]

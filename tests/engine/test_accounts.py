@@ -8,9 +8,10 @@ import weakref
 import msgspec
 import pytest
 
-from predictor.core.errors import QueueFull, RowFailed
+from predictor.core.errors import DeadlineExceeded, QueueFull, RowFailed
 from predictor.core.facts import Completed, Settled
 from predictor.core.parameters import ModelParameters, Policy
+from predictor.core.rows import Outcome
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import Reply
 from tests.engine.fakes import MODEL, Sums, parameters, row, running, submission, total
@@ -45,6 +46,21 @@ async def test_times_are_those_of_the_clock() -> None:
         ]
         assert told == [(0.0, 5.0, 5.0, False), (3.0, 0.0, 3.0, True)]
         assert [fact.service_s for fact in memory.of(Completed)] == [5.0, 0.0]
+
+
+async def test_the_way_to_the_engine_counts() -> None:
+    runner = Sums()
+    async with running(runner, clock=Hands()) as (engine, memory):
+        reply = await engine.submit(submission(row(1), arrived_s=97.0))
+        assert (reply.queue_s, reply.service_s) == (3.0, 0.0)
+        with pytest.raises(DeadlineExceeded, match="before the request was queued"):
+            await engine.submit(submission(row(2), arrived_s=97.0, timeout_s=2.0))
+        early = await engine.submit(submission(row(3), arrived_s=101.0))  # by a clock that lies
+        assert early.queue_s == 0.0
+        assert [(fact.outcome, fact.latency_s) for fact in memory.of(Settled)] == [
+            *((Outcome.OK, 3.0), (Outcome.EXPIRED, 0.0), (Outcome.OK, 0.0))
+        ]
+        assert runner.ran == [[1], [3]]
 
 
 def lessons(engine: LocalEngine) -> int:

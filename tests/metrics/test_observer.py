@@ -31,6 +31,7 @@ from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
 from predictor.metrics import names
 from predictor.metrics.devices import DeviceReading, nvml_reader
 from predictor.metrics.observer import MAX_TIERS_COUNTED, PrometheusObserver
+from predictor.policy.service_time import Work
 
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -87,7 +88,8 @@ def batch(
     *lengths: int, model: str = "topics", packing: Packing = Packing.PADDED, predicted_s: float = 0
 ) -> Batch:
     rows = [Row(model, "interactive", tokens, 0.0) for tokens in lengths]
-    return Batch(model, rows, packing, DispatchReason.FULL, predicted_s)
+    computed = Work.of(rows).computed(packing)
+    return Batch(model, rows, packing, DispatchReason.FULL, predicted_s, computed)
 
 
 def settled(outcome: Outcome, tier: str = "interactive", rows: int = 1) -> Settled:

@@ -18,6 +18,7 @@ from predictor.core.rows import Packing
 from predictor.engine.port import DeviceMemoryExhausted, Runner
 from predictor.runner.encoder import EncoderRunner
 from predictor.runner.loading import load_runner
+from predictor.runner.networks import PaddedTokens, Tokens
 from tests.runner.checkpoints import (
     HIDDEN,
     LABELS,
@@ -203,25 +204,25 @@ def test_a_vocabulary_file_is_turned_into_a_tokenizer(tmp_path: Path) -> None:
     assert Tokenizer.from_file(spec.tokenizer_file).encode("Word7 word8").ids == [2, 11, 12, 3]
 
 
-class SmallDevice(torch.nn.Module):
+class SmallDevice:
     """A network on a device with room for `most` rows."""
 
     width = 2
 
     def __init__(self, most: int) -> None:
-        super().__init__()
         self.most = most
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        if len(ids) > self.most:
+    def __call__(self, tokens: Tokens) -> torch.Tensor:
+        assert isinstance(tokens, PaddedTokens)
+        if len(tokens.ids) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return torch.stack([ids.sum(1), mask.sum(1)], dim=1).float()
+        return torch.stack([tokens.ids.sum(1), tokens.mask.sum(1)], dim=1).float()
 
 
 def test_exhausted_memory_is_told_and_the_next_batch_runs(embedder: Runner) -> None:
     runner = EncoderRunner(embedder.spec, SmallDevice(most=2), pad_id=0)
     rows = [np.array([5, 6], dtype=np.int64).tobytes()] * 3
-    with pytest.raises(DeviceMemoryExhausted, match="3 rows padded to 2 tokens"):
+    with pytest.raises(DeviceMemoryExhausted, match="3 rows of up to 2 tokens"):
         runner.run(rows, Packing.PADDED)
     halves = runner.run(rows[:2], Packing.PADDED)
     assert [np.frombuffer(half, np.float32).tolist() for half in halves] == [[11, 2], [11, 2]]

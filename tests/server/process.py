@@ -1,6 +1,8 @@
 """The real server as a process, and short ways to ask it things."""
 
 import json
+import os
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from typing import Any
 
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-from tests.edge.server_process import Server, running
+from tests.edge.server_process import ROOT, Server, command, free_ports, running
 
 INTERACTIVE = {"priority": 1, "slo_ms": 10_000, "max_queue_size": 1000}
 BULK = {"priority": 2, "slo_ms": None}
@@ -67,3 +69,17 @@ def metrics(server: Server) -> dict[str, float]:
 def requests_total(server: Server, model: str, outcome: str, tier: str = "interactive") -> float:
     labels = f'model="{model}",outcome="{outcome}",tier="{tier}"'
     return metrics(server)[f"headway_requests_total{{{labels}}}"]
+
+
+def failed_start(*flags: str, ports: tuple[int, int] | None = None) -> tuple[int, str]:
+    """Exit code and stderr of a server that is expected to end by itself."""
+    run = subprocess.run(
+        command(*(ports or free_ports()), "--host", "127.0.0.1", *flags, module="predictor"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=dict(os.environ, HF_HUB_OFFLINE="1"),
+    )
+    return run.returncode, run.stderr

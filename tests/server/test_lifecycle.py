@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from kserve import (
 )
 from tritonclient import http as triton
 
-from tests.edge.server_process import ROOT, START_S, Server, free_ports
-from tests.server.process import document, ids, metrics, serving, simulated
+from tests.edge.server_process import START_S, Server
+from tests.server.process import document, failed_start, ids, metrics, serving, simulated
 
 GENERATION = "headway_parameters_generation"
 REFUSED = "headway_parameters_refused_total"
@@ -168,21 +167,6 @@ def test_sigterm_under_load(tmp_path: Path) -> None:
         assert server.process.wait(60) == 0
 
 
-def _start(*flags: str) -> tuple[int, str]:
-    http_port, grpc_port = free_ports()
-    ports = ("--http_port", str(http_port), "--grpc_port", str(grpc_port))
-    run = subprocess.run(
-        [sys.executable, "-m", "predictor", "--host", "127.0.0.1", *ports, *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=dict(os.environ, HF_HUB_OFFLINE="1"),
-    )
-    return run.returncode, run.stderr
-
-
 def test_starts_that_cannot_work_say_why(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -200,7 +184,7 @@ def test_starts_that_cannot_work_say_why(tmp_path: Path) -> None:
         (("--parameters", str(broken), *simulated("sim", 1)), "parameters.yaml"),
         (("--parameters", str(tmp_path / "none.yaml"), *simulated("sim", 1)), "none.yaml"),
     ):
-        code, stderr = _start(*flags)
+        code, stderr = failed_start(*flags)
         assert code == 2, (flags, stderr)
         assert part in stderr
         assert "Traceback" not in stderr

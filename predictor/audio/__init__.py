@@ -1,0 +1,1 @@
+"""Audio as numbers, without a model: files to samples, samples to windows, labels to text."""

@@ -1,0 +1,92 @@
+"""Codec of the tasks on text, and of `simulated`, which takes the same token ids."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from predictor.core.errors import InvalidRequest
+from predictor.core.model import ModelSpec, Task
+from predictor.edge.rows import IdReader, TextReader
+from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
+from predictor.edge.tensors import BYTES, NUMPY_TYPES, Tensor
+
+# Tokenising more characters than this at once would hold the event loop too long.
+_HEAVY_CHARACTERS = 16_384
+
+_TEXT = TensorSpec("text", BYTES, (-1,))
+_IDS = TensorSpec("input_ids", "INT64", (-1, -1))
+_MASK = TensorSpec("attention_mask", "INT64", (-1, -1))
+
+
+class TextCodec:
+    """One row for each text, or for each row of input_ids."""
+
+    def __init__(self, spec: ModelSpec, max_rows: int) -> None:
+        """`max_rows`: most rows in a request. Raises StartupError for a broken tokenizer."""
+        self.spec = spec
+        self.outputs = _output_specs(spec)
+        self._ids = IdReader(spec, max_rows)
+        self._texts = TextReader(spec, max_rows) if spec.tokenizer_file else None
+        self.inputs: Sequence[TensorSpec] = (
+            (_IDS, _MASK) if self._texts is None else (_TEXT, _IDS, _MASK)
+        )
+
+    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+        ids = inputs.get("input_ids")
+        if ids is not None and len(inputs) == 1:
+            return TaskRows(self._ids.read(ids, None))
+        check_inputs(inputs, self.inputs)
+        text = inputs.get("text")
+        mask = inputs.get("attention_mask")
+        if text is None:
+            if ids is None:
+                listed = ", ".join(entry.name for entry in self.inputs)
+                raise InvalidRequest(f"no input to run; send one of: {listed}")
+            return TaskRows(self._ids.read(ids, mask))
+        if ids is not None or mask is not None or self._texts is None:
+            raise InvalidRequest("send either text, or input_ids with an optional attention_mask")
+        return TaskRows(self._texts.read(text))
+
+    def is_heavy(self, inputs: Mapping[str, Tensor]) -> bool:
+        text = inputs.get("text")
+        if text is None or isinstance(text.data, bytes):
+            return False
+        return sum(map(len, text.data)) > _HEAVY_CHARACTERS
+
+    def instances(self, instances: Sequence[object]) -> dict[str, Tensor]:
+        """V1 instances as tensors: strings or {"text": …}, else lists of ids of any length."""
+        if not instances:
+            raise InvalidRequest("instances: must hold at least one")
+        if self._texts is not None:
+            return {"text": self._texts.tensor(instances)}
+        ids, mask = self._ids.tensors(instances)
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
+        spec = self.spec
+        rows = len(results)
+        raw = results[0] if rows == 1 else b"".join(results)
+        if spec.task is Task.SIMULATED:
+            return [Tensor("checksum", spec.result_datatype, (rows,), raw)]
+        if spec.task is Task.TEXT_EMBEDDING:
+            return [Tensor("embedding", spec.result_datatype, (rows, spec.result_width), raw)]
+        table = np.frombuffer(raw, NUMPY_TYPES[spec.result_datatype]).reshape(rows, -1)
+        best = table.argmax(axis=1)
+        scores = table[np.arange(rows), best]
+        return [
+            Tensor("label", BYTES, (rows,), [spec.labels[index] for index in best.tolist()]),
+            Tensor("score", spec.result_datatype, (rows,), scores.tobytes()),
+            Tensor("probabilities", spec.result_datatype, (rows, spec.result_width), raw),
+        ]
+
+
+def _output_specs(spec: ModelSpec) -> Sequence[TensorSpec]:
+    if spec.task is Task.SIMULATED:
+        return (TensorSpec("checksum", spec.result_datatype, (-1,)),)
+    if spec.task is Task.TEXT_EMBEDDING:
+        return (TensorSpec("embedding", spec.result_datatype, (-1, spec.result_width)),)
+    return (
+        TensorSpec("label", BYTES, (-1,)),
+        TensorSpec("score", spec.result_datatype, (-1,)),
+        TensorSpec("probabilities", spec.result_datatype, (-1, spec.result_width)),
+    )

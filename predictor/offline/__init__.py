@@ -1,0 +1,1 @@
+"""Batches without a server: for training loops, folders of files and comparisons."""

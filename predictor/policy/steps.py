@@ -1,0 +1,68 @@
+"""Service times of a device that runs in steps: captured graphs of fixed sizes.
+
+A packed batch runs in the smallest step that holds its tokens and its rows, and takes what
+that step takes, however full it is. So the model is a table: a time for each step, which
+moves toward what is measured. All steps run on one device, and what slows one down slows all,
+so the others follow a little. Times never fall from a step to the next larger one. Batches
+beyond the last step are predicted by the smooth model underneath, which learns from all.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
+from predictor.core.model import Step
+from predictor.core.rows import Packing
+from predictor.policy.service_time import ServiceTimeModel, Work
+
+OWN_RATE = 0.1  # how far a step's time moves toward a measured one
+SHARED_RATE = 0.02  # how far the times of all other steps move, in proportion
+MOST_CHANGE = 2.0  # a hiccup counts as no more than this
+
+
+class SteppedServiceTime(ServiceTimeModel):
+    """Learns a time for each step, and a `ServiceTimeModel` for what is beyond them."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        """`steps` from small to large, by tokens and then by rows."""
+        super().__init__(Packing.PACKED)
+        self._steps = list(steps)
+        self._tokens = [step.tokens for step in steps]
+        self._measured_s: list[float] = [0.0] * len(steps)  # 0: never seen
+        self._times_s: list[float] = list(self._measured_s)
+
+    def predict_s(self, work: Work) -> float:
+        index = self._index(work)
+        known_s = 0.0 if index is None else self._times_s[index]
+        return known_s or super().predict_s(work)
+
+    def computed_tokens(self, work: Work) -> int:
+        index = self._index(work)
+        return super().computed_tokens(work) if index is None else self._tokens[index]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        times = zip(self._steps, self._times_s, strict=True)
+        return super().weights | {f"step_{s.tokens}_{s.rows}": time_s for s, time_s in times}
+
+    def learn(self, work: Work, measured_s: float) -> None:
+        super().learn(work, measured_s)
+        index = self._index(work)
+        if index is None:
+            return
+        known_s = self._measured_s[index]
+        if known_s:
+            ratio = min(max(measured_s / known_s, 1 / MOST_CHANGE), MOST_CHANGE)
+            shared = 1.0 + SHARED_RATE * (ratio - 1.0)
+            self._measured_s = [time_s * shared for time_s in self._measured_s]
+            self._measured_s[index] = known_s * (1.0 + OWN_RATE * (ratio - 1.0))
+        else:
+            self._measured_s[index] = measured_s
+        self._times_s = list(accumulate(self._measured_s, max))
+
+    def _index(self, work: Work) -> int | None:
+        """Of the smallest step that holds this work."""
+        for index in range(bisect_left(self._tokens, work.tokens), len(self._steps)):
+            if self._steps[index].rows >= work.rows:
+                return index
+        return None

@@ -1,0 +1,100 @@
+"""What a child process is told, and how it learns that its supervisor is gone.
+
+The order lies in a file of the run directory, whose path is in the environment: a models file
+may be longer than a variable can be. The lifeline is a pipe whose other end only the
+supervisor holds: its end means that the supervisor died. Each byte in it tells of an edge
+that was started again.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+
+import msgspec
+
+from predictor.settings import Settings
+
+ORDER_VARIABLE = "HEADWAY_CHILD_ORDER"
+EDGE_RESTARTED = b"\n"
+
+
+class EngineOrder(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
+    """Be engine number `index`, and take edges from the inherited `listener_fd`.
+
+    `folder` is the run directory.
+    """
+
+    index: int
+    settings: Settings
+    folder: str
+    lifeline_fd: int
+    listener_fd: int
+    restarts: int = 0  # of this engine so far
+    edge_restarts: int = 0  # told to the first engine only, so that a sum counts each once
+    died_s: float | None = None  # when the one before died, on CLOCK_MONOTONIC
+
+    @property
+    def name(self) -> str:
+        return f"engine {self.index}"
+
+
+class EdgeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="edge"):
+    """Be edge number `index`, and reach the engines by their sockets' paths.
+
+    `folder` is the run directory.
+    """
+
+    index: int
+    settings: Settings
+    folder: str
+    lifeline_fd: int
+    engine_paths: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"edge {self.index}"
+
+
+ChildOrder = EngineOrder | EdgeOrder
+
+
+def write_order(order: ChildOrder, path: Path) -> None:
+    path.write_bytes(msgspec.json.encode(order))
+
+
+def take_order(environment: MutableMapping[str, str]) -> ChildOrder | None:
+    """The order of this process; None where it is nobody's child. The variable is taken out."""
+    path = environment.pop(ORDER_VARIABLE, None)
+    if path is None:
+        return None
+    order: ChildOrder = msgspec.json.decode(Path(path).read_bytes(), type=ChildOrder)
+    return order
+
+
+async def hold_lifeline(
+    order: ChildOrder, edge_restarted: Callable[[int], None] = lambda _: None
+) -> None:
+    """Watch the lifeline for as long as the process lives; its end drains this process.
+
+    `edge_restarted` is called with how many edges were started again.
+    """
+    loop = asyncio.get_running_loop()
+    with os.fdopen(order.lifeline_fd, "rb", buffering=0) as pipe:
+        await loop.connect_read_pipe(lambda: _Lifeline(order.folder, edge_restarted), pipe)
+        await loop.create_future()
+
+
+class _Lifeline(asyncio.Protocol):
+    def __init__(self, folder: str, edge_restarted: Callable[[int], None]) -> None:
+        self._folder = folder
+        self._edge_restarted = edge_restarted
+
+    def data_received(self, data: bytes) -> None:
+        self._edge_restarted(len(data))
+
+    def eof_received(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)  # the heirs clear up
+        os.kill(os.getpid(), signal.SIGTERM)
