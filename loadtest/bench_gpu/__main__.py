@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import pynvml
+
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import names_among, run_scenarios
@@ -41,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     gpu = gpu_name()
     if gpu is None and not options.tiny:
         print(
-            "bench-gpu: this machine has no CUDA device that torch can use; run it where there is"
-            " one, or rehearse it here with --tiny",
+            "bench-gpu: this machine has no NVIDIA GPU that its driver knows of; run it where there"
+            " is one, or rehearse it here with --tiny",
             file=sys.stderr,
         )
         return EXIT_NO_GPU
@@ -96,10 +98,16 @@ def guarded(scenario: Scenario, context: GpuContext) -> Result:
 
 
 def gpu_name() -> str | None:
-    """What the first device is called, or None where torch has none."""
-    import torch
+    """What NVML calls the first device, or None where it finds none.
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    Torch would open the device here and hold memory on it for as long as the benchmarks run.
+    """
+    try:
+        pynvml.nvmlInit()
+        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except pynvml.NVMLError:
+        return None
+    return str(name)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -16,13 +16,8 @@ from loadtest.bench_gpu import __main__ as command
 from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single
 from loadtest.bench_gpu.checkpoints import VOCABULARY_SIZE, write_tokenizer
 from loadtest.bench_gpu.context import GpuContext
-from loadtest.bench_gpu.device_runs import (
-    DeviceFindings,
-    Throughput,
-    by_rows,
-    by_tokens,
-    length_of,
-)
+from loadtest.bench_gpu.device_findings import DeviceFindings, Throughput
+from loadtest.bench_gpu.device_runs import by_rows, by_tokens, length_of
 from loadtest.bench_gpu.findings import Findings, at_least, at_most, errors_of, ratio
 from loadtest.bench_gpu.rival_servers import RIVALS, Rival, installed_version, place_of
 from loadtest.bench_gpu.scrapes import Scrape, busiest_shares, cpu_seconds
