@@ -35,6 +35,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
 EXIT_NO_GPU = 2
+PATH_FLAGS = ("--output", "--rival_sites")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
             failures = run_scenarios(
                 _chosen(options),
                 make_context,
-                command=["python", "-m", "loadtest.bench_gpu", *arguments],
+                command=["python", "-m", "loadtest.bench_gpu", *measured(arguments)],
                 machine=this_machine(gpu or "no GPU"),
                 output=options.output,
             )
@@ -85,6 +86,18 @@ def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], 
     else:
         chosen = {name: SCENARIOS[name] for name in options.only}
     return {name: partial(guarded, scenario) for name, scenario in chosen.items()}
+
+
+def measured(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments that bear on what is measured: paths of this machine are left out."""
+    kept: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument in PATH_FLAGS:
+            next(remaining, None)
+        elif not argument.startswith(tuple(f"{flag}=" for flag in PATH_FLAGS)):
+            kept.append(argument)
+    return kept
 
 
 def guarded(scenario: Scenario, context: GpuContext) -> Result:
@@ -112,7 +125,9 @@ def gpu_name() -> str | None:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     cores = os.cpu_count() or 2
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench_gpu", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.bench_gpu", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "--only",
         type=names_among(tuple(SCENARIOS)),

@@ -50,7 +50,7 @@ def _compare(context: GpuContext, name: str, rival: Rival) -> Findings:
     place = place_of(name, context.rival_sites)
     label = rival.label
     try:
-        label = f"{rival.label} {installed_version(rival, place)}"
+        label = f"{rival.label} ({rival.package} {installed_version(rival, place)})"
         trials, found = _tuned(context, rival, place)
         theirs = [
             *(Measure(f"{label}, {each.settings}", _closed(each.report)) for each in trials),

@@ -177,6 +177,11 @@ def test_no_gpu_is_said_in_one_line(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_section_names_no_path_of_the_machine() -> None:
+    given = ["--tiny", "--output", "/tmp/b.md", "--rival_sites=/tmp/r", "--workers", "2"]  # noqa: S108
+    assert command.measured(given) == ["--tiny", "--workers", "2"]
+
+
 def test_a_bug_in_a_benchmark_is_told_as_its_failure(tmp_path: Path) -> None:
     def broken(context: GpuContext) -> Findings:
         raise KeyError("nothing")
