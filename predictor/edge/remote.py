@@ -237,7 +237,7 @@ class RemoteEngine:
         )
         while self._refusals:
             self._send(self._refusals.popleft())
-        if not was_ready and not status.loading:
+        if not (was_ready or status.loading or status.draining):
             _LOG.info("engine %d is ready for %s", self.index, ", ".join(sorted(status.models)))
         self._leave_if_done()
 

@@ -1,10 +1,10 @@
-"""The device's own threads: batches run one after the other, in the order they are handed in.
+"""The device and its threads: batches run one after the other, in the order they are handed in.
 
-They hold what they have been given in a queue, so that the next batch begins without a word
-from the event loop. Where the device has a queue of its own (a `PipelinedRunner`), one thread
-launches batches and a second one waits for them: a batch is launched while the one before it
-runs, and the device goes from one to the next without Python in between. Results go back to
-the loop in one call per batch.
+A plain runner computes on a thread of the device, which holds what it has been given in a
+queue, so that the next batch begins without a word from the event loop. Where the device has
+a queue of its own (a `PipelinedRunner`), the event loop launches a batch itself, while the one
+before it may still run, and a second thread waits for its results. Either way results go back
+to the loop in one call per batch.
 """
 
 import asyncio
@@ -68,29 +68,25 @@ class Device:
 
     def start(self, runner: Runner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
+        if isinstance(runner, PipelinedRunner):
+            now_s = self._clock()
+            launched = _launch(runner, batch)
+            if launched is not None:
+                self._launched.put(_OnItsWay(runner, batch, launched, now_s))
+                return
         self._work.put((runner, batch))
 
     def close(self) -> None:
         """End the threads after what they have been given."""
         self._work.put(None)
+        self._launched.put(None)
 
     def _run(self) -> None:
         while (item := self._work.get()) is not None:
             runner, batch = item
             started_s = self._clock()
-            if isinstance(runner, PipelinedRunner):
-                self._launched.put(self._launch(runner, batch, started_s))
-                continue
             ran = run_isolated(runner, batch.rows, batch.packing)
             self._tell(Finished(batch, ran, started_s, self._clock()))
-        self._launched.put(None)
-
-    def _launch(self, runner: PipelinedRunner, batch: Batch, now_s: float) -> _OnItsWay:
-        try:
-            launched = runner.launch([row.payload for row in batch.rows], batch.packing)
-        except Exception as error:  # whatever a model raises is its rows' answer
-            return _OnItsWay(runner, batch, error, now_s)
-        return _OnItsWay(runner, batch, launched, now_s)
 
     def _collect(self) -> None:
         while (it := self._launched.get()) is not None:
@@ -106,3 +102,10 @@ class Device:
             self._loop.call_soon_threadsafe(self._finished, done)
         except RuntimeError:  # the loop is closed: nobody waits any more
             self.close()
+
+
+def _launch(runner: PipelinedRunner, batch: Batch) -> Launched | Exception | None:
+    try:
+        return runner.launch([row.payload for row in batch.rows], batch.packing)
+    except Exception as error:  # whatever a model raises is its rows' answer
+        return error

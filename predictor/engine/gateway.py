@@ -96,6 +96,9 @@ class Gateway:
             self._deserted.set()
 
     def _tell_all(self, status: EngineStatus) -> None:
+        if status.draining and not self._draining:
+            self.drain()
+            return
         if self._draining:
             status = msgspec.structs.replace(status, draining=True)
         for link in self._edges:

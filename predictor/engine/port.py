@@ -89,7 +89,7 @@ class Engine(Protocol):
 
 
 class Runner(Protocol):
-    """A loaded model on a device. Called from one thread at a time, never the event loop.
+    """A loaded model on a device. `run` is never called on the event loop.
 
     Implementations raise DeviceMemoryExhausted when the device has no room for the batch,
     and anything else when the model itself fails; the engine then runs the rows in halves
@@ -120,8 +120,13 @@ class PipelinedRunner(Runner, Protocol):
     one runs, so that the device goes on without waiting for Python in between.
     """
 
-    def launch(self, rows: Sequence[bytes], packing: Packing) -> Launched:
-        """Hand a batch to the device and return without waiting for it. Raises as `run`."""
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> Launched | None:
+        """Hand a batch to the device within a fraction of a millisecond, without waiting for it.
+
+        Called on the event loop: two threads that both work in Python would spend their time
+        waiting for each other's interpreter lock. None for a batch that cannot be launched so
+        quickly; it is then run by `run` on the device's thread. Raises as `run`.
+        """
         ...
 
 

@@ -56,28 +56,38 @@ class CudaEncoderRunner:
 
     def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
         """Results in order. Raises as EncoderRunner.run does."""
-        return self.launch(rows, packing).results()
-
-    def launch(self, rows: Sequence[bytes], packing: Packing) -> "LaunchedBatch":
-        """Queue a batch behind those before it."""
         batch = checked_rows(self.spec, rows)
+        return self._queue(batch, packing, self._graph_for(batch, packing)).results()
+
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> "LaunchedBatch | None":
+        """Queue a batch behind those before it, if there is a graph for it."""
+        batch = checked_rows(self.spec, rows)
+        graph = self._graph_for(batch, packing)
+        return None if graph is None else self._queue(batch, packing, graph)
+
+    def _graph_for(self, batch: IdRows, packing: Packing) -> Graph | None:
+        if packing is not Packing.PACKED:
+            return None
+        return self._graphs.smallest_for(len(batch.ids), len(batch.lengths))
+
+    def _queue(self, batch: IdRows, packing: Packing, graph: Graph | None) -> "LaunchedBatch":
         with self._launching:
             slot = self._free.pop() if self._free else _Slot(self._device)
             try:
                 with torch.inference_mode():
                     if self.spec.packed and packing is Packing.PACKED:
-                        self._launch_packed(batch, slot)
+                        self._queue_packed(batch, slot, graph)
                     else:
-                        self._launch_padded(batch, slot)
-                return LaunchedBatch(slot, len(rows), self.spec.result_width, self._free)
+                        self._queue_padded(batch, slot)
+                shape = (len(batch.lengths), self.spec.result_width)
+                return LaunchedBatch(slot, shape, self._free)
             except torch.OutOfMemoryError:
                 pass  # handled below: until here the traceback keeps the batch's tensors alive
             del slot
         raise memory_exhausted(self.spec, batch)
 
-    def _launch_packed(self, batch: IdRows, slot: "_Slot") -> None:
+    def _queue_packed(self, batch: IdRows, slot: "_Slot", graph: Graph | None) -> None:
         tokens, rows = len(batch.ids), len(batch.lengths)
-        graph = self._graphs.smallest_for(tokens, rows)
         room = graph.step.tokens if graph else tokens
         most_rows = graph.step.rows if graph else rows
         host = slot.host_input(room + most_rows + 1)
@@ -95,7 +105,7 @@ class CudaEncoderRunner:
             output = self._network(PackedTokens(staged[:room], layout))
             slot.receive(output, self._compute, self._copy_out)
 
-    def _launch_padded(self, batch: IdRows, slot: "_Slot") -> None:
+    def _queue_padded(self, batch: IdRows, slot: "_Slot") -> None:
         padded = pad_rows(batch, self._pad_id)
         rows, longest = padded.ids.shape
         host = slot.host_input(rows * (longest + 1))
@@ -119,9 +129,9 @@ def _replay(graph: Graph, staged: Tensor, rows: int) -> Tensor:
 class LaunchedBatch:
     """A batch on the device, in a slot that is free again when its results are out."""
 
-    def __init__(self, slot: "_Slot", rows: int, width: int, free: "list[_Slot]") -> None:
+    def __init__(self, slot: "_Slot", shape: tuple[int, int], free: "list[_Slot]") -> None:
         self._slot = slot
-        self._shape = (rows, width)
+        self._shape = shape
         self._free = free
 
     def results(self) -> Sequence[bytes]:

@@ -51,7 +51,7 @@ class _Trace:
         self._profile: profile | None = None
 
     def before(self) -> None:
-        if self._left == self._batches:
+        if self._left == self._batches and self._profile is None:
             activities = [ProfilerActivity.CPU]
             if torch.cuda.is_available():
                 activities.append(ProfilerActivity.CUDA)
@@ -95,21 +95,14 @@ class _TracedRunner:
             self._trace.after()
 
 
-class _TracedPipeline:
+class _TracedPipeline(_TracedRunner):
     def __init__(self, runner: PipelinedRunner, trace: _Trace) -> None:
-        self._runner = runner
-        self._trace = trace
+        super().__init__(runner, trace)
+        self._pipeline = runner
 
-    @property
-    def spec(self) -> ModelSpec:
-        return self._runner.spec
-
-    def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
-        return self._runner.run(rows, packing)
-
-    def launch(self, rows: Sequence[bytes], packing: Packing) -> Launched:
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> Launched | None:
         self._trace.before()
-        try:
-            return self._runner.launch(rows, packing)
-        finally:
+        launched = self._pipeline.launch(rows, packing)
+        if launched is not None:
             self._trace.after()
+        return launched

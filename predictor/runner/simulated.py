@@ -1,4 +1,8 @@
-"""A runner that takes a known time: for planning, benchmarks and fault tests, no device needed."""
+"""A runner that takes a known time: for planning, benchmarks and fault tests, no device needed.
+
+It keeps the time of a device with a queue of its own: a batch begins when the one before it
+ends, however late the thread that waits for it is woken.
+"""
 
 import time
 from collections.abc import Sequence
@@ -35,6 +39,7 @@ class SimulatedRunner:
         )
         self._fixed_s = settings.simulated_fixed_ms / 1e3
         self._token_s = settings.simulated_token_us / 1e6
+        self._free_s = 0.0
 
     def service_s(self, size: int, longest: int, tokens: int, packing: Packing) -> float:
         """Seconds for a batch of `size` rows; padding counts unless the batch is packed."""
@@ -42,7 +47,10 @@ class SimulatedRunner:
         return self._fixed_s + self._token_s * (tokens if packed else size * longest)
 
     def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
-        started_s = time.perf_counter()
+        return self.launch(rows, packing).results()
+
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> "SimulatedBatch":
+        began_s = time.perf_counter()
         batch = decode_rows(rows)
         if (batch.ids < 0).any():
             raise ValueError("a row has a negative id")
@@ -51,9 +59,20 @@ class SimulatedRunner:
         # Made before sleeping: after milliseconds of sleep the caches are cold.
         results = encode_results(checksums[:, None])
         service_s = self.service_s(len(rows), int(batch.lengths.max()), len(batch.ids), packing)
-        if service_s > 0:
-            _sleep_until(started_s + service_s)
-        return results
+        self._free_s = max(self._free_s, began_s) + service_s
+        return SimulatedBatch(results, self._free_s)
+
+
+class SimulatedBatch:
+    """On its way through a device that is done with it at `ends_s` of time.perf_counter."""
+
+    def __init__(self, results: Sequence[bytes], ends_s: float) -> None:
+        self._results = results
+        self._ends_s = ends_s
+
+    def results(self) -> Sequence[bytes]:
+        _sleep_until(self._ends_s)
+        return self._results
 
 
 def _sleep_until(end_s: float) -> None:

@@ -42,6 +42,13 @@ def simulated(name: str, fixed_ms: float) -> tuple[str, ...]:
     )
 
 
+def replace(path: Path, text: str) -> None:
+    """Edit a file as editors do: in one step."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def ids(*values: int) -> dict[str, Any]:
     return {
         "inputs": [
@@ -64,6 +71,17 @@ def metrics(server: Server) -> dict[str, float]:
         lines = response.read().decode().splitlines()
     pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     return {name: float(value) for name, value in pairs}
+
+
+def counted(server: Server, name: str, value: float) -> bool:
+    """Whether a counter ends at `value`.
+
+    What an edge refuses is on its way to the engine when the client is told, and a scrape by
+    way of another edge may overtake it.
+    """
+    while (found := metrics(server).get(name, 0)) < value:
+        pass  # each scrape is a round trip
+    return found == value
 
 
 def requests_total(server: Server, model: str, outcome: str, tier: str = "interactive") -> float:

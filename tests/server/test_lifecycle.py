@@ -22,7 +22,7 @@ from kserve import (
 from tritonclient import http as triton
 
 from tests.edge.server_process import START_S, Server
-from tests.server.process import document, failed_start, ids, metrics, serving, simulated
+from tests.server.process import document, failed_start, ids, metrics, replace, serving, simulated
 
 GENERATION = "headway_parameters_generation"
 REFUSED = "headway_parameters_refused_total"
@@ -119,23 +119,17 @@ def test_edits_are_in_force_at_once_and_lose_nothing(tmp_path: Path) -> None:
 
         under_load = pool.map(load, range(4))
         for generation in range(2, 6):
-            _replace(parameters, document(generation, {"sim": {"max_batch_size": generation}}))
+            replace(parameters, document(generation, {"sim": {"max_batch_size": generation}}))
             server.wait_for_line(f"parameters of generation {generation} are in force")
             assert metrics(server)[GENERATION] == generation
-        _replace(parameters, document(6, {"sim": {"max_batch_size": "many"}}))
+        replace(parameters, document(6, {"sim": {"max_batch_size": "many"}}))
         server.wait_for_line("models.sim.max_batch_size")
-        _replace(parameters, document(7, {"sam": {}}))
+        replace(parameters, document(7, {"sam": {}}))
         server.wait_for_line("models.sam")
         told = metrics(server)
         assert told[GENERATION] == 5
         assert told[REFUSED] == 2
         assert set().union(*under_load) == {200}
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(text)
-    fresh.replace(path)
 
 
 def test_sigterm_under_load(tmp_path: Path) -> None:

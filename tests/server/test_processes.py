@@ -24,6 +24,7 @@ from tests.server.process import (
     grpc_ids,
     ids,
     metrics,
+    replace,
     requests_total,
     serving,
     simulated,
@@ -226,7 +227,12 @@ def test_two_engines_behind_the_same_edges(tmp_path: Path) -> None:
             assert client.is_ready()
             assert client.infer(1) == 200
         server.wait_for_line(*["engine 1 is ready for sim"] * 2)
+        edited = document(2, interactive={"priority": 1, "slo_ms": None})
+        replace(tmp_path / "parameters.yaml", edited)
+        server.wait_for_line(*["parameters of generation 2 are in force"] * 2)
         found = metrics(server)
+        for engine in (0, 1):
+            assert found[f'headway_parameters_generation{{engine="{engine}"}}'] == 2
         assert found['headway_process_restarts_total{engine="0",process="engine"}'] == 0
         assert found['headway_process_restarts_total{engine="1",process="engine"}'] == 1
         assert server.stop() == 0

@@ -12,6 +12,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from tests.edge.server_process import Server
 from tests.server.process import (
+    counted,
     document,
     grpc_ids,
     ids,
@@ -26,11 +27,15 @@ MODELS = """
 - {name: mates, task: simulated, simulated_fixed_ms: 80, simulated_token_us: 0}
 - {name: patient, task: simulated, simulated_fixed_ms: 150, simulated_token_us: 0}
 """
+INVALID = 'headway_requests_total{model="quick",outcome="invalid",tier="unknown"}'
 NAMELESS = 'headway_requests_total{model="unknown",outcome="invalid",tier="unknown"}'
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-process", "two-edges"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    edges = request.param
     folder = tmp_path_factory.mktemp("statuses")
     parameters, models = folder / "parameters.yaml", folder / "models.yaml"
     models.write_text(MODELS)
@@ -44,9 +49,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             hasty={"priority": 4, "slo_ms": 20},
         )
     )
-    with serving(
-        parameters, "--models", str(models), "--max_body_bytes", "100000", models=4
-    ) as running_server:
+    flags = ("--models", str(models), "--max_body_bytes", "100000", "--workers", str(edges))
+    told = 4 if edges == 1 else 4 + edges  # each edge says so when the engine has all
+    with serving(parameters, *flags, models=told) as running_server:
         yield running_server
 
 
@@ -158,20 +163,20 @@ def test_deadline_passed_while_waiting(server: Server) -> None:
 
 
 def test_what_the_edge_refuses_is_counted(server: Server) -> None:
-    before = requests_total(server, "quick", "invalid", tier="unknown")
+    before = metrics(server)[INVALID]
     assert ask(server, "quick", b"{")[0] == 400
     assert ask_grpc(server, "quick") is grpc.StatusCode.INVALID_ARGUMENT
     predict = "/v1/models/quick:predict"
     assert server.post(predict, {"instances": ["a"]})[0] == 400
     assert server.post(predict, b" " * 100_001)[0] == 413
-    assert requests_total(server, "quick", "invalid", tier="unknown") == before + 4
+    assert counted(server, INVALID, before + 4)
     nameless = metrics(server).get(NAMELESS, 0)
     for number in range(3):
         assert ask(server, f"nobody{number}", ids(1))[0] == 404
         assert server.post(f"/v1/models/nobody{number}:predict", {"instances": [[1]]})[0] == 404
     json_type = {"Content-Type": "application/json"}
     assert server.post(predict, b"{", json_type)[0] == 400
-    assert metrics(server)[NAMELESS] == nameless + 7
+    assert counted(server, NAMELESS, nameless + 7)
     assert not any("nobody" in name for name in metrics(server))
 
 
