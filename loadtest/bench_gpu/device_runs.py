@@ -61,9 +61,14 @@ Launch = Callable[[Sequence[bytes], Packing], Launched]
 
 
 def launch_of(runner: Runner) -> Launch:
-    if isinstance(runner, PipelinedRunner):
-        return runner.launch
-    return lambda rows, packing: _Done(runner.run(rows, packing))
+    """Launches where the runner can at once, else runs."""
+    if not isinstance(runner, PipelinedRunner):
+        return lambda rows, packing: _Done(runner.run(rows, packing))
+
+    def launch(rows: Sequence[bytes], packing: Packing) -> Launched:
+        return runner.launch(rows, packing) or _Done(runner.run(rows, packing))
+
+    return launch
 
 
 def traffic(seed: int = 7) -> Sequence[bytes]:
