@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -94,12 +94,18 @@ def running_server(command: ServerCommand) -> Iterator[RunningServer]:
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            _wait_until_ready(process, http_port, command, log)
+            wait_until_ready(
+                process,
+                lambda: _is_ready(http_port, command.model),
+                name=f"python -m {command.module}",
+                limit_s=command.ready_limit_s,
+                log=log,
+            )
             yield RunningServer(
                 command.model, http_port, grpc_port, process.pid, _parameters_file(Path(folder))
             )
         finally:
-            _stop(process)
+            stop(process)
 
 
 def free_ports(count: int) -> list[int]:
@@ -133,21 +139,27 @@ def replace_parameters(server: RunningServer, parameters: Parameters) -> None:
     fresh.replace(server.parameters_file)
 
 
-def _wait_until_ready(
-    process: subprocess.Popen[bytes], port: int, command: ServerCommand, log: BinaryIO
+def wait_until_ready(
+    process: subprocess.Popen[bytes],
+    is_ready: Callable[[], bool],
+    *,
+    name: str,
+    limit_s: float,
+    log: BinaryIO,
 ) -> None:
-    give_up_at = time.monotonic() + command.ready_limit_s
-    while not _is_ready(port, command.model):
+    """Return once `is_ready`. Raises BenchError as `running_server` does."""
+    give_up_at = time.monotonic() + limit_s
+    while not is_ready():
         if process.poll() is not None:
             problem = f"ended with code {process.returncode} before it was ready"
         elif time.monotonic() > give_up_at:
-            problem = f"was not ready within {command.ready_limit_s:.0f} s"
+            problem = f"was not ready within {limit_s:.0f} s"
         else:
             time.sleep(READY_CHECK_S)
             continue
         log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
         end = log.read().decode(errors="replace").strip()
-        raise BenchError(f"python -m {command.module} {problem}; its log ends with:\n{end}")
+        raise BenchError(f"{name} {problem}; its log ends with:\n{end}")
 
 
 def _is_ready(port: int, model: str) -> bool:
@@ -161,7 +173,7 @@ def _is_ready(port: int, model: str) -> bool:
         connection.close()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(STOP_LIMIT_S)

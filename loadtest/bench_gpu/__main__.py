@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import pynvml
+
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import names_among, run_scenarios
@@ -33,6 +35,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
 EXIT_NO_GPU = 2
+PATH_FLAGS = ("--output", "--rival_sites")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     gpu = gpu_name()
     if gpu is None and not options.tiny:
         print(
-            "bench-gpu: this machine has no CUDA device that torch can use; run it where there is"
-            " one, or rehearse it here with --tiny",
+            "bench-gpu: this machine has no NVIDIA GPU that its driver knows of; run it where there"
+            " is one, or rehearse it here with --tiny",
             file=sys.stderr,
         )
         return EXIT_NO_GPU
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
             failures = run_scenarios(
                 _chosen(options),
                 make_context,
-                command=["python", "-m", "loadtest.bench_gpu", *arguments],
+                command=["python", "-m", "loadtest.bench_gpu", *measured(arguments)],
                 machine=this_machine(gpu or "no GPU"),
                 output=options.output,
             )
@@ -82,10 +85,22 @@ def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], 
         chosen = {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
     else:
         chosen = {name: SCENARIOS[name] for name in options.only}
-    return {name: partial(_guarded, scenario) for name, scenario in chosen.items()}
+    return {name: partial(guarded, scenario) for name, scenario in chosen.items()}
 
 
-def _guarded(scenario: Scenario, context: GpuContext) -> Result:
+def measured(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments that bear on what is measured: paths of this machine are left out."""
+    kept: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument in PATH_FLAGS:
+            next(remaining, None)
+        elif not argument.startswith(tuple(f"{flag}=" for flag in PATH_FLAGS)):
+            kept.append(argument)
+    return kept
+
+
+def guarded(scenario: Scenario, context: GpuContext) -> Result:
     """GPUs are rented by the minute: a bug in one benchmark must not cost the others."""
     try:
         return scenario(context)
@@ -96,15 +111,23 @@ def _guarded(scenario: Scenario, context: GpuContext) -> Result:
 
 
 def gpu_name() -> str | None:
-    """What the first device is called, or None where torch has none."""
-    import torch
+    """What NVML calls the first device, or None where it finds none.
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    Torch would open the device here and hold memory on it for as long as the benchmarks run.
+    """
+    try:
+        pynvml.nvmlInit()
+        name = pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except pynvml.NVMLError:
+        return None
+    return str(name)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     cores = os.cpu_count() or 2
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench_gpu", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.bench_gpu", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "--only",
         type=names_among(tuple(SCENARIOS)),

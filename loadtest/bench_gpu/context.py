@@ -27,7 +27,8 @@ from loadtest.bench.servers import (
     replace_parameters,
     running_server,
 )
-from loadtest.bench_gpu.device_runs import DeviceFindings, DeviceRuns, run_on_device
+from loadtest.bench_gpu.device_findings import DeviceFindings, DeviceRuns, run_on_device
+from loadtest.bench_gpu.pace import FULL, TINY, GpuPace
 from loadtest.bench_gpu.scrapes import scrape
 from predictor.core.parameters import ModelParameters, Parameters
 from predictor.metrics import names
@@ -40,39 +41,6 @@ READY_LIMIT_S = 180.0  # captures graphs first
 TAKES_HOLD_LIMIT_S = 5.0
 CONNECTIONS = 2048
 DRAIN_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class GpuPace:
-    """How long and how finely to measure."""
-
-    device_s: float  # one figure of the device
-    run_s: float  # one run against a server
-    probe_s: float  # one run of a capacity search
-    low_load_s: float
-    resolution: float
-    max_probes: int
-    search_limit_s: float
-
-
-FULL = GpuPace(
-    device_s=2.5,
-    run_s=5,
-    probe_s=3,
-    low_load_s=8,
-    resolution=1.05,
-    max_probes=12,
-    search_limit_s=60,
-)
-TINY = GpuPace(
-    device_s=0.4,
-    run_s=1,
-    probe_s=1,
-    low_load_s=2,
-    resolution=1.5,
-    max_probes=4,
-    search_limit_s=12,
-)
 
 
 @dataclass(frozen=True, slots=True)

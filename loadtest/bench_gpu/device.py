@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from loadtest.bench_gpu.context import GpuContext
-from loadtest.bench_gpu.device_runs import Throughput
+from loadtest.bench_gpu.device_findings import Throughput
 from loadtest.bench_gpu.findings import Findings, Measure, at_least, ratio
 
 REQUIRED_ENGINE_RATIO = 0.90

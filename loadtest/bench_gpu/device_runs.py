@@ -22,7 +22,7 @@ import uvloop
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.lengths import lognormal_lengths
-from loadtest.bench_gpu.processes import run_module
+from loadtest.bench_gpu.device_findings import DeviceFindings, DeviceRuns, Throughput
 from predictor.core.facts import Snapshot
 from predictor.core.model import ModelSettings, Task
 from predictor.core.parameters import ModelParameters
@@ -45,49 +45,6 @@ ROWS_OF_SUBMISSION = 8
 WARMUP_SHARE = 0.15
 DEPTH = 2  # batches that the device holds: one runs, one waits
 NO_SLO_MS = 60_000.0
-LIMIT_S = 240.0
-
-
-class DeviceRuns(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure. Each figure takes `seconds`."""
-
-    model_dir: str
-    device: str
-    dtype: str = "bfloat16"
-    seconds: float = 2.5
-    token_budgets: Sequence[int] = (8192, 16_384, 32_768)
-    padded_rows: Sequence[int] = (32, 64, 128)
-    submissions: int = 256  # in flight at the engine
-    max_batch_size: int = 512
-    max_batch_tokens: int = 16_384
-
-
-class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Real tokens count; `padding_share` is of all tokens computed."""
-
-    label: str
-    tokens_per_s: float
-    rows_per_s: float
-    batch_ms: float
-    padding_share: float
-
-
-class DeviceFindings(msgspec.Struct, frozen=True, kw_only=True):
-    offline: Sequence[Throughput]
-    eager: Sequence[Throughput]
-    padded: Sequence[Throughput]
-    engine: Throughput
-    packed: bool  # whether the runner packs at all
-    loading_s: float
-
-    @property
-    def best(self) -> Throughput:
-        return max(self.offline, key=lambda each: each.tokens_per_s)
-
-
-def run_on_device(runs: DeviceRuns) -> DeviceFindings:
-    """Measure in a process of its own. Raises BenchError if that fails."""
-    return run_module("loadtest.bench_gpu.device_runs", runs, DeviceFindings, LIMIT_S)
 
 
 class _Done:
@@ -104,9 +61,14 @@ Launch = Callable[[Sequence[bytes], Packing], Launched]
 
 
 def launch_of(runner: Runner) -> Launch:
-    if isinstance(runner, PipelinedRunner):
-        return runner.launch
-    return lambda rows, packing: _Done(runner.run(rows, packing))
+    """Launches where the runner can at once, else runs."""
+    if not isinstance(runner, PipelinedRunner):
+        return lambda rows, packing: _Done(runner.run(rows, packing))
+
+    def launch(rows: Sequence[bytes], packing: Packing) -> Launched:
+        return runner.launch(rows, packing) or _Done(runner.run(rows, packing))
+
+    return launch
 
 
 def traffic(seed: int = 7) -> Sequence[bytes]:

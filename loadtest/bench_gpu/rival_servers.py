@@ -7,20 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import Dialect
-from loadtest.bench.servers import HOST, free_ports
+from loadtest.bench.servers import HOST, free_ports, stop, wait_until_ready
 
 READY_LIMIT_S = 90.0
-READY_CHECK_S = 0.25
-STOP_LIMIT_S = 10.0
-LOG_TAIL_BYTES = 1500
 VERSION_LIMIT_S = 30.0
 
 
@@ -98,23 +93,49 @@ RIVALS: Mapping[str, Rival] = {
             RivalSettings(128, 0, workers=1),
         ),
     ),
+    "triton": Rival(
+        "Triton",
+        "nvidia-pytriton",
+        "loadtest.bench.rivals.triton_server",
+        Dialect.V2,
+        (
+            RivalSettings(64, 5, workers=2),
+            RivalSettings(64, 5, workers=1),
+            RivalSettings(32, 2, workers=2),
+            RivalSettings(64, 10, workers=4),
+        ),
+    ),
 }
 
 
-def rival_environment(name: str, sites: Path | None) -> Mapping[str, str]:
-    """This environment, with the rival's own packages in front where `sites`/`name` has them."""
-    if sites is None or not (sites / name).is_dir():
-        return os.environ
-    paths = [str(sites / name), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rival is installed: an interpreter, and the environment to start it in."""
+
+    python: str
+    environment: Mapping[str, str]
 
 
-def installed_version(rival: Rival, environment: Mapping[str, str]) -> str:
+def place_of(name: str, sites: Path | None) -> Place:
+    """`sites`/`name` if it is there, a virtual environment or a folder of packages; else here."""
+    site = None if sites is None else (sites / name).absolute()
+    if site is None or not site.is_dir():
+        return Place(sys.executable, os.environ)
+    python = site / "bin" / "python"
+    if python.exists():
+        # Packages of this environment would come before the rival's own.
+        own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        return Place(str(python), own)
+    paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return Place(sys.executable, {**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+
+
+def installed_version(rival: Rival, place: Place) -> str:
     """Raises BenchError if the rival is not installed."""
     ask = f"import importlib.metadata as m; print(m.version({rival.package!r}))"
     done = subprocess.run(
-        [sys.executable, "-c", ask],
-        env=dict(environment),
+        [place.python, "-c", ask],
+        env=dict(place.environment),
         capture_output=True,
         text=True,
         timeout=VERSION_LIMIT_S,
@@ -133,16 +154,16 @@ def running_rival(
     *,
     model_dir: Path,
     device: str,
-    environment: Mapping[str, str],
+    place: Place,
 ) -> Iterator[int]:
     """The port of the ready server. It and its children are ended with the block.
 
     Raises:
-        BenchError: it ended or did not answer within READY_LIMIT_S; holds the end of its log.
+        BenchError: it ended or was not ready within READY_LIMIT_S; holds the end of its log.
     """
     (port,) = free_ports(1)
     command = [
-        *(sys.executable, "-m", rival.module, "--model_dir", str(model_dir), "--port", str(port)),
+        *(place.python, "-m", rival.module, "--model_dir", str(model_dir), "--port", str(port)),
         *("--device", device, "--batch_size", str(settings.batch_size)),
         *("--wait_ms", f"{settings.wait_ms:g}", "--workers", str(settings.workers)),
         *("--edges", str(settings.edges)),
@@ -150,34 +171,23 @@ def running_rival(
     with os.fdopen(os.memfd_create("rival.log"), "r+b") as log:
         process = subprocess.Popen(
             command,
-            env=dict(environment),
+            env=dict(place.environment),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its children must end with it
         )
         try:
-            _wait_until_ready(rival, process, port, log)
+            wait_until_ready(
+                process,
+                lambda: _answers(rival, port),
+                name=rival.label,
+                limit_s=READY_LIMIT_S,
+                log=log,
+            )
             yield port
         finally:
-            _stop(process)
-
-
-def _wait_until_ready(
-    rival: Rival, process: subprocess.Popen[bytes], port: int, log: BinaryIO
-) -> None:
-    give_up_at = time.monotonic() + READY_LIMIT_S
-    while not _answers(rival, port):
-        if process.poll() is not None:
-            problem = f"ended with code {process.returncode} before it was ready"
-        elif time.monotonic() > give_up_at:
-            problem = f"did not answer within {READY_LIMIT_S:.0f} s"
-        else:
-            time.sleep(READY_CHECK_S)
-            continue
-        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        end = log.read().decode(errors="replace").strip()
-        raise BenchError(f"{rival.label} {problem}; its log ends with:\n{end}")
+            _stop_all(process)
 
 
 def _answers(rival: Rival, port: int) -> bool:
@@ -192,10 +202,8 @@ def _answers(rival: Rival, port: int) -> bool:
         connection.close()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_LIMIT_S)
-    with contextlib.suppress(ProcessLookupError):  # the session is empty already
+def _stop_all(process: subprocess.Popen[bytes]) -> None:
+    """End it and whatever it started, which shares its session."""
+    stop(process)
+    with contextlib.suppress(ProcessLookupError):  # none is left
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

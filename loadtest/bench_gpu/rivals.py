@@ -1,6 +1,6 @@
 """The capacity beside that of a server people would pick instead, on the same machine."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import msgspec
@@ -13,10 +13,11 @@ from loadtest.bench_gpu.context import MODEL, GpuContext, Target
 from loadtest.bench_gpu.findings import Findings, Measure, at_least, errors_of, ratio
 from loadtest.bench_gpu.rival_servers import (
     RIVALS,
+    Place,
     Rival,
     RivalSettings,
     installed_version,
-    rival_environment,
+    place_of,
     running_rival,
 )
 
@@ -46,11 +47,11 @@ def scenario_of(name: str) -> Callable[[GpuContext], Findings]:
 def _compare(context: GpuContext, name: str, rival: Rival) -> Findings:
     ours, our_measures = _ours(context)
     context.stop_server()  # it would share the device
-    environment = rival_environment(name, context.rival_sites)
+    place = place_of(name, context.rival_sites)
     label = rival.label
     try:
-        label = f"{rival.label} {installed_version(rival, environment)}"
-        trials, found = _tuned(context, rival, environment)
+        label = f"{rival.label} ({rival.package} {installed_version(rival, place)})"
+        trials, found = _tuned(context, rival, place)
         theirs = [
             *(Measure(f"{label}, {each.settings}", _closed(each.report)) for each in trials),
             _capacity_measure(f"{label}, the best of these", found),
@@ -105,9 +106,7 @@ def _closed(report: RunReport) -> str:
     return f"{report.answered_per_s:.0f} requests/s{p99}; {errors_of(report)}"
 
 
-def _tuned(
-    context: GpuContext, rival: Rival, environment: Mapping[str, str]
-) -> tuple[list[Trial], Capacity]:
+def _tuned(context: GpuContext, rival: Rival, place: Place) -> tuple[list[Trial], Capacity]:
     """A trial of each of its settings, and the capacity in the best.
 
     Raises BenchError if it could be started in none.
@@ -117,7 +116,7 @@ def _tuned(
     for settings in rival.settings[: 1 if context.tiny else None]:
         context.say(f"{rival.label}: {settings}")
         try:
-            with _running(context, rival, settings, environment) as port:
+            with _running(context, rival, settings, place) as port:
                 plan = Plan(
                     port=port,
                     model=MODEL,
@@ -135,7 +134,7 @@ def _tuned(
     if not trials:
         raise refusals[0]
     best = max(trials, key=lambda trial: trial.report.answered_per_s)
-    with _running(context, rival, best.settings, environment) as port:
+    with _running(context, rival, best.settings, place) as port:
         found = context.search(
             Target(port, MODEL, rival.dialect),
             rival.label,
@@ -147,12 +146,12 @@ def _tuned(
 
 
 def _running(
-    context: GpuContext, rival: Rival, settings: RivalSettings, environment: Mapping[str, str]
+    context: GpuContext, rival: Rival, settings: RivalSettings, place: Place
 ) -> AbstractContextManager[int]:
     return running_rival(
         rival,
         settings,
         model_dir=context.checkpoint(),
         device=context.device,
-        environment=environment,
+        place=place,
     )

@@ -2,14 +2,12 @@
 
 from loadtest.bench_gpu.context import GpuContext
 from loadtest.bench_gpu.findings import Findings, Measure, at_least, ratio
+from loadtest.bench_gpu.speech_findings import SpeechRuns, run_speech
 
 REQUIRED_RATIO = 1.5
 
 
 def run(context: GpuContext) -> Findings:
-    # Imported here because it brings the model library, which no other benchmark needs.
-    from loadtest.bench_gpu.speech_runs import SpeechRuns, run_speech
-
     context.stop_server()  # it would share the device
     context.say("speech: loading, then FIFO, sorted and DP batches")
     runs = SpeechRuns(device=context.device, dtype=context.dtype, tiny=context.tiny)
