@@ -140,6 +140,7 @@ def _capture_one(
     def run() -> Tensor:
         return network(PackedTokens(staged[: step.tokens], RowLayout(starts, longest)))
 
+    # `staged` is made outside: inference tensors may not be written to elsewhere.
     with torch.inference_mode():
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with torch.cuda.stream(stream):
