@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from predictor.core.rows import Batch
 from predictor.engine.isolation import Ran, run_isolated
@@ -60,6 +61,7 @@ class Device:
         self._finished = finished
         self._clock = clock
         self._free_s = float("-inf")
+        self._pipelined: dict[type[Runner], bool] = {}
         self._work: queue.SimpleQueue[tuple[Runner, Batch] | None] = queue.SimpleQueue()
         self._launched: queue.SimpleQueue[_OnItsWay | None] = queue.SimpleQueue()
         for name, run in (("device", self._run), ("device-results", self._collect)):
@@ -68,13 +70,19 @@ class Device:
 
     def start(self, runner: Runner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
-        if isinstance(runner, PipelinedRunner):
+        if self._is_pipelined(runner):
             now_s = self._clock()
             launched = _launch(runner, batch)
             if launched is not None:
                 self._launched.put(_OnItsWay(runner, batch, launched, now_s))
                 return
         self._work.put((runner, batch))
+
+    def _is_pipelined(self, runner: Runner) -> TypeGuard[PipelinedRunner]:
+        known = self._pipelined.get(type(runner))
+        if known is None:  # asked once: looking at all that a protocol asks for takes 15 us
+            known = self._pipelined[type(runner)] = isinstance(runner, PipelinedRunner)
+        return known
 
     def close(self) -> None:
         """End the threads after what they have been given."""
