@@ -20,6 +20,7 @@ class DeviceReading:
     utilisation: float | None  # 0 to 1
     memory_used_bytes: int | None
     memory_total_bytes: int | None
+    power_watts: float | None = None
 
 
 DeviceReader = Callable[[], Sequence[DeviceReading]]
@@ -39,13 +40,16 @@ def nvml_reader() -> DeviceReader:
 
 
 def _read(index: int) -> DeviceReading:
-    utilisation = memory_used_bytes = memory_total_bytes = None
+    utilisation = memory_used_bytes = memory_total_bytes = power_watts = None
     # In this order: a MIG slice tells its memory and no utilisation, a lost device nothing.
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         memory_used_bytes, memory_total_bytes = int(memory.used), int(memory.total)
         utilisation = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+        power_watts = pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3
     except pynvml.NVMLError as error:
         _log.debug("GPU %d does not tell all: %s", index, error)
-    return DeviceReading(str(index), utilisation, memory_used_bytes, memory_total_bytes)
+    return DeviceReading(
+        str(index), utilisation, memory_used_bytes, memory_total_bytes, power_watts
+    )

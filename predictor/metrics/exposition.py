@@ -148,6 +148,7 @@ def _device_families(readings: Sequence[DeviceReading]) -> Iterator[Family]:
         (names.DEVICE_UTILISATION, {(r.device,): r.utilisation for r in readings}),
         (names.DEVICE_MEMORY_USED, {(r.device,): r.memory_used_bytes for r in readings}),
         (names.DEVICE_MEMORY_TOTAL, {(r.device,): r.memory_total_bytes for r in readings}),
+        (names.DEVICE_POWER, {(r.device,): r.power_watts for r in readings}),
     ):
         known: dict[_Labels, float] = {k: v for k, v in values.items() if v is not None}
         if known:

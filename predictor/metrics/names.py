@@ -121,6 +121,7 @@ DEVICE_MEMORY_USED = Metric(
 DEVICE_MEMORY_TOTAL = Metric(
     "headway_device_memory_total_bytes", "Device memory there is, by NVML.", ("device",)
 )
+DEVICE_POWER = Metric("headway_device_power_watts", "Power the device draws, by NVML.", ("device",))
 
 # The scheduler at this instant
 QUEUE_DEPTH = Metric("headway_queue_depth", "Rows that wait.", _TIER)

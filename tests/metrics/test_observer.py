@@ -335,11 +335,12 @@ def test_gauges_tell_the_scheduler_at_the_scrape() -> None:
 
 
 def test_devices_tell_what_they_can() -> None:
-    readings = [DeviceReading("0", 0.75, 10, 100), DeviceReading("1", None, 20, 100)]
+    readings = [DeviceReading("0", 0.75, 10, 100, 310.5), DeviceReading("1", None, 20, 100)]
     samples = scrape(observer(devices=readings))
     assert value(samples, names.DEVICE_UTILISATION, device="0") == 0.75
     assert value(samples, names.DEVICE_MEMORY_USED, device="1") == 20
     assert value(samples, names.DEVICE_MEMORY_TOTAL, device="1") == 100
+    assert value(samples, names.DEVICE_POWER, device="0") == 310.5
     assert (names.DEVICE_UTILISATION.name, frozenset({("device", "1")})) not in samples
 
 
