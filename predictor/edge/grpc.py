@@ -1,5 +1,7 @@
 """gRPC v2: the SDK's server and servicer with our own ModelInfer and our statuses."""
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from predictor.edge.service import (
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, retry_after, status_of
 
 _LOG = logging.getLogger("headway.edge")
+_LAST_ANSWERS_S = 1.0  # for answers that were given but not sent yet
 _SDK_STATUSES: dict[type[Exception], grpc.StatusCode] = {
     sdk_errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     sdk_errors.ModelNotReady: grpc.StatusCode.UNAVAILABLE,
@@ -44,8 +47,23 @@ class EdgeServicer(InferenceServicer):
     def __init__(self, service: InferService, data_plane: object, repository: object) -> None:
         super().__init__(data_plane, repository)
         self._service = service
+        self._in_flight = 0
+        self.idle = asyncio.Event()  # set while no ModelInfer is in flight
+        self.idle.set()
 
     async def ModelInfer(  # noqa: N802 - the protocol's name
+        self, request: pb.ModelInferRequest, context: aio.ServicerContext
+    ) -> pb.ModelInferResponse:
+        self._in_flight += 1
+        self.idle.clear()
+        try:
+            return await self._infer(request, context)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self.idle.set()
+
+    async def _infer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
         started_s = monotonic()
@@ -161,11 +179,17 @@ class EdgeGrpcServer(GRPCServer):
         await self._server.wait_for_termination()
 
     async def stop(self, sig: int | None = None) -> None:
-        """Refuse new calls, let those in flight end within the grace period.
+        """Let calls in flight end within the grace period, then close.
 
-        A second call ends them at once.
+        New calls are taken until then, for the servicer to say that the server drains: the
+        library would end some of them as cancelled. A second call of this ends all at once.
         """
-        grace_s = None if self._stopping else self._grace_s
-        self._stopping = True
-        if self._server is not None:
-            await self._server.stop(grace_s)
+        again, self._stopping = self._stopping, True
+        if self._server is None:
+            return
+        if again:
+            await self._server.stop(None)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._servicer.idle.wait(), self._grace_s)
+        await self._server.stop(_LAST_ANSWERS_S)

@@ -88,10 +88,15 @@ class Lane:
         self._door.planned(ran=len(plan.rows), shed=len(plan.shed))
         return plan
 
-    def is_full(self, tier: str) -> bool:
-        """Whether a whole packed batch waits. A padded one still gains by better neighbours."""
+    def is_full(self, tier: str, calm_s: float) -> bool:
+        """Whether a whole packed batch waits, and nobody's deadline is before `calm_s`.
+
+        A padded batch still gains by better neighbours.
+        """
         queue = self.queues.get(tier)
         if queue is None or self.packing is not Packing.PACKED or self.is_constant:
+            return False
+        if queue.earliest_deadline_s < calm_s:
             return False
         return len(queue) >= self.parameters.max_batch_size or queue.tokens >= self.max_tokens
 

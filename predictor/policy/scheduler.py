@@ -10,7 +10,7 @@ A driver (the engine, or the simulator) tells it what happens and asks what to d
 The device runs one batch and may hold one more, so that it never waits for the driver.
 The second is formed as late as timers allow when the running one takes `PREPARE_LATE_S` or
 more (rows that arrive meanwhile may still ride), and at once when it is shorter, or when more
-than fits into it waits already.
+than fits into it waits already and has time.
 """
 
 from collections.abc import Sequence
@@ -212,14 +212,19 @@ class Scheduler:
 
     def _form_next_at_s(self, now_s: float) -> float:
         running = self._slots[0]
-        if running.batch.predicted_s < PREPARE_LATE_S or self._is_next_full():
+        if running.batch.predicted_s < PREPARE_LATE_S or self._is_next_settled(now_s):
             return now_s
         return running.starts_s + running.batch.predicted_s - self.prepare_lead_s
 
-    def _is_next_full(self) -> bool:
-        """Whether rows that are yet to come can hardly change the next batch."""
+    def _is_next_settled(self, now_s: float) -> bool:
+        """Whether rows that are yet to come can hardly change the next batch.
+
+        More than fits into it waits, and nobody is in a hurry: where rows are about to be
+        given up, the last moment knows best which.
+        """
+        calm_s = self._ends_s(now_s) + 2.0 * self._slots[0].batch.predicted_s
         most_urgent = self._parameters.default_tier
-        return any(lane.is_full(most_urgent) for lane in self._lanes.values())
+        return any(lane.is_full(most_urgent, calm_s) for lane in self._lanes.values())
 
     def _by_urgency(self, start_s: float) -> list[tuple[Lane, str]]:
         """Non-empty queues: most urgent tier first; within a tier the least slack."""
