@@ -163,7 +163,12 @@ def test_a_checkpoint_without_a_pooler_embeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "most"),
-    [(Family.BERT, POSITIONS), (Family.DISTILBERT, POSITIONS), (Family.ROBERTA, POSITIONS - 2)],
+    [
+        (Family.BERT, POSITIONS),
+        (Family.DISTILBERT, POSITIONS),
+        (Family.ROBERTA, POSITIONS - 2),
+        (Family.MODERNBERT, POSITIONS),
+    ],
 )
 def test_the_longest_row_runs_and_one_more_is_refused(
     tmp_path: Path, family: Family, most: int
