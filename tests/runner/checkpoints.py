@@ -178,9 +178,19 @@ def _modernbert(hidden: int = HIDDEN, **options: Any) -> ModernBertConfig:
 
 
 def _save(folder: Path, model: PreTrainedModel, family: Family) -> Path:
+    """Weights so large that different rows differ clearly, so small that 16 bits tell them apart.
+
+    Always the same ones.
+    """
+    random = torch.Generator().manual_seed(0)
+    scale = 0.6 / model.config.hidden_size**0.5
     with torch.no_grad():
-        for weights in model.parameters():  # large enough that different rows differ clearly
-            weights.copy_(torch.empty_like(weights).normal_(0, 0.3))
+        for weights in model.parameters():
+            noise = torch.empty_like(weights).normal_(generator=random)
+            if weights.dim() > 1:
+                weights.copy_(scale * noise)
+            else:  # norms begin with ones, biases with zeros
+                weights.add_(0.1 * noise)
     model.save_pretrained(folder)
     _tokenizer(family).save(str(folder / "tokenizer.json"))
     return folder

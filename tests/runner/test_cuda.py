@@ -193,7 +193,7 @@ def test_a_row_is_the_same_alone_and_in_company(loaded: Loaded) -> None:
     rows = BATCHES[-1]
     together = run(loaded.graphs, rows, Packing.PACKED)
     alone = np.concatenate([run(loaded.graphs, [row], Packing.PACKED) for row in rows])
-    agree(together, alone, TOLERANCE)
+    agree(together, alone, 2 * TOLERANCE)  # both in 16 bits
 
 
 @pytest.mark.parametrize("bad", [[-1], [10**6], [5] * (POSITIONS + 1)])
