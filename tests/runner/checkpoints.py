@@ -20,6 +20,8 @@ from transformers import (
     ModernBertConfig,
     ModernBertForSequenceClassification,
     ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -88,6 +90,19 @@ def write_decoder(folder: Path) -> Path:
     config = GPT2Config(vocab_size=VOCABULARY, n_positions=POSITIONS, n_embd=HIDDEN, n_layer=1)
     config.n_head = HEADS
     return _save(folder, GPT2Model(config), Family.BERT)
+
+
+def write_mpnet(folder: Path) -> Path:
+    """Its attention has relative positions."""
+    config = MPNetConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        num_hidden_layers=1,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * HIDDEN,
+        max_position_embeddings=POSITIONS,
+    )
+    return _save(folder, MPNetModel(config), Family.ROBERTA)
 
 
 def add_sentence_files(
