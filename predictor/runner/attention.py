@@ -143,8 +143,8 @@ def flash_kernel() -> Kernel:
 
 def _band(length: int, window: Window, device: torch.device) -> Tensor | None:
     """True where a token may look, [length, length]; None where it may look everywhere."""
-    left, right = window
-    if (left < 0 or left >= length) and (right < 0 or right >= length):
+    left, right = (length if reach < 0 else reach for reach in window)
+    if left >= length and right >= length:
         return None
     at = torch.arange(length, device=device)
     ahead = at - at[:, None]

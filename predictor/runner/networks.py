@@ -83,12 +83,14 @@ def run_model(model: nn.Module, tokens: Tokens, first_position: int) -> Any:
     `first_position` is the number of a row's first token in the model's position table.
     """
     config: Any = model.config
-    # Also decides whether transformers builds a mask, which packed rows have no use for.
-    config._attn_implementation = (  # noqa: SLF001 - the public setter looks for kernels on a hub
-        PACKED if isinstance(tokens, PackedTokens) else _PADDED
-    )
+    # Also decides whether transformers builds a mask, and of what kind: a family that never
+    # runs packed may have an attention of its own, which takes no other. (The public setter
+    # looks for kernels on a hub.)
     if isinstance(tokens, PaddedTokens):
+        if config._attn_implementation == PACKED:  # noqa: SLF001
+            config._attn_implementation = _PADDED  # noqa: SLF001
         return model(input_ids=tokens.ids, attention_mask=tokens.mask)
+    config._attn_implementation = PACKED  # noqa: SLF001
     ids, positions = tokens.ids[None], (tokens.positions + first_position)[None]
     types = {"token_type_ids": torch.zeros_like(ids)} if _has_types(config) else {}
     return model(input_ids=ids, position_ids=positions, layout=tokens.layout, **types)

@@ -17,6 +17,11 @@ from transformers import (
     DistilBertModel,
     GPT2Config,
     GPT2Model,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -28,6 +33,8 @@ ROBERTA_WORDS = ("<s>", "<pad>", "</s>", "<unk>", *(f"word{index}" for index in 
 VOCABULARY = len(WORDS)
 POSITIONS = 40
 HIDDEN = 16
+HEADS = 2
+REACH = 8  # tokens that ModernBERT's local attention sees to each side
 LABELS = {0: "bad", 1: "fair", 2: "good"}
 
 
@@ -35,30 +42,42 @@ class Family(StrEnum):
     BERT = "bert"
     DISTILBERT = "distilbert"
     ROBERTA = "roberta"
+    MODERNBERT = "modernbert"
 
 
-def write_classifier(folder: Path, family: Family, problem_type: str | None = None) -> Path:
-    """A sequence classifier of three labels with a tokenizer.json."""
-    options: dict[str, Any] = {"id2label": LABELS, "problem_type": problem_type}
+def write_classifier(
+    folder: Path,
+    family: Family,
+    problem_type: str | None = None,
+    *,
+    hidden: int = HIDDEN,
+    **options: Any,
+) -> Path:
+    """A sequence classifier of three labels with a tokenizer.json; `options` are the family's."""
+    options |= {"id2label": LABELS, "problem_type": problem_type}
     match family:
         case Family.BERT:
-            model: PreTrainedModel = BertForSequenceClassification(_bert(**options))
+            model: PreTrainedModel = BertForSequenceClassification(_bert(hidden, **options))
         case Family.DISTILBERT:
-            model = DistilBertForSequenceClassification(_distilbert(**options))
+            model = DistilBertForSequenceClassification(_distilbert(hidden, **options))
         case Family.ROBERTA:
-            model = RobertaForSequenceClassification(_roberta(**options))
+            model = RobertaForSequenceClassification(_roberta(hidden, **options))
+        case Family.MODERNBERT:
+            model = ModernBertForSequenceClassification(_modernbert(hidden, **options))
     return _save(folder, model, family)
 
 
-def write_encoder(folder: Path, family: Family) -> Path:
+def write_encoder(folder: Path, family: Family, *, hidden: int = HIDDEN) -> Path:
     """A bare encoder with a tokenizer.json and no sentence-transformers files."""
     match family:
         case Family.BERT:
-            model: PreTrainedModel = BertModel(_bert())
+            model: PreTrainedModel = BertModel(_bert(hidden))
         case Family.DISTILBERT:
-            model = DistilBertModel(_distilbert())
+            model = DistilBertModel(_distilbert(hidden))
         case Family.ROBERTA:
-            model = RobertaModel(_roberta())
+            model = RobertaModel(_roberta(hidden))
+        case Family.MODERNBERT:
+            model = ModernBertModel(_modernbert(hidden))
     return _save(folder, model, family)
 
 
@@ -69,8 +88,21 @@ def write_masked_language_model(folder: Path) -> Path:
 
 def write_decoder(folder: Path) -> Path:
     config = GPT2Config(vocab_size=VOCABULARY, n_positions=POSITIONS, n_embd=HIDDEN, n_layer=1)
-    config.n_head = 2
+    config.n_head = HEADS
     return _save(folder, GPT2Model(config), Family.BERT)
+
+
+def write_mpnet(folder: Path) -> Path:
+    """Its attention has relative positions."""
+    config = MPNetConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        num_hidden_layers=1,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * HIDDEN,
+        max_position_embeddings=POSITIONS,
+    )
+    return _save(folder, MPNetModel(config), Family.ROBERTA)
 
 
 def add_sentence_files(
@@ -104,47 +136,76 @@ def write_vocabulary(folder: Path) -> None:
     (folder / "vocab.txt").write_text("\n".join([*WORDS, "[MASK]"]) + "\n")
 
 
-def _bert(**options: Any) -> BertConfig:
+def _bert(hidden: int = HIDDEN, **options: Any) -> BertConfig:
     return BertConfig(
         vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
+        hidden_size=hidden,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * hidden,
         max_position_embeddings=POSITIONS,
         **options,
     )
 
 
-def _distilbert(**options: Any) -> DistilBertConfig:
+def _distilbert(hidden: int = HIDDEN, **options: Any) -> DistilBertConfig:
     return DistilBertConfig(
         vocab_size=VOCABULARY,
-        dim=HIDDEN,
+        dim=hidden,
         n_layers=2,
-        n_heads=2,
-        hidden_dim=32,
+        n_heads=HEADS,
+        hidden_dim=2 * hidden,
         max_position_embeddings=POSITIONS,
         **options,
     )
 
 
-def _roberta(**options: Any) -> RobertaConfig:
+def _roberta(hidden: int = HIDDEN, **options: Any) -> RobertaConfig:
     return RobertaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
+        hidden_size=hidden,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * hidden,
         max_position_embeddings=POSITIONS,
         type_vocab_size=1,
         **options,
     )
 
 
+def _modernbert(hidden: int = HIDDEN, **options: Any) -> ModernBertConfig:
+    """One layer that looks everywhere, then two that look `REACH` tokens to each side."""
+    return ModernBertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        num_hidden_layers=3,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=POSITIONS,
+        local_attention=2 * REACH,
+        pad_token_id=WORDS.index("[PAD]"),
+        cls_token_id=WORDS.index("[CLS]"),
+        bos_token_id=WORDS.index("[CLS]"),
+        sep_token_id=WORDS.index("[SEP]"),
+        eos_token_id=WORDS.index("[SEP]"),
+        **options,
+    )
+
+
 def _save(folder: Path, model: PreTrainedModel, family: Family) -> Path:
+    """Weights so large that different rows differ clearly, so small that 16 bits tell them apart.
+
+    Always the same ones.
+    """
+    random = torch.Generator().manual_seed(0)
+    scale = 0.6 / model.config.hidden_size**0.5
     with torch.no_grad():
-        for weights in model.parameters():  # large enough that different rows differ clearly
-            weights.copy_(torch.empty_like(weights).normal_(0, 0.3))
+        for weights in model.parameters():
+            noise = torch.empty_like(weights).normal_(generator=random)
+            if weights.dim() > 1:
+                weights.copy_(scale * noise)
+            else:  # norms begin with ones, biases with zeros
+                weights.add_(0.1 * noise)
     model.save_pretrained(folder)
     _tokenizer(family).save(str(folder / "tokenizer.json"))
     return folder

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -31,6 +30,7 @@ from tests.runner.checkpoints import (
     write_masked_language_model,
     write_vocabulary,
 )
+from tests.runner.rows import run
 
 TOLERANCE = 1e-5  # absolute, FP32 on the CPU; values are of the order of 1
 MOST = POSITIONS - 2  # what RoBERTa leaves of its positions
@@ -40,13 +40,6 @@ BATCHES = st.lists(TEXT_IDS, min_size=1, max_size=12)
 
 def load(folder: Path, task: Task) -> Runner:
     return load_runner(ModelSettings(name="m", task=task, model_dir=str(folder), device="cpu"))
-
-
-def run(runner: Runner, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    payloads = [np.array(row, dtype=np.int64).tobytes() for row in rows]
-    results = runner.run(payloads, Packing.PADDED)
-    assert {len(result) for result in results} == {4 * runner.spec.result_width}
-    return np.stack([np.frombuffer(result, np.float32) for result in results])
 
 
 @pytest.fixture(scope="module", params=list(Family))
@@ -163,7 +156,12 @@ def test_a_checkpoint_without_a_pooler_embeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "most"),
-    [(Family.BERT, POSITIONS), (Family.DISTILBERT, POSITIONS), (Family.ROBERTA, POSITIONS - 2)],
+    [
+        (Family.BERT, POSITIONS),
+        (Family.DISTILBERT, POSITIONS),
+        (Family.ROBERTA, POSITIONS - 2),
+        (Family.MODERNBERT, POSITIONS),
+    ],
 )
 def test_the_longest_row_runs_and_one_more_is_refused(
     tmp_path: Path, family: Family, most: int
