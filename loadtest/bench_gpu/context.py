@@ -58,6 +58,7 @@ class Serving:
 
     server: RunningServer
     capture: bool
+    workers: int
     slo_ms: float
 
 
@@ -132,19 +133,26 @@ class GpuContext:
                 raise
         return self._device_findings
 
-    def server(self, slo_ms: float, *, capture: bool = True) -> RunningServer:
+    def server(
+        self, slo_ms: float, *, capture: bool = True, workers: int | None = None
+    ) -> RunningServer:
         """Our server with that SLO in force; the one that is up is kept where it will do."""
-        if self._serving is None or self._serving.capture != capture:
+        workers = workers or self.workers
+        kept = self._serving
+        if kept is None or (kept.capture, kept.workers) != (capture, workers):
             self.stop_server()
             self.say(f"starting the server{'' if capture else ' without captured graphs'}")
-            server = self._stack.enter_context(running_server(self._command(slo_ms, capture)))
-            self._serving = Serving(server, capture, slo_ms)
-        elif self._serving.slo_ms != slo_ms:
+            server = self._stack.enter_context(
+                running_server(self._command(slo_ms, capture, workers))
+            )
+            kept = Serving(server, capture, workers, slo_ms)
+        elif kept.slo_ms != slo_ms:
             self._generation += 1
-            replace_parameters(self._serving.server, self._parameters(slo_ms))
-            self._await_generation(self._serving.server.http_port)
-            self._serving = Serving(self._serving.server, capture, slo_ms)
-        return self._serving.server
+            replace_parameters(kept.server, self._parameters(slo_ms))
+            self._await_generation(kept.server.http_port)
+            kept = Serving(kept.server, capture, workers, slo_ms)
+        self._serving = kept
+        return kept.server
 
     def stop_server(self) -> None:
         self._serving = None
@@ -250,11 +258,11 @@ class GpuContext:
         found = self._device_findings
         return 0.6 * found.best.rows_per_s if found else 12_000.0
 
-    def _command(self, slo_ms: float, capture: bool) -> ServerCommand:
+    def _command(self, slo_ms: float, capture: bool, workers: int) -> ServerCommand:
         flags = [
             *("--task", "text-classification", "--model_dir", str(self.checkpoint())),
             *("--device", self.device, "--dtype", self.dtype, "--host", "127.0.0.1"),
-            *("--workers", str(self.workers)),
+            *("--workers", str(workers)),
         ]
         if not capture:
             flags += ["--capture_graphs", "false"]
