@@ -3,13 +3,15 @@
 A packed batch runs in the smallest step that holds its tokens and its rows, and takes what
 that step takes, however full it is. So the model is a table: a time for each step, which
 moves toward what is measured. All steps run on one device, and what slows one down slows all,
-so the others follow a little. Times never fall from a step to the next larger one. Batches
-beyond the last step are predicted by the smooth model underneath, which learns from all.
+so the others follow a little. Times never fall from a step to the next larger one: where they
+would, the newest measurement is right. Batches beyond the last step are predicted by the
+smooth model underneath, which learns from all.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
+from math import inf
 
 from predictor.core.model import Step
 from predictor.core.rows import Packing
@@ -30,11 +32,13 @@ class SteppedServiceTime(ServiceTimeModel):
         self._tokens = [step.tokens for step in steps]
         self._measured_s: list[float] = [0.0] * len(steps)  # 0: never seen
         self._times_s: list[float] = list(self._measured_s)
+        self._least_s = inf  # of those seen
 
     def predict_s(self, work: Work) -> float:
         index = self._index(work)
-        known_s = 0.0 if index is None else self._times_s[index]
-        return known_s or super().predict_s(work)
+        if index is None:
+            return max(super().predict_s(work), self._times_s[-1])
+        return self._times_s[index] or min(super().predict_s(work), self._least_s)
 
     def computed_tokens(self, work: Work) -> int:
         index = self._index(work)
@@ -58,7 +62,16 @@ class SteppedServiceTime(ServiceTimeModel):
             self._measured_s[index] = known_s * (1.0 + OWN_RATE * (ratio - 1.0))
         else:
             self._measured_s[index] = measured_s
+        self._correct_others(index)
         self._times_s = list(accumulate(self._measured_s, max))
+        self._least_s = next(filter(None, self._times_s))
+
+    def _correct_others(self, index: int) -> None:
+        """What was measured longer ago, and a while may be long for a step that is rarely used."""
+        newest_s, known = self._measured_s[index], self._measured_s
+        smaller = [min(time_s, newest_s) for time_s in known[:index]]
+        larger = [time_s and max(time_s, newest_s) for time_s in known[index + 1 :]]
+        self._measured_s = [*smaller, newest_s, *larger]
 
     def _index(self, work: Work) -> int | None:
         """Of the smallest step that holds this work."""

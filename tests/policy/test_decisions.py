@@ -77,6 +77,67 @@ def test_the_next_batch_is_formed_as_late_as_can_be() -> None:
     assert isinstance(made.next_action(6e-3).action, WaitUntil)
 
 
+FULL_ROWS = 4
+
+
+def behind_a_long_batch(waiting: int, packing: Packing = Packing.PACKED, **batching: Any) -> Any:
+    """What is done at 1 ms while a batch runs to 6 ms and `waiting` rows wait for the next."""
+    limits = {"max_batch_size": FULL_ROWS, **batching}
+    made = scheduler(parameters(None, **limits), packing, FIXED_S, TOKEN_S, lead_s=1e-3)
+    put(made, a_row())
+    started(made, 0.0)
+    put(made, *(a_row(1e-3) for _ in range(waiting)))
+    return made.next_action(1e-3).action
+
+
+def test_behind_a_long_batch_a_full_one_is_formed_at_once() -> None:
+    """Rows that are yet to come can hardly change it."""
+    for waiting in (FULL_ROWS, FULL_ROWS + 1):
+        action = behind_a_long_batch(waiting)
+        assert isinstance(action, Dispatch)
+        assert action.batch.size == FULL_ROWS
+    assert isinstance(behind_a_long_batch(3, max_batch_size=64, max_batch_tokens=3), Dispatch)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "packing", "policy"),
+    [
+        (FULL_ROWS - 1, Packing.PACKED, "adaptive"),
+        (FULL_ROWS + 1, Packing.PADDED, "adaptive"),  # better neighbours may come
+        (FULL_ROWS + 1, Packing.PACKED, "constant"),
+    ],
+)
+def test_behind_a_long_batch_all_others_wait_until_shortly_before_its_end(
+    waiting: int, packing: Packing, policy: str
+) -> None:
+    action = behind_a_long_batch(waiting, packing, policy=policy, max_wait_ms=0)
+    assert isinstance(action, WaitUntil)
+    assert action.time_s == pytest.approx(6e-3 - 1e-3)
+
+
+def test_a_full_batch_of_a_less_urgent_tier_leaves_room_for_the_urgent() -> None:
+    made = scheduler(
+        parameters(None, max_batch_size=FULL_ROWS), Packing.PACKED, FIXED_S, TOKEN_S, lead_s=1e-3
+    )
+    put(made, a_row())
+    started(made, 0.0)
+    put(made, *(a_row(1e-3, tier="bulk") for _ in range(FULL_ROWS + 1)))
+    assert isinstance(made.next_action(1e-3).action, WaitUntil)
+    urgent = a_row(2e-3)
+    put(made, urgent)
+    assert list(started(made, 5e-3).rows) == [urgent]
+
+
+def test_a_driver_that_forms_batches_slowly_may_begin_sooner() -> None:
+    made = scheduler(parameters(None), Packing.PACKED, FIXED_S, TOKEN_S, lead_s=1e-3)
+    put(made, a_row())
+    started(made, 0.0)
+    put(made, a_row(1e-3))
+    made.prepare_lead_s = 2.5e-3
+    assert made.next_action(1e-3).action == WaitUntil(pytest.approx(3.5e-3))
+    assert started(made, 3.5e-3).size == 1
+
+
 def test_behind_a_short_batch_the_next_is_formed_at_once() -> None:
     made = scheduler(parameters(None), Packing.PACKED, 1e-3, 1e-3)
     put(made, a_row())
