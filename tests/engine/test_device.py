@@ -129,7 +129,7 @@ async def test_a_launch_that_fails_finds_the_row_at_fault(world: World) -> None:
     assert await world.answers(good) == [5]
 
 
-async def test_what_cannot_be_launched_runs_on_the_devices_thread(world: World) -> None:
+async def test_what_cannot_be_launched_runs_on_the_thread_of_the_device(world: World) -> None:
     runner = Pipeline(most=2)
     large = batch_of(1, 2, 3)
     world.device.start(runner, large)
