@@ -1,10 +1,11 @@
-"""The device and its threads: batches run one after the other, in the order they are handed in.
+"""The device and its thread: batches run one after the other, in the order they are handed in.
 
-A plain runner computes on a thread of the device, which holds what it has been given in a
-queue, so that the next batch begins without a word from the event loop. Where the device has
-a queue of its own (a `PipelinedRunner`), the event loop launches a batch itself, while the one
-before it may still run, and a second thread waits for its results. Either way results go back
-to the loop in one call per batch.
+A plain runner computes on the thread, which holds what it has been given in a queue, so that
+the next batch begins without a word from the event loop. Where the device has a queue of its
+own (a `PipelinedRunner`), the event loop launches a batch itself, while the one before it may
+still run, and the thread waits for its results. It is one thread for both, so that a batch that
+cannot be launched neither overtakes those that were, nor has their time in its own. Either way
+results go back to the loop in one call per batch.
 """
 
 import asyncio
@@ -33,22 +34,27 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class _OnItsWay:
-    """A batch that was launched, or could not be: then waiting for it raises the same again."""
+class _Given:
+    """A batch that was launched, or could not be: None where the thread is to run it.
+
+    Waiting for one whose launch failed raises the same again.
+    """
 
     runner: Runner
     batch: Batch
-    launched: Launched | Exception
-    launched_s: float
+    launched: Launched | Exception | None
+    given_s: float
 
     def results(self) -> Sequence[bytes]:
+        if self.launched is None:
+            return self.runner.run([row.payload for row in self.batch.rows], self.batch.packing)
         if isinstance(self.launched, Exception):
             raise self.launched
         return self.launched.results()
 
 
 class Device:
-    """One accelerator (or the CPU), behind its threads."""
+    """One accelerator (or the CPU), behind its thread."""
 
     def __init__(
         self,
@@ -62,21 +68,15 @@ class Device:
         self._clock = clock
         self._free_s = float("-inf")
         self._pipelined: dict[type[Runner], bool] = {}
-        self._work: queue.SimpleQueue[tuple[Runner, Batch] | None] = queue.SimpleQueue()
-        self._launched: queue.SimpleQueue[_OnItsWay | None] = queue.SimpleQueue()
-        for name, run in (("device", self._run), ("device-results", self._collect)):
-            # Daemons: a device that hangs must not keep the process from ending.
-            threading.Thread(target=run, name=name, daemon=True).start()
+        self._work: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
+        # A daemon: a device that hangs must not keep the process from ending.
+        threading.Thread(target=self._run, name="device", daemon=True).start()
 
     def start(self, runner: Runner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
-        if self._is_pipelined(runner):
-            now_s = self._clock()
-            launched = _launch(runner, batch)
-            if launched is not None:
-                self._launched.put(_OnItsWay(runner, batch, launched, now_s))
-                return
-        self._work.put((runner, batch))
+        now_s = self._clock()
+        launched = _launch(runner, batch) if self._is_pipelined(runner) else None
+        self._work.put(_Given(runner, batch, launched, now_s))
 
     def _is_pipelined(self, runner: Runner) -> TypeGuard[PipelinedRunner]:
         known = self._pipelined.get(type(runner))
@@ -85,25 +85,16 @@ class Device:
         return known
 
     def close(self) -> None:
-        """End the threads after what they have been given."""
+        """End the thread after what it has been given."""
         self._work.put(None)
-        self._launched.put(None)
 
     def _run(self) -> None:
-        while (item := self._work.get()) is not None:
-            runner, batch = item
-            started_s = self._clock()
-            ran = run_isolated(runner, batch.rows, batch.packing)
-            self._tell(Finished(batch, ran, started_s, self._clock()))
-
-    def _collect(self) -> None:
-        while (it := self._launched.get()) is not None:
+        while (it := self._work.get()) is not None:
+            # Launched early, it begins when the device is done with the one before.
+            began_s = self._clock() if it.launched is None else max(it.given_s, self._free_s)
             ran = run_isolated(it.runner, it.batch.rows, it.batch.packing, it.results)
-            finished_s = self._clock()
-            # Launched early, it began when the device had done with the one before.
-            started_s = max(it.launched_s, self._free_s)
-            self._free_s = finished_s
-            self._tell(Finished(it.batch, ran, started_s, finished_s))
+            self._free_s = self._clock()
+            self._tell(Finished(it.batch, ran, began_s, self._free_s))
 
     def _tell(self, done: Finished) -> None:
         try:

@@ -17,7 +17,6 @@ GRID = (
     *((1, 16), (1, 16), (8, 16), (1, 128), (4, 64), (16, 32), (8, 128), (32, 64), (2, 512)),
     *((64, 128), (128, 128)),
 )
-STEP_ROUNDS = 2  # the first replay of a graph is slower
 BUDGET_S = 3.0
 ITEM_CODES = {"INT64": "q", "FP32": "f"}
 
@@ -33,11 +32,11 @@ def warm_up(
     spec = runner.spec
     if packing is Packing.PACKED and spec.steps:
         stepped = SteppedServiceTime(spec.steps)
-        for _ in range(STEP_ROUNDS):
-            for step in spec.steps:
-                rows = max(step.rows, -(-step.tokens // spec.max_tokens))
-                work = Work.alike(rows, step.tokens // rows)
-                stepped.learn(work, _timed(runner, work, packing, clock))
+        for step in spec.steps:
+            rows = max(step.rows, -(-step.tokens // spec.max_tokens))
+            work = Work.alike(rows, step.tokens // rows)
+            _timed(runner, work, packing, clock)  # the first replay of a graph is slower
+            stepped.learn(work, _timed(runner, work, packing, clock))
         return stepped
     model = ServiceTimeModel(packing)
     began_s = clock()

@@ -53,8 +53,12 @@ def choose_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
     return flash_kernel() if importlib.util.find_spec("flash_attn") else varlen
 
 
-def use_kernel(kernel: Kernel) -> None:
-    """Have every model whose attention is named PACKED use this kernel."""
+_kernels: dict[str, Kernel] = {}  # by type of device: models on several share one process
+
+
+def use_kernel(device: torch.device, kernel: Kernel) -> None:
+    """Have every model on such a device whose attention is named PACKED use this kernel."""
+    _kernels[device.type] = kernel
 
     def attend(
         _module: nn.Module,
@@ -73,7 +77,7 @@ def use_kernel(kernel: Kernel) -> None:
         reach = -1 if sliding_window is None else sliding_window - 1
         window = (reach, reach)
         q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-        return kernel(q, k, v, layout, scaling, window)[None], None
+        return _kernels[q.device.type](q, k, v, layout, scaling, window)[None], None
 
     AttentionInterface.register(PACKED, attend)
 

@@ -55,7 +55,7 @@ def can_pack(network: Network, model: PreTrainedModel, max_tokens: int, pad_id: 
 def _largest_difference(
     network: Network, model: PreTrainedModel, kernel: Kernel, max_tokens: int, pad_id: int
 ) -> float:
-    use_kernel(kernel)
+    use_kernel(model.device, kernel)
     lengths = [min(length, max_tokens) for length in _TRIAL_TOKENS]
     rng = np.random.default_rng(0)
     ids = torch.from_numpy(rng.integers(0, vocabulary_size(model), sum(lengths)))

@@ -1,8 +1,9 @@
 """A torch profiler trace of a model's first batches in traffic, for Perfetto or chrome://tracing.
 
 The profiler sees the CPU side of the thread that started it, and the device's side of all.
-So it is started and stopped on the thread that launches batches; the file, which takes longer
-to write than many batches to run, is written on another.
+Only that thread may stop it, too: where another does, the process crashes. So it is started
+and stopped on the thread that launches batches; the file, which takes longer to write than
+many batches to run, is written on another.
 """
 
 import logging
@@ -49,29 +50,37 @@ class _Trace:
         self._left = batches
         self._folder = folder
         self._profile: profile | None = None
+        self._thread = 0  # that started it
 
     def before(self) -> None:
+        self._stop_if_done()  # the last batch may have ended on another thread
         if self._left == self._batches and self._profile is None:
             activities = [ProfilerActivity.CPU]
             if torch.cuda.is_available():
                 activities.append(ProfilerActivity.CUDA)
             self._profile = profile(activities=activities)
             self._profile.start()
+            self._thread = threading.get_ident()
 
     def after(self) -> None:
         self._left -= 1
-        if self._left == 0 and self._profile is not None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            finished, self._profile = self._profile, None
-            finished.stop()
-            # Not a daemon: a server that is told to stop now still writes what it recorded.
-            threading.Thread(target=self._write, args=(finished,), name="trace").start()
+        self._stop_if_done()
+
+    def _stop_if_done(self) -> None:
+        if self._left > 0 or self._profile is None or self._thread != threading.get_ident():
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        finished, self._profile = self._profile, None
+        finished.stop()
+        # Not a daemon: a server that is told to stop now still writes what it recorded.
+        threading.Thread(target=self._write, args=(finished,), name="trace").start()
 
     def _write(self, finished: profile) -> None:
         path = self._folder / f"{self._model}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
         try:
             finished.export_chrome_trace(str(path))
+            path.stat()  # torch itself does not say when it could not
         except (OSError, RuntimeError) as error:
             _LOG.warning("the trace cannot be written to %s: %s", path, error)
             return

@@ -68,10 +68,10 @@ class SimulatedBatch:
 
     def __init__(self, results: Sequence[bytes], ends_s: float) -> None:
         self._results = results
-        self._ends_s = ends_s
+        self.ends_s = ends_s
 
     def results(self) -> Sequence[bytes]:
-        _sleep_until(self._ends_s)
+        _sleep_until(self.ends_s)
         return self._results
 
 

@@ -69,6 +69,44 @@ class Sums:
         return [array("q", [sum(each)]).tobytes() for each in values]
 
 
+class Pipeline(Sums):
+    """Sums on a device with a queue of its own. `hold` and `release` are for its results.
+
+    More than `most` rows cannot be launched. `run` is for those, and for what failed.
+    """
+
+    def __init__(self, most: int = 1 << 30) -> None:
+        super().__init__()
+        self.launched: list[list[int]] = []  # the first id of each row, per launch
+        self.ran_on: list[str] = []  # names of threads
+        self._most = most
+
+    def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
+        self.ran_on.append(threading.current_thread().name)
+        return super().run(rows, packing)
+
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> "InPipeline | None":
+        if len(rows) > self._most:
+            return None
+        values = [array("q", each) for each in rows]
+        self.launched.append([each[0] for each in values])
+        if any(each[0] < 0 for each in values):
+            raise ValueError("a negative id")
+        return InPipeline(self._open, [array("q", [sum(each)]).tobytes() for each in values])
+
+
+class InPipeline:
+    """A launched batch; its results are there when the runner is released."""
+
+    def __init__(self, opened: threading.Event, results: Sequence[bytes]) -> None:
+        self._opened = opened
+        self._results = results
+
+    def results(self) -> Sequence[bytes]:
+        assert self._opened.wait(30)
+        return self._results
+
+
 class Memory:
     """An observer that keeps every fact."""
 

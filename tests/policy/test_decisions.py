@@ -134,7 +134,9 @@ def test_a_driver_that_forms_batches_slowly_may_begin_sooner() -> None:
     started(made, 0.0)
     put(made, a_row(1e-3))
     made.prepare_lead_s = 2.5e-3
-    assert made.next_action(1e-3).action == WaitUntil(pytest.approx(3.5e-3))
+    action = made.next_action(1e-3).action
+    assert isinstance(action, WaitUntil)
+    assert action.time_s == pytest.approx(3.5e-3)
     assert started(made, 3.5e-3).size == 1
 
 

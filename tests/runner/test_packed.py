@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 from predictor.core.model import ModelSettings, Task
 from predictor.core.rows import Packing
 from predictor.engine.port import Runner
-from predictor.runner.attention import RowLayout, row_by_row, use_kernel
+from predictor.runner.attention import RowLayout, row_by_row, use_kernel, varlen
 from predictor.runner.loading import load_runner
 from predictor.runner.networks import Classifier, Embedder, Network, PackedTokens, Tokens
 from predictor.runner.packable import can_pack
@@ -133,7 +133,7 @@ def bare_embedder(encoder_folder: Path) -> Embedder:
 @torch.inference_mode()
 def answers(network: Network, ids: Tensor, lengths: Sequence[int]) -> Tensor:
     starts = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
-    use_kernel(row_by_row)
+    use_kernel(ids.device, row_by_row)
     return network(PackedTokens(ids, RowLayout(starts, MOST)))
 
 
@@ -232,3 +232,9 @@ def test_a_trial_decides(
     warnings = [each.message for each in log.records if each.levelno == logging.WARNING]
     assert len(warnings) == (0 if expected else 1)
     assert all("runs padded" in each and said in each for each in warnings)
+
+
+def test_a_model_on_a_gpu_leaves_those_on_the_cpu_their_kernel(tmp_path: Path) -> None:
+    runner = load(write_classifier(tmp_path, Family.BERT), Task.TEXT_CLASSIFICATION)
+    use_kernel(torch.device("cuda"), varlen)  # what loading one there does
+    check_packed_equals_alone(runner, [3, 20, 7], seed=0)

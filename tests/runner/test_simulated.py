@@ -97,6 +97,37 @@ def test_a_batch_that_costs_nothing_does_not_sleep(monkeypatch: pytest.MonkeyPat
     assert clock.sleeps == 0
 
 
+def test_launched_batches_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = LateClock(0)
+    monkeypatch.setattr("predictor.runner.simulated.time", clock)
+    runner = simulated(fixed_ms=2, token_us=100)
+    first = runner.launch(as_bytes([[1, 2], [3]]), Packing.PADDED)
+    second = runner.launch(as_bytes([[4, 5, 6]]), Packing.PADDED)
+    assert clock.sleeps == 0  # launching waits for nothing
+    assert first.ends_s == pytest.approx(2.4e-3, abs=10e-6)
+    assert second.ends_s == pytest.approx(first.ends_s + 2.3e-3)
+    assert [np.frombuffer(each, np.int64)[0] for each in second.results()] == [15]
+    assert [np.frombuffer(each, np.int64)[0] for each in first.results()] == [3, 3]
+    assert clock.now_s == pytest.approx(second.ends_s, abs=10e-6)
+
+
+def test_a_device_that_stood_idle_makes_up_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = LateClock(0)
+    monkeypatch.setattr("predictor.runner.simulated.time", clock)
+    runner = simulated(fixed_ms=2)
+    runner.run(as_bytes([[1]]), Packing.PADDED)
+    clock.now_s = 1.0
+    assert runner.launch(as_bytes([[1]]), Packing.PADDED).ends_s == pytest.approx(1.002, abs=1e-5)
+
+
+def test_a_batch_that_fails_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("predictor.runner.simulated.time", LateClock(0))
+    runner = simulated(fixed_ms=2)
+    with pytest.raises(ValueError, match="negative"):
+        runner.launch(as_bytes([[-1]]), Packing.PADDED)
+    assert runner.launch(as_bytes([[1]]), Packing.PADDED).ends_s == pytest.approx(2e-3, abs=1e-5)
+
+
 def test_it_needs_no_torch() -> None:
     program = (
         "import sys\n"
