@@ -12,7 +12,8 @@ from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, Observe
 from predictor.engine import wire
 from predictor.engine.link import Link
 from predictor.engine.local import LocalEngine
-from predictor.engine.port import EngineStatus, Reply
+from predictor.engine.port import EngineStatus
+from predictor.engine.ticket import Ticket
 from predictor.engine.wire import (
     FROM_EDGE,
     Answered,
@@ -39,12 +40,13 @@ class Gateway:
     def __init__(self, engine: LocalEngine, observer: Observer) -> None:
         self._engine = engine
         self._observer = observer
-        self._edges: dict[EdgeLink, dict[int, asyncio.Future[Reply]]] = {}
+        self._edges: dict[EdgeLink, dict[int, Ticket]] = {}
         self._server: asyncio.AbstractServer | None = None
         self._draining = False
         self._deserted = asyncio.Event()
         self._deserted.set()
         engine.watch_status(self._tell_all)
+        engine.watch_batches(self._flush)
 
     async def open(self, listener: socket.socket) -> None:
         """Take connections from a listening Unix socket."""
@@ -89,8 +91,9 @@ class Gateway:
         link.send(Status(self._engine.status()))
 
     def _closed(self, link: EdgeLink) -> None:
-        for future in self._edges.pop(link).values():
-            future.cancel()
+        for ticket in list(self._edges[link].values()):
+            ticket.cancel()
+        del self._edges[link]
         self._observer.observe(EdgesConnected(len(self._edges)))
         if not self._edges:
             self._deserted.set()
@@ -112,8 +115,9 @@ class Gateway:
                     refusal = QueueFull("too many requests of this edge wait; try again later")
                     link.send(wire.failed(message.id, refusal))
                     continue
-                future = waiting[message.id] = self._engine.submit(message.submission)
-                future.add_done_callback(partial(_answer, link, waiting, message.id))
+                ticket = waiting[message.id] = Ticket()
+                ticket.add_done_callback(partial(_answer, link, waiting, message.id))
+                self._engine.take(message.submission, ticket)
             elif isinstance(message, EdgeTimed):
                 self._engine.report(message)
             elif isinstance(message, Cancel):
@@ -123,6 +127,11 @@ class Gateway:
                 self._engine.report(message)
             else:
                 self._expose(link, message)
+
+    def _flush(self) -> None:
+        """The answers of a batch need not wait for the end of a busy turn."""
+        for link in self._edges:
+            link.flush()
 
     def _expose(self, link: EdgeLink, asked: AskMetrics) -> None:
         try:
@@ -136,9 +145,9 @@ class Gateway:
 
 def _answer(
     link: EdgeLink,
-    waiting: dict[int, asyncio.Future[Reply]],
+    waiting: dict[int, Ticket],
     request_id: int,
-    done: asyncio.Future[Reply],
+    done: Ticket,
 ) -> None:
     del waiting[request_id]
     if done.cancelled():

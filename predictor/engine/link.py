@@ -44,8 +44,24 @@ class Link(asyncio.Protocol, Generic[In, Out]):
     def send(self, message: Out) -> None:
         """Have this sent at the end of the turn. Nothing happens on a closed link."""
         if not self._outbox:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._outbox.append(message)
+
+    def flush(self) -> None:
+        """Send now what was kept for the end of the turn."""
+        messages, self._outbox = self._outbox, []
+        if not messages or self._transport is None or self._transport.is_closing():
+            return
+        try:
+            frame = wire.encode(messages)
+        except Exception:  # whoever waits for one of them must not wait for ever
+            _LOG.exception("a connection between edge and engine is given up")
+            self.abort()
+            return
+        self._transport.write(frame)
+        if self._transport.get_write_buffer_size() > self._max_unsent_bytes:
+            _LOG.error("the other side of a connection between edge and engine does not read")
+            self.abort()
 
     @property
     def unsent_bytes(self) -> int:
@@ -54,7 +70,7 @@ class Link(asyncio.Protocol, Generic[In, Out]):
 
     def close(self) -> None:
         """Send what there is, then close."""
-        self._flush()
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 
@@ -81,18 +97,3 @@ class Link(asyncio.Protocol, Generic[In, Out]):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._closed(self)
-
-    def _flush(self) -> None:
-        messages, self._outbox = self._outbox, []
-        if not messages or self._transport is None or self._transport.is_closing():
-            return
-        try:
-            frame = wire.encode(messages)
-        except Exception:  # whoever waits for one of them must not wait for ever
-            _LOG.exception("a connection between edge and engine is given up")
-            self.abort()
-            return
-        self._transport.write(frame)
-        if self._transport.get_write_buffer_size() > self._max_unsent_bytes:
-            _LOG.error("the other side of a connection between edge and engine does not read")
-            self.abort()

@@ -40,6 +40,7 @@ from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.port import EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
 from predictor.engine.threads import in_daemon_thread
+from predictor.engine.ticket import Promise
 from predictor.engine.warmup import warm_up
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
@@ -85,6 +86,7 @@ class LocalEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._watchdog: asyncio.TimerHandle | None = None
         self._failure: asyncio.Future[None] | None = None
+        self._batch_watchers: list[Callable[[], None]] = []
         self._status_watchers: list[Callable[[EngineStatus], None]] = []
         self._status = self._current_status()
         observer.observe(ParametersInForce(parameters.generation))
@@ -136,6 +138,10 @@ class LocalEngine:
         """Have `watcher` called whenever the status changes."""
         self._status_watchers.append(watcher)
 
+    def watch_batches(self, watcher: Callable[[], None]) -> None:
+        """Have `watcher` called whenever the rows of a batch have settled."""
+        self._batch_watchers.append(watcher)
+
     def snapshot(self) -> Snapshot:
         return self._scheduler.snapshot(self._clock())
 
@@ -143,6 +149,11 @@ class LocalEngine:
 
     def submit(self, submission: Submission) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.take(submission, future)
+        return future
+
+    def take(self, submission: Submission, future: Promise) -> None:
+        """As `submit`, for a future of the caller's."""
         now_s = self._clock()
         tier = submission.tier or ""
         try:
@@ -157,7 +168,6 @@ class LocalEngine:
             self._observer.observe(
                 Settled(submission.model, tier, error.outcome, len(submission.rows), 0.0)
             )
-        return future
 
     def status(self) -> EngineStatus:
         return self._status
@@ -263,6 +273,8 @@ class LocalEngine:
                 self._row_failed(row, result, done)
             else:
                 self._row_done(row, result, done)
+        for watcher in self._batch_watchers:
+            watcher()
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
 
     def _row_done(self, row: Row, result: bytes, done: Finished) -> None:

@@ -1,11 +1,11 @@
 """A submission on its way through the engine: n rows that settle into one future, once."""
 
-import asyncio
 from collections.abc import Sequence
 
 from predictor.core.errors import HeadwayError
 from predictor.core.rows import Row
 from predictor.engine.port import Reply, RowInput
+from predictor.engine.ticket import Promise
 
 
 class Request:
@@ -13,7 +13,7 @@ class Request:
 
     __slots__ = ("_missing", "_results", "arrival_s", "future", "model", "rows", "tier")
 
-    def __init__(self, model: str, tier: str, future: asyncio.Future[Reply]) -> None:
+    def __init__(self, model: str, tier: str, future: Promise) -> None:
         self.model = model
         self.tier = tier
         self.future = future
