@@ -20,6 +20,7 @@ from loadtest.bench.running import names_among, run_scenarios
 from loadtest.bench.scenarios.context import Result
 from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech
 from loadtest.bench_gpu.context import GpuContext
+from loadtest.bench_gpu.pace import FULL
 from loadtest.bench_gpu.rival_servers import RIVALS
 
 Scenario = Callable[[GpuContext], Result]
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str]) -> int:
                 generators=options.generators,
                 say=say,
                 rival_sites=options.rival_sites,
+                rival_settings=options.rival_settings,
+                search_limit_s=options.search_limit_s,
             )
             contexts.append(context)
             return context
@@ -81,10 +84,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], Result]]:
-    if options.rivals:
-        chosen = {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
-    else:
-        chosen = {name: SCENARIOS[name] for name in options.only}
+    wanted = tuple(SCENARIOS) if options.only is None and not options.rivals else options.only
+    chosen = {name: SCENARIOS[name] for name in wanted or ()}
+    chosen |= {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
     return {name: partial(guarded, scenario) for name, scenario in chosen.items()}
 
 
@@ -131,14 +133,27 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=names_among(tuple(SCENARIOS)),
-        default=tuple(SCENARIOS),
-        help=f"benchmarks to run, comma separated; of {','.join(SCENARIOS)} (default: all)",
+        help=(
+            f"benchmarks to run, comma separated; of {','.join(SCENARIOS)} (default: all, or none"
+            " beside --rivals)"
+        ),
     )
     parser.add_argument(
         "--rivals",
         type=names_among(tuple(RIVAL_SCENARIOS)),
         default=(),
-        help=(f"compare with these instead, of {','.join(RIVAL_SCENARIOS)}; about 2 minutes each"),
+        help=f"compare with these too, of {','.join(RIVAL_SCENARIOS)}; about 2 minutes each",
+    )
+    parser.add_argument(
+        "--rival_settings",
+        type=int,
+        default=4,
+        help="how many of a rival's settings to try, the likeliest first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--search_limit_s",
+        type=float,
+        help=f"time for one search of a capacity (default: {FULL.search_limit_s:.0f})",
     )
     parser.add_argument(
         "--rival_sites",

@@ -74,6 +74,8 @@ class GpuContext:
     generators: int  # processes of the load generator
     say: Say
     rival_sites: Path | None = None  # a folder of packages for each rival
+    rival_settings: int = 4  # of each rival, to be tried
+    search_limit_s: float | None = None  # instead of the pace's
     _checkpoint: Path | None = None
     _device_findings: DeviceFindings | None = None
     _device_failure: BenchError | None = None
@@ -227,7 +229,7 @@ class GpuContext:
         work: EncoderWork,
         start_rate_per_s: float,
     ) -> Capacity:
-        ends_at = time.monotonic() + self.pace.search_limit_s
+        ends_at = time.monotonic() + (self.search_limit_s or self.pace.search_limit_s)
 
         def probe(rate_per_s: float, attempt: int) -> RunReport:
             report = self.open_loop(

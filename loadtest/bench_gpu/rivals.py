@@ -113,7 +113,7 @@ def _tuned(context: GpuContext, rival: Rival, place: Place) -> tuple[list[Trial]
     """
     trials: list[Trial] = []
     refusals: list[BenchError] = []
-    for settings in rival.settings[: 1 if context.tiny else None]:
+    for settings in rival.settings[: 1 if context.tiny else context.rival_settings]:
         context.say(f"{rival.label}: {settings}")
         try:
             with _running(context, rival, settings, place) as port:
