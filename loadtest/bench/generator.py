@@ -1,10 +1,7 @@
 """The load generator: processes of its own, each given a Plan on stdin, together one RunReport.
 
-    echo '{"port": 8080, "model": "sim", "load": {"type": "open", "rate_per_s": 100}}' \
-        | python -m loadtest.bench.generator
-
-Each process builds its requests, connects, says so, and waits for a word from its parent, so
-that all of them begin at one instant of the machine's monotonic clock.
+Each process builds its requests, connects, says so, and waits for a word from its parent
+(`generate_load`), so that all of them begin at one instant of the machine's monotonic clock.
 """
 
 import asyncio

@@ -206,6 +206,7 @@ class LocalEngine:
                 Offered(request.model, request.tier, work.rows, work.tokens, admission.work_s)
             )
         if admission.refusal is not None:
+            request.let_go()
             raise admission.refusal
         self._requests.add(request)
         request.future.add_done_callback(lambda _: self._left(request))
@@ -291,7 +292,7 @@ class LocalEngine:
                 request.model,
                 request.tier,
                 Outcome.OK,
-                len(request.rows),
+                request.size,
                 latency_s,
                 queue_s,
                 service_s,
@@ -324,18 +325,19 @@ class LocalEngine:
     def _told(self, request: Request, outcome: Outcome, now_s: float) -> None:
         latency_s = now_s - request.arrival_s
         self._observer.observe(
-            Settled(request.model, request.tier, outcome, len(request.rows), latency_s)
+            Settled(request.model, request.tier, outcome, request.size, latency_s)
         )
 
     def _left(self, request: Request) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""
         self._requests.discard(request)
-        if request.future.cancelled():
+        cancelled = request.future.cancelled()
+        if cancelled:
             self._told(request, Outcome.CANCELLED, self._clock())
-        elif request.future.exception() is None:
-            return
-        for row in request.rows:
-            self._scheduler.cancel(row)
+        if cancelled or request.future.exception() is not None:
+            for row in request.rows:
+                self._scheduler.cancel(row)
+        request.let_go()
 
     # The device's watchdog.
 

@@ -11,13 +11,14 @@ from predictor.engine.ticket import Promise
 class Request:
     """Joins the results of its rows, in order. The future ends at most once."""
 
-    __slots__ = ("_missing", "_results", "arrival_s", "future", "model", "rows", "tier")
+    __slots__ = ("_missing", "_results", "arrival_s", "future", "model", "rows", "size", "tier")
 
     def __init__(self, model: str, tier: str, future: Promise) -> None:
         self.model = model
         self.tier = tier
         self.future = future
         self.rows: Sequence[Row] = ()
+        self.size = 0
         self._results: list[bytes] = []
         self._missing = 0
 
@@ -28,7 +29,7 @@ class Request:
             Row(self.model, self.tier, each.tokens, arrival_s, deadline_s, each.payload, self, i)
             for i, each in enumerate(inputs)
         ]
-        self._missing = len(self.rows)
+        self.size = self._missing = len(self.rows)
         self._results = [b""] * self._missing
 
     @property
@@ -43,6 +44,11 @@ class Request:
 
     def answer(self, queue_s: float, service_s: float, batch_size: int) -> None:
         self.future.set_result(Reply(self._results, queue_s, service_s, batch_size))
+
+    def let_go(self) -> None:
+        """Forget the rows, which know their request: a cycle would wait for the collector, and
+        thousands of them a second would make its pauses long."""
+        self.rows = ()
 
     def fail(self, error: HeadwayError) -> None:
         self.future.set_exception(error)

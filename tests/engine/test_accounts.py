@@ -117,3 +117,19 @@ async def _submit_and_leave(
     assert [type(each) for each in settled] == [
         *(Reply, RowFailed, asyncio.CancelledError, Reply, QueueFull, QueueFull)
     ]
+
+
+async def test_an_answered_request_leaves_no_cycle() -> None:
+    """The collector's pauses grow with what only it can free."""
+    async with running(Sums(), given=parameters()) as (engine, memory):
+        await engine.submit(submission(row(1), row(2)))
+        gc.collect()
+        gc.disable()
+        try:
+            for n in range(10):
+                await engine.submit(submission(row(n), row(n + 1)))
+            memory.facts.clear()
+            found = gc.collect()
+        finally:
+            gc.enable()
+    assert found == 0
