@@ -15,12 +15,12 @@ from predictor.core.errors import (
     UnknownModel,
 )
 from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.edge.codecs import codec_for
 from predictor.edge.tasks import (
     TaskCodec,
     TaskRows,
     check_outputs,
     choose_outputs,
-    codec_for,
 )
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
 from predictor.engine.port import Engine, Reply, Submission

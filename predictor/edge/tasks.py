@@ -1,7 +1,7 @@
 """What an edge asks of a task: request tensors to rows, results to output tensors.
 
 A codec is built once from a `ModelSpec` and holds everything that a request needs. To add a
-task, write its codec and name it in `codec_for`.
+task, write its codec and name it in codecs.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from predictor.core.errors import InvalidRequest
-from predictor.core.model import ModelSpec, Task
+from predictor.core.model import ModelSpec
 from predictor.edge.tensors import Tensor
 from predictor.engine.port import RowInput
 
@@ -55,21 +55,6 @@ class TaskCodec(Protocol):
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
         """All outputs, from the results of all rows and the counts that `rows` gave."""
         ...
-
-
-def codec_for(spec: ModelSpec, max_rows: int) -> TaskCodec:
-    """The codec of the model's task; `max_rows`: most items in a request.
-
-    Raises StartupError for a broken tokenizer.
-    """
-    if spec.task is Task.SPEECH_RECOGNITION:
-        # Libraries for audio that no other task needs.
-        from predictor.edge.speech import SpeechCodec
-
-        return SpeechCodec(spec, max_rows)
-    from predictor.edge.text import TextCodec
-
-    return TextCodec(spec, max_rows)
 
 
 def check_inputs(inputs: Mapping[str, Tensor], known: Sequence[TensorSpec]) -> None:

@@ -42,6 +42,7 @@ from predictor.engine.request import Request
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
 from predictor.engine.warmup import warm_up
+from predictor.engine.watchdog import Watchdog
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
 _LOG = logging.getLogger("headway.engine")
@@ -84,7 +85,7 @@ class LocalEngine:
         self._step_due = False
         self._forming_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._watchdog: asyncio.TimerHandle | None = None
+        self._watchdog = Watchdog(batch_timeout_s, self._hung)
         self._failure: asyncio.Future[None] | None = None
         self._batch_watchers: list[Callable[[], None]] = []
         self._status_watchers: list[Callable[[EngineStatus], None]] = []
@@ -244,8 +245,8 @@ class LocalEngine:
         assert self._device is not None
         self._observer.observe(Dispatched(batch, now_s))
         self._device.start(self._runners[batch.model], batch)
-        if self._watchdog is None:
-            self._watch()
+        if not self._watchdog.armed:
+            self._watchdog.rearm(busy=True)
 
     def _allow_for(self, forming_s: float) -> None:
         """Form the next batch as much sooner as forming and launching one takes here."""
@@ -265,7 +266,7 @@ class LocalEngine:
         for work in ran.exhausted:
             self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
-        self._watch()
+        self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
         failed = 0
         for row, result in zip(batch.rows, ran.results, strict=True):
@@ -338,16 +339,6 @@ class LocalEngine:
             for row in request.rows:
                 self._scheduler.cancel(row)
         request.let_go()
-
-    # The device's watchdog.
-
-    def _watch(self) -> None:
-        """Give the running batch its time, from now."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
-        if self._scheduler.in_flight and self._loop is not None:
-            self._watchdog = self._loop.call_later(self._batch_timeout_s, self._hung)
 
     def _hung(self) -> None:
         message = f"the device has been at one batch for over {self._batch_timeout_s:g} s"

@@ -11,8 +11,8 @@ from tritonclient.http import InferenceServerClient, InferInput
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec, SpeechSpec, Task
 from predictor.edge import grpc_codec, http_codec
+from predictor.edge.codecs import codec_for
 from predictor.edge.speech import MAX_AUDIO_S
-from predictor.edge.tasks import codec_for
 from predictor.edge.tensors import Tensor
 from tests.audio.clips import RATE, file_of, noise, tone
 

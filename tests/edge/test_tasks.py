@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from predictor.core.errors import InvalidRequest, StartupError
-from predictor.edge.tasks import TaskCodec, TaskRows, codec_for
+from predictor.edge.codecs import codec_for
+from predictor.edge.tasks import TaskCodec, TaskRows
 from predictor.edge.tensors import Tensor
 from tests.edge.conftest import MAX_ROWS, WORDS
 from tests.edge.fake_engine import SIMULATED, text_specs
