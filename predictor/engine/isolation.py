@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from predictor.core.rows import Packing, Row
-from predictor.engine.port import DeviceMemoryExhausted, Runner
+from predictor.engine.port import DeviceLost, DeviceMemoryExhausted, Runner
 from predictor.policy.service_time import Work
 
 
@@ -36,6 +36,8 @@ def run_isolated(
         if first_try is not None:
             return Ran(list(first_try()))
         return Ran(list(runner.run([row.payload for row in rows], packing)))
+    except DeviceLost as error:  # whatever else runs there fails, too
+        return Ran([error] * len(rows), at_once=False)
     except DeviceMemoryExhausted as error:
         exhausted, failure = [Work.of(rows)], Exception(str(error) or "out of device memory")
     except Exception as error:  # whatever a model raises is that row's answer

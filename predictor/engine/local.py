@@ -37,7 +37,7 @@ from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
 from predictor.engine.device import Clock, Device, Finished
-from predictor.engine.port import EngineStatus, Reply, Runner, Submission
+from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
@@ -119,7 +119,7 @@ class LocalEngine:
             )
 
     async def failure(self) -> None:
-        """Return never; raise when the device hangs, which only a restart can mend."""
+        """Return never; raise when the device hangs or is lost: only a restart can mend that."""
         assert self._failure is not None, "start() comes first"
         await self._failure
 
@@ -262,6 +262,9 @@ class LocalEngine:
 
     def _finished(self, done: Finished) -> None:
         batch, ran = done.batch, done.ran
+        if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
+            self._end("the device failed", f"the device is lost: {lost}")
+            return
         self._scheduler.completed(batch, done.started_s, done.finished_s, learn=ran.at_once)
         for work in ran.exhausted:
             self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
@@ -341,13 +344,17 @@ class LocalEngine:
         request.let_go()
 
     def _hung(self) -> None:
-        message = f"the device has been at one batch for over {self._batch_timeout_s:g} s"
+        limit_s = self._batch_timeout_s
+        self._end("the device hangs", f"the device has been at one batch for over {limit_s:g} s")
+
+    def _end(self, brief: str, message: str) -> None:
+        """Only a restart can mend it: settle everybody, and fail."""
         _LOG.critical("%s; ending, so that a restart can mend it", message)
         self.drain()
         now_s = self._clock()
         for request in list(self._requests):
             if not request.settled:
-                request.fail(Unavailable("the device hangs; the server restarts"))
+                request.fail(Unavailable(f"{brief}; the server restarts"))
                 self._told(request, Outcome.UNAVAILABLE, now_s)
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))

@@ -92,8 +92,9 @@ class Runner(Protocol):
     """A loaded model on a device. `run` is never called on the event loop.
 
     Implementations raise DeviceMemoryExhausted when the device has no room for the batch,
-    and anything else when the model itself fails; the engine then runs the rows in halves
-    until the rows at fault stand alone.
+    DeviceLost when it is gone for good, which ends the engine, and anything else when the
+    model itself fails; the engine then runs the rows in halves until the rows at fault stand
+    alone.
     """
 
     @property
@@ -132,3 +133,7 @@ class PipelinedRunner(Runner, Protocol):
 
 class DeviceMemoryExhausted(Exception):
     """The batch did not fit into device memory."""
+
+
+class DeviceLost(Exception):
+    """The device answers no more, and only a new process can use it again."""

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from predictor.core.model import ModelSpec
 from predictor.core.rows import Packing
+from predictor.engine.port import DeviceLost
 from predictor.runner.attention import RowLayout
 from predictor.runner.capture import Graph, Graphs
+from predictor.runner.checkpoint import first_line
 from predictor.runner.encoder import checked_rows, memory_exhausted, row_starts
 from predictor.runner.ids import IdRows, encode_results, pad_rows
 from predictor.runner.networks import Network, PackedTokens, PaddedTokens, Tokens
@@ -84,6 +86,8 @@ class CudaEncoderRunner:
                 return LaunchedBatch(slot, (rows, self.spec.result_width), self._free)
             except torch.OutOfMemoryError:
                 pass  # handled below: until here the traceback keeps the batch's tensors alive
+            except RuntimeError as error:
+                raise _lost(error) from None
             del slot
         raise memory_exhausted(self.spec, batch)
 
@@ -129,7 +133,10 @@ class LaunchedBatch:
 
     def results(self) -> Sequence[bytes]:
         """Waits for the device. To be called once."""
-        results = encode_results(self._slot.host_output(self._shape))
+        try:
+            results = encode_results(self._slot.host_output(self._shape))
+        except RuntimeError as error:
+            raise _lost(error) from None
         self._free.append(self._slot)
         return results
 
@@ -174,6 +181,12 @@ class _Slot:
         self._received.synchronize()
         values: NDArray[np.float32] = self._out[: shape[0] * shape[1]].numpy()
         return values.reshape(shape)
+
+
+def _lost(error: RuntimeError) -> Exception:
+    """An error of CUDA itself stays until the process ends; any other is the batch's own."""
+    told = first_line(error)
+    return DeviceLost(told) if "CUDA error" in told else error
 
 
 def _pinned(items: int, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +17,9 @@ from predictor.core.errors import (
     UnknownModel,
 )
 from predictor.core.facts import Completed, MemoryExhausted, Offered, ParametersInForce, Settled
-from predictor.core.rows import Outcome
+from predictor.core.rows import Outcome, Packing
 from predictor.engine.local import LocalEngine
-from predictor.engine.port import Reply
+from predictor.engine.port import DeviceLost, Reply
 from tests.engine.fakes import Memory, Sums, parameters, row, running, submission, total
 
 
@@ -178,6 +179,33 @@ async def test_a_hung_device_settles_everybody_and_ends() -> None:
             with pytest.raises(Unavailable, match="hangs"):
                 await future
         assert set(memory.outcomes) == {Outcome.UNAVAILABLE}
+
+
+class Lost(Sums):
+    """A device that fails for good at the first batch in traffic."""
+
+    lost = False
+
+    def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
+        results = super().run(rows, packing)
+        if self.lost:
+            raise DeviceLost("CUDA error: device-side assert triggered")
+        return results
+
+
+async def test_a_lost_device_settles_everybody_and_ends() -> None:
+    runner = Lost()
+    async with running(runner) as (engine, memory):
+        runner.lost = True
+        runner.ran.clear()
+        futures = [engine.submit(submission(row(n))) for n in range(3)]
+        with pytest.raises(RuntimeError, match="lost: CUDA error: device-side"):
+            await engine.failure()
+        for future in futures:
+            with pytest.raises(Unavailable, match="failed; the server restarts"):
+                await future
+        assert set(memory.outcomes) == {Outcome.UNAVAILABLE}
+        assert len(runner.ran) == 1
 
 
 async def test_models_share_the_device_and_keep_their_queues() -> None:
