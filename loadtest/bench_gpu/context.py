@@ -41,6 +41,7 @@ READY_LIMIT_S = 180.0  # captures graphs first
 TAKES_HOLD_LIMIT_S = 5.0
 CONNECTIONS = 2048
 DRAIN_S = 3.0
+WARMING_IN_FLIGHT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ class GpuContext:
         work: EncoderWork,
         start_rate_per_s: float,
     ) -> Capacity:
+        self._warm(target, work)
         ends_at = time.monotonic() + (self.search_limit_s or self.pace.search_limit_s)
 
         def probe(rate_per_s: float, attempt: int) -> RunReport:
@@ -252,6 +254,20 @@ class GpuContext:
             out_of_time=lambda: time.monotonic() > ends_at,
         )
         return search.highest(nearly_all_within, start_rate_per_s)
+
+    def _warm(self, target: Target, work: EncoderWork) -> None:
+        """Some traffic before a search: it asks what a server holds, not how it starts."""
+        generate_load(
+            Plan(
+                port=target.port,
+                model=target.model,
+                dialect=target.dialect,
+                load=ClosedLoop(in_flight=WARMING_IN_FLIGHT),
+                work=work,
+                seconds=self.pace.probe_s,
+                drain_s=DRAIN_S,
+            )
+        )
 
     def likely_rate_per_s(self) -> float:
         """Where to start looking for a capacity."""
