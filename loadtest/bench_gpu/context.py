@@ -1,6 +1,5 @@
 """What the GPU benchmarks share: the machine, the checkpoints, one server that stays up."""
 
-import contextlib
 import subprocess
 import sys
 import time
@@ -20,25 +19,12 @@ from loadtest.bench.plan import (
     RunReport,
 )
 from loadtest.bench.running import Say
-from loadtest.bench.servers import (
-    RunningServer,
-    ServerCommand,
-    one_model_parameters,
-    replace_parameters,
-    running_server,
-)
+from loadtest.bench.servers import RunningServer
 from loadtest.bench_gpu.device_findings import DeviceFindings, DeviceRuns, run_on_device
 from loadtest.bench_gpu.pace import FULL, TINY, GpuPace
-from loadtest.bench_gpu.scrapes import scrape
-from predictor.core.parameters import ModelParameters, Parameters
-from predictor.metrics import names
+from loadtest.bench_gpu.serving import BATCHING, OurServer
 
-MODEL = "bert"
-BATCHING = ModelParameters(max_batch_size=512, max_batch_tokens=16_384)
-MAX_QUEUE_SIZE = 100_000
 CHECKPOINT_LIMIT_S = 120.0
-READY_LIMIT_S = 180.0  # captures graphs first
-TAKES_HOLD_LIMIT_S = 5.0
 CONNECTIONS = 2048
 DRAIN_S = 3.0
 WARMING_IN_FLIGHT = 64
@@ -51,16 +37,6 @@ class Target:
     port: int
     model: str
     dialect: Dialect = Dialect.V2
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A server of ours and what it was started with."""
-
-    server: RunningServer
-    capture: bool
-    workers: int
-    slo_ms: float
 
 
 @dataclass(slots=True)
@@ -80,10 +56,8 @@ class GpuContext:
     _checkpoint: Path | None = None
     _device_findings: DeviceFindings | None = None
     _device_failure: BenchError | None = None
-    _serving: Serving | None = None
-    _generation: int = 1
     _capacities: dict[tuple[float, EncoderWork], Capacity] = field(default_factory=dict)
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _ours: OurServer = field(default_factory=OurServer)
 
     @property
     def pace(self) -> GpuPace:
@@ -140,26 +114,16 @@ class GpuContext:
         self, slo_ms: float, *, capture: bool = True, workers: int | None = None
     ) -> RunningServer:
         """Our server with that SLO in force; the one that is up is kept where it will do."""
-        workers = workers or self.workers
-        kept = self._serving
-        if kept is None or (kept.capture, kept.workers) != (capture, workers):
-            self.stop_server()
-            self.say(f"starting the server{'' if capture else ' without captured graphs'}")
-            server = self._stack.enter_context(
-                running_server(self._command(slo_ms, capture, workers))
-            )
-            kept = Serving(server, capture, workers, slo_ms)
-        elif kept.slo_ms != slo_ms:
-            self._generation += 1
-            replace_parameters(kept.server, self._parameters(slo_ms))
-            self._await_generation(kept.server.http_port)
-            kept = Serving(kept.server, capture, workers, slo_ms)
-        self._serving = kept
-        return kept.server
+        flags = (
+            *("--task", "text-classification", "--model_dir", str(self.checkpoint())),
+            *("--device", self.device, "--dtype", self.dtype, "--host", "127.0.0.1"),
+            *("--workers", str(workers or self.workers)),
+            *(() if capture else ("--capture_graphs", "false")),
+        )
+        return self._ours.serve(flags, slo_ms, self.say)
 
     def stop_server(self) -> None:
-        self._serving = None
-        self._stack.close()
+        self._ours.stop()
 
     def open_loop(
         self,
@@ -275,35 +239,3 @@ class GpuContext:
             return 50.0
         found = self._device_findings
         return 0.6 * found.best.rows_per_s if found else 12_000.0
-
-    def _command(self, slo_ms: float, capture: bool, workers: int) -> ServerCommand:
-        flags = [
-            *("--task", "text-classification", "--model_dir", str(self.checkpoint())),
-            *("--device", self.device, "--dtype", self.dtype, "--host", "127.0.0.1"),
-            *("--workers", str(workers)),
-        ]
-        if not capture:
-            flags += ["--capture_graphs", "false"]
-        return ServerCommand(
-            module="predictor",
-            model=MODEL,
-            flags=tuple(flags),
-            parameters=self._parameters(slo_ms),
-            ready_limit_s=READY_LIMIT_S,
-        )
-
-    def _parameters(self, slo_ms: float) -> Parameters:
-        return one_model_parameters(
-            MODEL,
-            BATCHING,
-            slo_ms,
-            max_queue_size=MAX_QUEUE_SIZE,
-            generation=self._generation,
-        )
-
-    def _await_generation(self, port: int) -> None:
-        give_up_at = time.monotonic() + TAKES_HOLD_LIMIT_S
-        while scrape(port).total(names.PARAMETERS_GENERATION.name) < self._generation:
-            if time.monotonic() > give_up_at:
-                raise BenchError(f"generation {self._generation} did not take hold in time")
-            time.sleep(0.05)

@@ -9,7 +9,7 @@ from loadtest.bench.capacity import Capacity
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import generate_load
 from loadtest.bench.plan import ClosedLoop, EncoderWork, Plan, RunReport
-from loadtest.bench_gpu.context import MODEL, GpuContext, Target
+from loadtest.bench_gpu.context import GpuContext, Target
 from loadtest.bench_gpu.findings import Findings, Measure, at_least, errors_of, ratio
 from loadtest.bench_gpu.rival_servers import (
     RIVALS,
@@ -20,6 +20,7 @@ from loadtest.bench_gpu.rival_servers import (
     place_of,
     running_rival,
 )
+from loadtest.bench_gpu.serving import MODEL
 
 REQUIRED_RATIO = 5.0
 SLO_MS = 50.0
