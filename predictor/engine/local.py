@@ -16,8 +16,6 @@ from predictor.core.errors import (
     DeadlineExceeded,
     HeadwayError,
     InvalidRequest,
-    RowFailed,
-    Shed,
     Unavailable,
     UnknownModel,
 )
@@ -35,10 +33,11 @@ from predictor.core.facts import (
 )
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
+from predictor.engine.settling import Settling
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
 from predictor.engine.warmup import warm_up
@@ -76,6 +75,7 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
+        self._settling = Settling(observer, self._scheduler.drain_s)
         self._runners: dict[str, Runner] = {}
         self._loading = list(model_names)
         self._draining = False
@@ -230,7 +230,7 @@ class LocalEngine:
             now_s = self._clock()
             decision = self._scheduler.next_action(now_s)
             for row, outcome in decision.given_up:
-                self._give_up(row, outcome, now_s)
+                self._settling.gave_up(row, outcome, now_s)
             match decision.action:
                 case Dispatch(batch):
                     self._start(batch, now_s)
@@ -271,73 +271,17 @@ class LocalEngine:
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
-        failed = 0
-        for row, result in zip(batch.rows, ran.results, strict=True):
-            if isinstance(result, Exception):
-                failed += 1
-                self._row_failed(row, result, done)
-            else:
-                self._row_done(row, result, done)
+        failed = self._settling.finished(done)
         for watcher in self._batch_watchers:
             watcher()
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
-
-    def _row_done(self, row: Row, result: bytes, done: Finished) -> None:
-        request = row.owner
-        assert isinstance(request, Request)
-        if request.settled or not request.row_done(row, result):
-            return
-        queue_s = done.started_s - row.arrival_s
-        service_s = done.finished_s - done.started_s
-        request.answer(queue_s, service_s, done.batch.size)
-        latency_s = done.finished_s - row.arrival_s
-        self._observer.observe(
-            Settled(
-                request.model,
-                request.tier,
-                Outcome.OK,
-                request.size,
-                latency_s,
-                queue_s,
-                service_s,
-                deadline_met=done.finished_s <= row.deadline_s,
-            )
-        )
-
-    def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
-        _LOG.warning("model %s failed for one row: %s", row.model, error)
-        self._fail(row, RowFailed(f"the model failed for this input: {error}"), done.finished_s)
-
-    def _give_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
-        if outcome is Outcome.EXPIRED:
-            error: HeadwayError = DeadlineExceeded("the deadline passed while the request waited")
-        else:
-            error = Shed(
-                "would miss its deadline, so it was taken out of the queue; try again later",
-                self._scheduler.drain_s(row.model, row.tier, now_s),
-            )
-        self._fail(row, error, now_s)
-
-    def _fail(self, row: Row, error: HeadwayError, now_s: float) -> None:
-        request = row.owner
-        assert isinstance(request, Request)
-        if request.settled:
-            return
-        request.fail(error)
-        self._told(request, error.outcome, now_s)
-
-    def _told(self, request: Request, outcome: Outcome, now_s: float) -> None:
-        latency_s = now_s - request.arrival_s
-        self._observer.observe(
-            Settled(request.model, request.tier, outcome, request.size, latency_s)
-        )
 
     def _left(self, request: Request) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""
         self._requests.discard(request)
         cancelled = request.future.cancelled()
         if cancelled:
-            self._told(request, Outcome.CANCELLED, self._clock())
+            self._settling.ended(request, Outcome.CANCELLED, self._clock())
         if cancelled or request.future.exception() is not None:
             for row in request.rows:
                 self._scheduler.cancel(row)
@@ -355,7 +299,7 @@ class LocalEngine:
         for request in list(self._requests):
             if not request.settled:
                 request.fail(Unavailable(f"{brief}; the server restarts"))
-                self._told(request, Outcome.UNAVAILABLE, now_s)
+                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))
 

@@ -1,0 +1,84 @@
+"""From the device, or a decision, to the futures: how requests end, and who is told."""
+
+import logging
+from collections.abc import Callable
+
+from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed
+from predictor.core.facts import Observer, Settled
+from predictor.core.rows import Outcome, Row
+from predictor.engine.device import Finished
+from predictor.engine.request import Request
+
+_LOG = logging.getLogger("headway.engine")
+
+
+class Settling:
+    """Settles rows into their requests. A request settles once, whatever its rows do then."""
+
+    def __init__(self, observer: Observer, drain_s: Callable[[str, str, float], float]) -> None:
+        """`drain_s`: seconds until a model's tier has drained, for who comes back later."""
+        self._observer = observer
+        self._drain_s = drain_s
+
+    def finished(self, done: Finished) -> int:
+        """Settle the rows of a batch; how many failed."""
+        failed = 0
+        for row, result in zip(done.batch.rows, done.ran.results, strict=True):
+            if isinstance(result, Exception):
+                failed += 1
+                self._row_failed(row, result, done)
+            else:
+                self._row_done(row, result, done)
+        return failed
+
+    def gave_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
+        """The scheduler let go of a row that waited."""
+        if outcome is Outcome.EXPIRED:
+            error: HeadwayError = DeadlineExceeded("the deadline passed while the request waited")
+        else:
+            error = Shed(
+                "would miss its deadline, so it was taken out of the queue; try again later",
+                self._drain_s(row.model, row.tier, now_s),
+            )
+        self._fail(row, error, now_s)
+
+    def ended(self, request: Request, outcome: Outcome, now_s: float) -> None:
+        """Tell of a request that ended without an answer."""
+        latency_s = now_s - request.arrival_s
+        self._observer.observe(
+            Settled(request.model, request.tier, outcome, request.size, latency_s)
+        )
+
+    def _row_done(self, row: Row, result: bytes, done: Finished) -> None:
+        request = row.owner
+        assert isinstance(request, Request)
+        if request.settled or not request.row_done(row, result):
+            return
+        queue_s = done.started_s - row.arrival_s
+        service_s = done.finished_s - done.started_s
+        request.answer(queue_s, service_s, done.batch.size)
+        latency_s = done.finished_s - row.arrival_s
+        self._observer.observe(
+            Settled(
+                request.model,
+                request.tier,
+                Outcome.OK,
+                request.size,
+                latency_s,
+                queue_s,
+                service_s,
+                deadline_met=done.finished_s <= row.deadline_s,
+            )
+        )
+
+    def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
+        _LOG.warning("model %s failed for one row: %s", row.model, error)
+        self._fail(row, RowFailed(f"the model failed for this input: {error}"), done.finished_s)
+
+    def _fail(self, row: Row, error: HeadwayError, now_s: float) -> None:
+        request = row.owner
+        assert isinstance(request, Request)
+        if request.settled:
+            return
+        request.fail(error)
+        self.ended(request, error.outcome, now_s)
