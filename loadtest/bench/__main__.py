@@ -3,10 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from loadtest.bench.report import this_machine
-from loadtest.bench.running import names_among, run_scenarios
+from loadtest.bench.running import add_output_option, names_among, run_scenarios
 from loadtest.bench.scenarios import capacity, edge, low_load, minilm, order, overload
 from loadtest.bench.scenarios.context import FULL, QUICK, Context, Result
 
@@ -46,12 +45,7 @@ def _options(arguments: Sequence[str], names: Sequence[str]) -> argparse.Namespa
     parser.add_argument(
         "--quick", action="store_true", help="short runs: is everything wired? not for figures"
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("BENCHMARKS.md"),
-        help="the file whose sections are replaced (default: %(default)s)",
-    )
+    add_output_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -74,3 +74,13 @@ def names_among(names: Sequence[str]) -> Callable[[str], Sequence[str]]:
         return wanted
 
     return chosen
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """Where the sections go."""
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("BENCHMARKS.md"),
+        help="the file whose sections are replaced (default: %(default)s)",
+    )

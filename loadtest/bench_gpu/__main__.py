@@ -16,7 +16,7 @@ import pynvml
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
-from loadtest.bench.running import names_among, run_scenarios
+from loadtest.bench.running import add_output_option, names_among, run_scenarios
 from loadtest.bench.scenarios.context import Result
 from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech
 from loadtest.bench_gpu.context import GpuContext
@@ -175,12 +175,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         default=max(1, min(6, cores // 4)),
         help="processes of the load generator (default here: %(default)s)",
     )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("BENCHMARKS.md"),
-        help="the file whose sections are replaced (default: %(default)s)",
-    )
+    add_output_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -24,7 +24,7 @@ from predictor.runner.checkpoint import (
     lowercase,
     tokenizer_limit,
 )
-from predictor.runner.device import choose_device, choose_dtype, use_cpu_cores
+from predictor.runner.device import choose_device, choose_dtype, move_to, use_cpu_cores
 from predictor.runner.encoder import EncoderRunner
 from predictor.runner.ids import decode_rows, pad_rows
 from predictor.runner.networks import Classifier, Embedder, Network, PaddedTokens, TopicScorer
@@ -114,14 +114,7 @@ def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoi
     model = load_weights(
         layout.encoder, config, choose_dtype(settings.dtype, device), classify=classify
     )
-    module: nn.Module = model
-    try:
-        module.to(device)
-    except torch.OutOfMemoryError:
-        raise StartupError(
-            f"model {settings.name!r} does not fit into the memory of {device}; use a smaller"
-            " model, another device or a 16-bit dtype"
-        ) from None
+    move_to(device, model, settings.name)
     return _Checkpoint(layout, config, tokenizer, model, _max_tokens(model, layout))
 
 

@@ -1,15 +1,23 @@
 """Rows for an encoder, and its answers as arrays."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from predictor.core.model import ModelSettings, Task
 from predictor.core.rows import Packing
 from predictor.engine.port import Runner
+from predictor.runner.loading import load_runner
 from tests.runner.checkpoints import VOCABULARY
 
 FIRST_ID = 4  # the ids before it are special tokens
+
+
+def load(folder: Path, task: Task) -> Runner:
+    """A checkpoint on the CPU."""
+    return load_runner(ModelSettings(name="m", task=task, model_dir=str(folder), device="cpu"))
 
 
 def payloads(rows: Sequence[Sequence[int]]) -> list[bytes]:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from predictor.core.model import ModelSettings, Task
+from predictor.core.model import Task
 from predictor.core.rows import Packing
 from predictor.engine.port import DeviceMemoryExhausted, Runner
 from predictor.runner.encoder import EncoderRunner
-from predictor.runner.loading import load_runner
 from predictor.runner.networks import PaddedTokens, Tokens
 from tests.runner.checkpoints import (
     HIDDEN,
@@ -30,16 +29,12 @@ from tests.runner.checkpoints import (
     write_masked_language_model,
     write_vocabulary,
 )
-from tests.runner.rows import run
+from tests.runner.rows import load, run
 
 TOLERANCE = 1e-5  # absolute, FP32 on the CPU; values are of the order of 1
 MOST = POSITIONS - 2  # what RoBERTa leaves of its positions
 TEXT_IDS = st.lists(st.integers(4, VOCABULARY - 1), min_size=1, max_size=MOST)
 BATCHES = st.lists(TEXT_IDS, min_size=1, max_size=12)
-
-
-def load(folder: Path, task: Task) -> Runner:
-    return load_runner(ModelSettings(name="m", task=task, model_dir=str(folder), device="cpu"))
 
 
 @pytest.fixture(scope="module", params=list(Family))
@@ -54,16 +49,6 @@ def encoder_folder(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     return write_encoder(tmp_path_factory.mktemp("encoder"), request.param)
-
-
-@pytest.fixture(scope="module")
-def classifier(classifier_folder: Path) -> Runner:
-    return load(classifier_folder, Task.TEXT_CLASSIFICATION)
-
-
-@pytest.fixture(scope="module")
-def embedder(encoder_folder: Path) -> Runner:
-    return load(encoder_folder, Task.TEXT_EMBEDDING)
 
 
 @settings(max_examples=30, deadline=None)

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from predictor.core.model import ModelSettings, Task
+from predictor.core.model import Task
 from predictor.core.rows import Packing
 from predictor.engine.port import Runner
 from predictor.runner.attention import RowLayout, row_by_row, use_kernel, varlen
-from predictor.runner.loading import load_runner
 from predictor.runner.networks import Classifier, Embedder, Network, PackedTokens, Tokens
 from predictor.runner.packable import can_pack
 from predictor.runner.sentence import Pooling
@@ -33,7 +32,7 @@ from tests.runner.checkpoints import (
     write_encoder,
     write_mpnet,
 )
-from tests.runner.rows import FIRST_ID, random_rows, run
+from tests.runner.rows import FIRST_ID, load, random_rows, run
 
 TOLERANCE = 1e-5  # absolute, FP32 on the CPU; values are of the order of 1
 MOST = POSITIONS - 2  # what RoBERTa leaves of its positions
@@ -61,20 +60,6 @@ def encoder_folder(
     """With every pooling: a result is the three vectors one behind the other."""
     folder = write_encoder(tmp_path_factory.mktemp("encoder"), request.param)
     return add_sentence_files(folder, {"pooling_mode": ["cls", "mean", "max"]}, normalise=False)
-
-
-def load(folder: Path, task: Task) -> Runner:
-    return load_runner(ModelSettings(name="m", task=task, model_dir=str(folder), device="cpu"))
-
-
-@pytest.fixture(scope="module")
-def classifier(classifier_folder: Path) -> Runner:
-    return load(classifier_folder, Task.TEXT_CLASSIFICATION)
-
-
-@pytest.fixture(scope="module")
-def embedder(encoder_folder: Path) -> Runner:
-    return load(encoder_folder, Task.TEXT_EMBEDDING)
 
 
 def check_packed_equals_alone(runner: Runner, lengths: Sequence[int], seed: int) -> None:
