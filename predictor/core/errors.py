@@ -36,6 +36,12 @@ class UnknownModel(HeadwayError):
     outcome = Outcome.INVALID
 
 
+class UnknownJob(HeadwayError):
+    """No job of that id is kept."""
+
+    outcome = Outcome.INVALID
+
+
 class Overloaded(HeadwayError):
     """Refused now; worth another try after `retry_after_s` seconds."""
 

@@ -146,6 +146,16 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         """The tier of a request that names none: the most urgent."""
         return next(iter(self.tiers))
 
+    @property
+    def tightest_slo_s(self) -> float:
+        """The shortest SLO of any tier, in seconds; infinite where none has one."""
+        return min(tier.slo_s for tier in self.tiers.values())
+
+    @property
+    def bulk_tier(self) -> str:
+        """The least urgent tier without an SLO; empty where all have one."""
+        return next((name for name in reversed(self.tiers) if self.tiers[name].slo_ms is None), "")
+
     def tier_named(self, name: str | None, priority: int | None) -> str:
         """The tier that a request asks for by name or by Triton's `priority`.
 

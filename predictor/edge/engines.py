@@ -81,6 +81,8 @@ class EngineGroup:
             generation=min((each.generation for each in statuses if each.models), default=0),
             models=models,
             loading=tuple(sorted(names.difference(models))),
+            tightest_slo_s=min(status.tightest_slo_s for status in statuses),
+            bulk_tier=next((each.bulk_tier for each in statuses if each.bulk_tier), ""),
         )
 
 

@@ -66,9 +66,10 @@ class EdgeServicer(InferenceServicer):
     async def _infer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        started_s = monotonic()
+        started_s = self._service.arrived()
         pending: Pending | None = None
         try:
+            self._service.check_pace(started_s)
             codec = self._service.codec(request.model_name)
             decoded = grpc_codec.decode_request(request)
             call = _call(request.model_name, context, started_s)
@@ -80,7 +81,9 @@ class EdgeServicer(InferenceServicer):
             )
             self._service.report(pending, replied_s)
         except Exception as error:
-            if pending is None and isinstance(error, HeadwayError):
+            if pending is not None:
+                self._service.failed(pending, error)
+            elif isinstance(error, HeadwayError):
                 self._service.refused(request.model_name, "grpc", error)
             await _abort(context, error)
         return answer

@@ -72,12 +72,13 @@ class EdgeApp:
         await self._hand_on(scope, receive, send)
 
     async def _infer(self, model: str, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = monotonic()
+        started_s = self._service.arrived()
         if scope["method"] != "POST":
             await _send_not_allowed(send, "POST")
             return
         pending: Pending | None = None
         try:
+            self._service.check_pace(started_s)
             headers: Headers = dict(scope["headers"])
             body = await self._body(headers, receive)
             codec = self._service.codec(model)
@@ -94,6 +95,8 @@ class EdgeApp:
         except HeadwayError as error:
             if pending is None:
                 self._service.refused(model, "http", error)
+            else:
+                self._service.failed(pending, error)
             await send_error(send, error)
             return
         except Exception:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import msgspec
@@ -11,11 +11,13 @@ from predictor.core.errors import (
     DeadlineExceeded,
     HeadwayError,
     InvalidRequest,
+    Shed,
     Unavailable,
     UnknownModel,
 )
 from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.codecs import codec_for
+from predictor.edge.holds import Holds
 from predictor.edge.tasks import (
     TaskCodec,
     TaskRows,
@@ -23,17 +25,19 @@ from predictor.edge.tasks import (
     choose_outputs,
 )
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
+from predictor.edge.turns import Turns
 from predictor.engine.port import Engine, Reply, Submission
 
 TIER_HEADER = "x-headway-tier"
 TIMEOUT_HEADER = "x-headway-timeout-ms"
 MAX_TIMEOUT_MS = 1e12
+OVERRUN_RETRY_S = 1.0
 
 
 class Call(msgspec.Struct, frozen=True):
     """How a request came: the model it names and what its headers ask for.
 
-    `started_s` is `monotonic()` at its arrival; `timeout_s` is its deadline from then.
+    `started_s` is its arrival, as `monotonic()` counts; `timeout_s` is its deadline from then.
     """
 
     model: str
@@ -43,8 +47,15 @@ class Call(msgspec.Struct, frozen=True):
     timeout_s: float | None = None
 
 
+Kind = tuple[str, str | None, int | None]  # a model, and the tier or priority asked for
+
+
 class Pending(msgspec.Struct, frozen=True):
-    """A submitted request: the future to await, and what is needed to answer it."""
+    """A submitted request: the future to await, and what is needed to answer it.
+
+    `kind` is None where a refusal would say nothing of others: it has a timeout of its own, or
+    more rows than one.
+    """
 
     future: asyncio.Future[Reply]
     call: Call
@@ -53,6 +64,8 @@ class Pending(msgspec.Struct, frozen=True):
     counts: Sequence[int] | None  # of its rows, as TaskRows has them
     decode_s: float
     tokenise_s: float
+    submitted_s: float
+    kind: Kind | None
 
 
 def timeout_from_header(value: str) -> float:
@@ -69,12 +82,36 @@ def timeout_from_header(value: str) -> float:
 class InferService:
     """Turns requests into submissions and replies into answers."""
 
-    def __init__(self, engine: Engine, model_names: Sequence[str], max_rows: int) -> None:
-        """`model_names` are served here, loaded or not; `max_rows` bounds a request."""
+    def __init__(
+        self,
+        engine: Engine,
+        model_names: Sequence[str],
+        max_rows: int,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`model_names` are served here, loaded or not; `max_rows` bounds a request.
+
+        `clock` is that of the engine, which shares the machine.
+        """
+        self._clock = clock
         self.engine = engine
         self.names = frozenset(model_names)
         self._max_rows = max_rows
         self._codecs: dict[str, TaskCodec] = {}
+        self._holds = Holds()
+        self._turns = Turns(lambda turn: asyncio.get_running_loop().call_soon(turn), clock)
+
+    def arrived(self) -> float:
+        """When the request that is looked at first now arrived, as the clock counts."""
+        return self._turns.arrival(self._clock())
+
+    def check_pace(self, arrived_s: float) -> None:
+        """Raises Shed where this edge is so far behind that refusing is all it can do."""
+        if self._turns.overrun(arrived_s, self._clock(), self.engine.status().tightest_slo_s):
+            raise Shed(
+                "this server has more requests than it can read in time; try again later",
+                OVERRUN_RETRY_S,
+            )
 
     def codec(self, model: str) -> TaskCodec:
         """The codec of a ready model. Raises UnknownModel, Unavailable."""
@@ -107,15 +144,19 @@ class InferService:
     async def submit(self, request: InferRequest, call: Call, codec: TaskCodec) -> Pending:
         """Queue the rows of a request.
 
-        Raises InvalidRequest, and DeadlineExceeded where the time that the client gave is
-        over before the engine is reached.
+        Raises InvalidRequest, DeadlineExceeded where the time that the client gave is over
+        before the engine is reached, and Shed where the engine has just shed its like.
         """
         names = [wanted.name for wanted in request.wanted]
         if names:
             check_outputs(names, codec.outputs)
-        decoded_s = monotonic()
+        decoded_s = self._clock()
+        priority = request.priority or None
+        kind = (call.model, call.tier, priority)
+        if self._holds.holds(kind, decoded_s):
+            raise Shed("it would miss its deadline, as those before it; try again later")
         task_rows = await self._rows(codec, request.inputs)
-        tokenised_s = monotonic()
+        tokenised_s = self._clock()
         timeout_s = call.timeout_s
         if request.timeout_us:
             own_s = request.timeout_us / 1e6
@@ -127,7 +168,7 @@ class InferService:
                 model=call.model,
                 rows=task_rows.rows,
                 tier=call.tier,
-                priority=request.priority or None,
+                priority=priority,
                 timeout_s=timeout_s,
                 arrived_s=call.started_s,
             )
@@ -140,6 +181,8 @@ class InferService:
             task_rows.counts,
             decoded_s - call.started_s,
             tokenised_s - decoded_s,
+            tokenised_s,
+            kind if timeout_s is None and len(task_rows.rows) == 1 else None,
         )
 
     async def _rows(self, codec: TaskCodec, inputs: Mapping[str, Tensor]) -> TaskRows:
@@ -163,6 +206,13 @@ class InferService:
         """Tell the engine of a request that ended before it was submitted."""
         self.engine.report(EdgeRefused(model, protocol, error.outcome))
 
+    def failed(self, pending: Pending, error: Exception) -> None:
+        """Learn from a request that the engine ended with an error."""
+        if isinstance(error, Shed) and pending.kind is not None:
+            now_s = self._clock()
+            slo_s = self.engine.status().tightest_slo_s
+            self._holds.shed(pending.kind, now_s - pending.submitted_s, slo_s, now_s)
+
     def report(self, pending: Pending, encoding_since_s: float) -> None:
         """Tell the engine what an answered request cost here."""
         self.engine.report(
@@ -171,6 +221,6 @@ class InferService:
                 pending.call.protocol,
                 pending.decode_s,
                 pending.tokenise_s,
-                monotonic() - encoding_since_s,
+                self._clock() - encoding_since_s,
             )
         )

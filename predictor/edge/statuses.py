@@ -25,6 +25,7 @@ _TABLE: Mapping[type[errors.HeadwayError], Status] = {
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED
     ),
     errors.UnknownModel: Status(HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
+    errors.UnknownJob: Status(HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
     errors.Overloaded: Status(HTTPStatus.TOO_MANY_REQUESTS, grpc.StatusCode.RESOURCE_EXHAUSTED),
     errors.DeadlineExceeded: Status(HTTPStatus.GATEWAY_TIMEOUT, grpc.StatusCode.DEADLINE_EXCEEDED),
     errors.Unavailable: Status(HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),

@@ -16,6 +16,7 @@ from predictor.core.errors import (
     DeadlineExceeded,
     HeadwayError,
     InvalidRequest,
+    Shed,
     Unavailable,
     UnknownModel,
 )
@@ -175,6 +176,8 @@ class LocalEngine:
 
     def report(self, fact: EdgeTimed | EdgeRefused) -> None:
         self._observer.observe(fact)
+        if isinstance(fact, EdgeRefused) and fact.outcome is Outcome.SHED:
+            self._scheduler.turned_away(fact.model, self._clock())
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return self.exposition(accept)
@@ -198,7 +201,9 @@ class LocalEngine:
         arrived_s = now_s if arrived_s is None else min(arrived_s, now_s)
         deadline_s = arrived_s + min(slo_s, timeout_s)
         if deadline_s < now_s:
-            raise DeadlineExceeded("the deadline passed before the request was queued")
+            if timeout_s <= slo_s:
+                raise DeadlineExceeded("the deadline passed before the request was queued")
+            raise Shed("the tier's SLO passed before the request was read; try again later")
         request.expect(submission.rows, arrived_s, deadline_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
@@ -314,4 +319,6 @@ class LocalEngine:
             generation=self._scheduler.parameters.generation,
             models={name: runner.spec for name, runner in self._runners.items()},
             loading=tuple(self._loading),
+            tightest_slo_s=self._scheduler.parameters.tightest_slo_s,
+            bulk_tier=self._scheduler.parameters.bulk_tier,
         )

@@ -14,7 +14,7 @@ import msgspec
 
 from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.core.model import ModelSpec
-from predictor.core.rows import Packing
+from predictor.core.rows import NO_DEADLINE, Packing
 
 
 class RowInput(msgspec.Struct, frozen=True, array_like=True):
@@ -56,13 +56,17 @@ class EngineStatus(msgspec.Struct, frozen=True):
     """What the engine serves now.
 
     `models` holds the loaded ones, `loading` the names that are on their way. A loaded
-    model is ready unless the engine is draining.
+    model is ready unless the engine is draining. `tightest_slo_s` is the shortest SLO of any
+    tier; infinite where none has one. `bulk_tier` is the least urgent tier without an SLO, where
+    jobs run that name no tier; empty where there is none.
     """
 
     draining: bool
     generation: int
     models: Mapping[str, ModelSpec]
     loading: tuple[str, ...] = ()
+    tightest_slo_s: float = NO_DEADLINE
+    bulk_tier: str = ""
 
 
 class Engine(Protocol):

@@ -5,6 +5,7 @@ import math
 ENTER_OVERLOAD = 1.0
 LEAVE_OVERLOAD = 0.9  # apart from the entry, so that the flag does not flap at the edge
 MEMORY_S = 1.0
+BLEND = 0.05  # weight of the newest request in the mean
 GRAIN = 0.02  # share of the memory within which events count as simultaneous
 
 
@@ -53,10 +54,17 @@ class OfferedLoad:
 
     def __init__(self) -> None:
         self._work = DecayingRate()
+        self._mean_s = 0.0
         self._overloaded = False
 
     def offer(self, work_s: float, now_s: float) -> None:
+        """Count the work of a request that was looked at."""
         self._work.add(work_s, now_s)
+        self._mean_s += BLEND * (work_s - self._mean_s)
+
+    def offer_unseen(self, now_s: float) -> None:
+        """Count a request that was refused before it was read, as one like those of late."""
+        self._work.add(self._mean_s, now_s)
 
     def load(self, now_s: float) -> float:
         return self._work.per_s(now_s)

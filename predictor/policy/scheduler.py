@@ -135,6 +135,11 @@ class Scheduler:
                 queue.add(row)
         return Admission(work, work_s, shed)
 
+    def turned_away(self, model: str, now_s: float) -> None:
+        """An edge refused a request unread: it is demand all the same."""
+        if model in self._loads:
+            self._loads[model].offer_unseen(now_s)
+
     def cancel(self, row: Row) -> bool:
         """Take a row out if it still waits; a row that runs already cannot be stopped."""
         queue = self._lanes[row.model].queues[row.tier]

@@ -1,6 +1,7 @@
 """An engine without queues: it answers on the next turn of the loop, or when told to."""
 
 import asyncio
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def text_specs(tokenizer_file: Path, vocabulary_size: int) -> dict[str, ModelSpe
 class FakeEngine:
     """An `Engine`. `hold` keeps submissions in `held` until `release`; `refuse` fails them."""
 
+    tightest_slo_s = math.inf
+
     def __init__(self, models: Mapping[str, ModelSpec], loading: Sequence[str] = ()) -> None:
         self.models = dict(models)
         self.loading = list(loading)
@@ -80,7 +83,7 @@ class FakeEngine:
         self.held.clear()
 
     def status(self) -> EngineStatus:
-        return EngineStatus(self.draining, 1, self.models, tuple(self.loading))
+        return EngineStatus(self.draining, 1, self.models, tuple(self.loading), self.tightest_slo_s)
 
     def report(self, fact: EdgeTimed | EdgeRefused) -> None:
         if isinstance(fact, EdgeTimed):

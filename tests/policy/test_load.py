@@ -60,3 +60,15 @@ def test_overload_has_hysteresis() -> None:
     assert load.overloaded(now_s)
     offer_for(8, 0.5)
     assert not load.overloaded(now_s)
+
+
+def test_what_was_refused_unread_counts_as_its_like() -> None:
+    seen, unseen = OfferedLoad(), OfferedLoad()
+    for step in range(4000):
+        now_s = step * 1e-3
+        seen.offer(5e-4, now_s)
+        if step % 2:
+            unseen.offer(5e-4, now_s)
+        else:
+            unseen.offer_unseen(now_s)
+    assert abs(unseen.load(4.0) - seen.load(4.0)) < 0.02 * seen.load(4.0)
