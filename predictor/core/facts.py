@@ -69,6 +69,19 @@ class EdgeRefused(msgspec.Struct, frozen=True, array_like=True, tag=True):
     outcome: Outcome
 
 
+class JobsSeen(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """What the job store told an edge of one model's jobs, and of the replicas that serve it."""
+
+    model: str
+    waiting: int  # lines
+    leased: int
+    parked: int
+    replicas: int  # by their heartbeats, this one included
+
+
+EdgeFact = EdgeTimed | EdgeRefused | JobsSeen
+
+
 class ParametersInForce(msgspec.Struct, frozen=True):
     generation: int
 
@@ -105,6 +118,7 @@ Fact = (
     | Settled
     | EdgeTimed
     | EdgeRefused
+    | JobsSeen
     | ParametersInForce
     | ParametersRejected
     | MemoryExhausted

@@ -47,6 +47,22 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
 
 
+class LineRunner(Protocol):
+    """What runs a job's lines: the edge, which decodes and tokenises, and the engine behind it."""
+
+    def ready(self, model: str) -> bool:
+        """Whether lines of this model would be taken now."""
+        ...
+
+    async def run(self, model: str, tier: str, line: bytes) -> bytes:
+        """The answer to one v2 infer request, both as JSON.
+
+        Raises as `Engine.submit`: InvalidRequest and RowFailed speak of the line itself, Overloaded
+        and its kin (QueueFull, Unavailable) of now.
+        """
+        ...
+
+
 class Jobs(Protocol):
     """Where jobs are kept.
 

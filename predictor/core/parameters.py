@@ -154,7 +154,9 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bulk_tier(self) -> str:
         """The least urgent tier without an SLO; empty where all have one."""
-        return next((name for name in reversed(self.tiers) if self.tiers[name].slo_ms is None), "")
+        return next(
+            (name for name in reversed(list(self.tiers)) if self.tiers[name].slo_ms is None), ""
+        )
 
     def tier_named(self, name: str | None, priority: int | None) -> str:
         """The tier that a request asks for by name or by Triton's `priority`.

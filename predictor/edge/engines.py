@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from predictor.core.errors import Unavailable
-from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.facts import EdgeFact
 from predictor.core.model import ModelSpec
 from predictor.edge.remote import RemoteEngine
 from predictor.engine.port import EngineStatus, Reply, Submission
@@ -44,7 +44,7 @@ class EngineGroup:
     def status(self) -> EngineStatus:
         return self._status
 
-    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+    def report(self, fact: EdgeFact) -> None:
         reachable = (engine for engine in self._engines if engine.connected)
         next(reachable, self._engines[0]).report(fact)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from predictor.core.errors import HeadwayError, QueueFull, RequestTooLarge, Unavailable
-from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.facts import EdgeFact, EdgeRefused
 from predictor.core.rows import Outcome
 from predictor.engine import wire
 from predictor.engine.link import Link
@@ -129,7 +129,7 @@ class RemoteEngine:
     def status(self) -> EngineStatus:
         return self._status
 
-    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+    def report(self, fact: EdgeFact) -> None:
         if self.connected:
             self._send(fact)
         elif isinstance(fact, EdgeRefused):

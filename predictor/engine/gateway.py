@@ -8,7 +8,7 @@ from functools import partial
 import msgspec
 
 from predictor.core.errors import QueueFull
-from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, Observer
+from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, JobsSeen, Observer
 from predictor.engine import wire
 from predictor.engine.link import Link
 from predictor.engine.local import LocalEngine
@@ -123,7 +123,7 @@ class Gateway:
             elif isinstance(message, Cancel):
                 if message.id in waiting:
                     waiting[message.id].cancel()
-            elif isinstance(message, EdgeRefused):
+            elif isinstance(message, EdgeRefused | JobsSeen):
                 self._engine.report(message)
             else:
                 self._expose(link, message)

@@ -23,8 +23,9 @@ from predictor.core.errors import (
 from predictor.core.facts import (
     Completed,
     Dispatched,
+    EdgeFact,
     EdgeRefused,
-    EdgeTimed,
+    JobsSeen,
     MemoryExhausted,
     Observer,
     Offered,
@@ -174,10 +175,12 @@ class LocalEngine:
     def status(self) -> EngineStatus:
         return self._status
 
-    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+    def report(self, fact: EdgeFact) -> None:
         self._observer.observe(fact)
         if isinstance(fact, EdgeRefused) and fact.outcome is Outcome.SHED:
             self._scheduler.turned_away(fact.model, self._clock())
+        elif isinstance(fact, JobsSeen):
+            self._scheduler.set_replicas(fact.model, fact.replicas)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return self.exposition(accept)

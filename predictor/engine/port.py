@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.facts import EdgeFact
 from predictor.core.model import ModelSpec
 from predictor.core.rows import NO_DEADLINE, Packing
 
@@ -83,8 +83,8 @@ class Engine(Protocol):
 
     def status(self) -> EngineStatus: ...
 
-    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
-        """Count what an edge did: a request that it answered, or one that it refused itself."""
+    def report(self, fact: EdgeFact) -> None:
+        """Count what an edge did or saw: a request that it answered or refused, the jobs."""
         ...
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:

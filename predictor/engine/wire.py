@@ -12,7 +12,7 @@ import msgspec
 
 from predictor.core import errors
 from predictor.core.errors import HeadwayError, Overloaded
-from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.facts import EdgeFact
 from predictor.engine.port import EngineStatus, Reply, Submission
 
 # A body of 16 MiB can become eight times as many bytes of token ids.
@@ -74,7 +74,7 @@ class Status(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     status: EngineStatus
 
 
-FromEdge = Submit | Cancel | AskMetrics | EdgeTimed | EdgeRefused
+FromEdge = Submit | Cancel | AskMetrics | EdgeFact
 FromEngine = Answered | Failed | Exposed | Status
 
 FROM_EDGE = msgspec.msgpack.Decoder(list[FromEdge])

@@ -135,6 +135,11 @@ class Scheduler:
                 queue.add(row)
         return Admission(work, work_s, shed)
 
+    def set_replicas(self, model: str, replicas: int) -> None:
+        """How many replicas serve this model: a row that misses a batch here may find another."""
+        if model in self._lanes:
+            self._lanes[model].replicas = max(1, replicas)
+
     def turned_away(self, model: str, now_s: float) -> None:
         """An edge refused a request unread: it is demand all the same."""
         if model in self._loads:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from predictor.core.errors import RowFailed, Unavailable
-from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.facts import EdgeFact, EdgeRefused, EdgeTimed, JobsSeen
 from predictor.core.model import ModelSpec, Task
 from predictor.engine.port import EngineStatus, Reply, RowInput, Submission
 
@@ -57,6 +57,7 @@ class FakeEngine:
         self.submissions: list[Submission] = []
         self.reports: list[EdgeTimed] = []
         self.refusals: list[EdgeRefused] = []
+        self.jobs_seen: list[JobsSeen] = []
         self.submitted = asyncio.Event()
 
     def submit(self, submission: Submission) -> asyncio.Future[Reply]:
@@ -85,11 +86,13 @@ class FakeEngine:
     def status(self) -> EngineStatus:
         return EngineStatus(self.draining, 1, self.models, tuple(self.loading), self.tightest_slo_s)
 
-    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+    def report(self, fact: EdgeFact) -> None:
         if isinstance(fact, EdgeTimed):
             self.reports.append(fact)
-        else:
+        elif isinstance(fact, EdgeRefused):
             self.refusals.append(fact)
+        else:
+            self.jobs_seen.append(fact)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         return b"headway_up 1\n", "text/plain; version=0.0.4"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from predictor.core.errors import StartupError
-from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.facts import EdgeFact
 from predictor.core.model import ModelSpec
 from predictor.edge.server import EdgeSettings, serve
 from predictor.engine.port import Reply, Submission
@@ -30,7 +30,7 @@ class _Servant(FakeEngine):
     def note(self, submission: Submission) -> None:
         pass
 
-    def report(self, fact: EdgeTimed | EdgeRefused) -> None:
+    def report(self, fact: EdgeFact) -> None:
         pass
 
 
