@@ -139,6 +139,7 @@ class QueueSnapshot(msgspec.Struct, frozen=True):
     depth: int
     tokens: int
     backlog_s: float  # predicted device seconds to serve it
+    offered_load: float  # arriving work per second / capacity, refused work included
 
 
 class ServiceModelSnapshot(msgspec.Struct, frozen=True):
@@ -154,5 +155,4 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     queues: Sequence[QueueSnapshot]
     service_models: Sequence[ServiceModelSnapshot]
-    offered_load: Mapping[str, float]  # per model: arriving work per second / capacity
-    overloaded: Mapping[str, bool]
+    overloaded: bool  # more urgent work arrives than the device can do

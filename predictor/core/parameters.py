@@ -28,7 +28,14 @@ DEFAULT_DOCUMENT: Mapping[str, Any] = {
     "models": {},
     "tiers": {
         "interactive": {"priority": 1, "slo_ms": 200, "max_queue_size": 2000, "weight": 10},
-        "bulk": {"priority": 2, "slo_ms": None, "max_queue_size": 100_000, "weight": 1},
+        "bulk": {
+            "priority": 2,
+            "slo_ms": None,
+            "max_queue_size": 100_000,
+            "weight": 1,
+            "min_share": 0.05,
+            "max_age_s": 600,
+        },
     },
 }
 
@@ -48,6 +55,11 @@ class PackingChoice(StrEnum):
     AUTO = "auto"
     PACKED = "packed"
     PADDED = "padded"
+
+
+class Overload(StrEnum):
+    SHED = "shed"
+    RELEGATE = "relegate"
 
 
 class ModelParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,6 +137,18 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             extra={"unit": "ms"},
         ),
     ] = None
+
+    overload: Annotated[
+        Overload,
+        Meta(
+            description="What becomes of a row that cannot meet the SLO. shed: it is refused at"
+            " once; relegate: it is answered late, when there is room."
+        ),
+    ] = Overload.SHED
+
+    @property
+    def relegates(self) -> bool:
+        return self.overload is Overload.RELEGATE
 
     @property
     def slo_s(self) -> float:

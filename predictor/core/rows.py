@@ -46,6 +46,8 @@ class Packing(StrEnum):
 class Row:
     """One unit of work in a queue. Compared by identity.
 
+    `expires_s` is the client's own deadline, where it gave one; `deadline_s`, which the policy
+    works towards, is no later. A relegated row has no other any more.
     `payload` is the row's input as raw bytes (a 1-D array of the model's
     `row_datatype`); policy never looks at it. `owner` is whoever is told when the row settles.
     """
@@ -59,6 +61,8 @@ class Row:
     owner: object = None
     index: int = 0  # place in the owner's request
     sequence: int = 0  # arrival order, given by the queue
+    expires_s: float = NO_DEADLINE
+    relegated: bool = False  # its SLO is over, and its tier answers late rather than never
 
 
 @dataclass(frozen=True, slots=True, eq=False)

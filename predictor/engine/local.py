@@ -198,16 +198,18 @@ class LocalEngine:
         raise UnknownModel(f"model {model!r} is not served here")
 
     def _admit(self, request: Request, submission: Submission, now_s: float) -> None:
-        slo_s = self._scheduler.parameters.tiers[request.tier].slo_s
-        timeout_s = submission.timeout_s if submission.timeout_s is not None else NO_DEADLINE
+        tier = self._scheduler.parameters.tiers[request.tier]
         arrived_s = submission.arrived_s
         arrived_s = now_s if arrived_s is None else min(arrived_s, now_s)
-        deadline_s = arrived_s + min(slo_s, timeout_s)
+        timeout_s = submission.timeout_s
+        expires_s = NO_DEADLINE if timeout_s is None else arrived_s + timeout_s
+        deadline_s = min(arrived_s + tier.slo_s, expires_s)
         if deadline_s < now_s:
-            if timeout_s <= slo_s:
+            if expires_s < now_s:
                 raise DeadlineExceeded("the deadline passed before the request was queued")
-            raise Shed("the tier's SLO passed before the request was read; try again later")
-        request.expect(submission.rows, arrived_s, deadline_s)
+            if not tier.relegates:
+                raise Shed("the tier's SLO passed before the request was read; try again later")
+        request.expect(submission.rows, arrived_s, deadline_s, expires_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
             work = admission.work

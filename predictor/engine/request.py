@@ -22,11 +22,23 @@ class Request:
         self._results: list[bytes] = []
         self._missing = 0
 
-    def expect(self, inputs: Sequence[RowInput], arrival_s: float, deadline_s: float) -> None:
-        """Make the rows."""
+    def expect(
+        self, inputs: Sequence[RowInput], arrival_s: float, deadline_s: float, expires_s: float
+    ) -> None:
+        """Make the rows. `expires_s` is the client's own deadline."""
         self.arrival_s = arrival_s
         self.rows = [
-            Row(self.model, self.tier, each.tokens, arrival_s, deadline_s, each.payload, self, i)
+            Row(
+                self.model,
+                self.tier,
+                each.tokens,
+                arrival_s,
+                deadline_s,
+                each.payload,
+                self,
+                i,
+                expires_s=expires_s,
+            )
             for i, each in enumerate(inputs)
         ]
         self.size = self._missing = len(self.rows)

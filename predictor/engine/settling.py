@@ -67,7 +67,7 @@ class Settling:
                 latency_s,
                 queue_s,
                 service_s,
-                deadline_met=done.finished_s <= row.deadline_s,
+                deadline_met=not row.relegated and done.finished_s <= row.deadline_s,
             )
         )
 

@@ -21,7 +21,7 @@ from predictor.metrics.devices import DeviceReader, DeviceReading
 from predictor.metrics.names import Metric
 from predictor.metrics.tallies import Histogram, Tallies
 
-EMPTY_SNAPSHOT = Snapshot(queues=(), service_models=(), offered_load={}, overloaded={})
+EMPTY_SNAPSHOT = Snapshot(queues=(), service_models=(), overloaded=False)
 
 _Labels = tuple[str, ...]
 _END = b"# EOF\n"  # the last line of the OpenMetrics format; text has none
@@ -125,11 +125,9 @@ def _scheduler(tallies: Tallies, snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge(names.QUEUE_DEPTH, idle | {key: q.depth for key, q in queues.items()})
     yield _gauge(names.QUEUE_TOKENS, idle | {key: q.tokens for key, q in queues.items()})
     yield _gauge(names.BACKLOG, idle | {key: q.backlog_s for key, q in queues.items()})
-    unloaded = dict.fromkeys(tallies.models, 0.0)
-    loads = unloaded | dict(snapshot.offered_load)
-    yield _gauge(names.OFFERED_LOAD, {(model,): load for model, load in loads.items()})
-    flags = unloaded | dict(snapshot.overloaded)
-    yield _gauge(names.OVERLOADED, {(model,): float(flag) for model, flag in flags.items()})
+    loads = idle | {key: queue.offered_load for key, queue in queues.items()}
+    yield _gauge(names.OFFERED_LOAD, loads)
+    yield _gauge(names.OVERLOADED, {(): float(snapshot.overloaded)})
     learned = {(model.model, model.packing): model for model in snapshot.service_models}
     yield _gauge(
         names.SERVICE_MODEL_COEFFICIENT,

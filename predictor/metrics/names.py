@@ -130,9 +130,11 @@ BACKLOG = Metric(
     "headway_backlog_seconds", "Predicted device seconds of the rows that wait.", _TIER
 )
 OFFERED_LOAD = Metric(
-    "headway_offered_load_ratio", "Arriving work per second over capacity, shed included.", _MODEL
+    "headway_offered_load_ratio", "Arriving work per second over capacity, shed included.", _TIER
 )
-OVERLOADED = Metric("headway_overloaded", "1 while the model sheds by value, else 0.", _MODEL)
+OVERLOADED = Metric(
+    "headway_overloaded", "1 while more urgent work arrives than the device can do, else 0.", ()
+)
 SERVICE_MODEL_COEFFICIENT = Metric(
     "headway_service_model_coefficient",
     "Seconds per unit of a feature in the service-time model.",

@@ -136,6 +136,9 @@ def _plan_prefix(rows: Sequence[Row], terms: Terms) -> Plan:
         if work.rows and terms.start_s + grown_s * terms.caution > tightest_s:
             reason = DispatchReason.DEADLINE
             break
+        if work.rows and grown_s * terms.caution > terms.limit_s:
+            reason = DispatchReason.FULL
+            break
         work, deadline_s, predicted_s = grown, tightest_s, grown_s
     return Plan(rows[: work.rows], reason, predicted_s)
 

@@ -99,7 +99,7 @@ def _is_served(
         taken = max(queue.count_before(ends_s), taken) + low
         if place < taken:
             return True
-        starts_s = ends_s
+        starts_s += (ends_s - starts_s) * terms.stretch
     return True
 
 

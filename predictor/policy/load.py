@@ -50,12 +50,11 @@ class DecayingRate:
 
 
 class OfferedLoad:
-    """Arriving work per second over capacity, refused work included, with an overload flag."""
+    """Arriving work per second over capacity, refused work included."""
 
     def __init__(self) -> None:
         self._work = DecayingRate()
         self._mean_s = 0.0
-        self._overloaded = False
 
     def offer(self, work_s: float, now_s: float) -> None:
         """Count the work of a request that was looked at."""
@@ -69,8 +68,13 @@ class OfferedLoad:
     def load(self, now_s: float) -> float:
         return self._work.per_s(now_s)
 
-    def overloaded(self, now_s: float) -> bool:
-        """Up when more arrives than the device can do, down when that has clearly passed."""
-        load = self.load(now_s)
-        self._overloaded = load >= (LEAVE_OVERLOAD if self._overloaded else ENTER_OVERLOAD)
-        return self._overloaded
+
+class Hysteresis:
+    """Up when more arrives than the device can do, down when that has clearly passed."""
+
+    def __init__(self) -> None:
+        self._up = False
+
+    def update(self, load: float) -> bool:
+        self._up = load >= (LEAVE_OVERLOAD if self._up else ENTER_OVERLOAD)
+        return self._up

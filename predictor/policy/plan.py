@@ -20,6 +20,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     max_wait_s: float = 0.0  # constant policy only
     slo_s: float = NO_DEADLINE
     replicas: int = 1
+    limit_s: float = NO_DEADLINE  # the longest that a batch may take
+    stretch: float = 1.0  # how many times as long it is until the next batch of this queue
 
     def service_s(self, rows: Sequence[Row]) -> float:
         return self.service.predict_s(Work.of(rows))
@@ -39,7 +41,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     def slo_share_s(self) -> float:
         """The part of the SLO that a batch may take: a row that just misses a batch can still
         wait for it to end and ride in the next one, on the replica that is free first."""
-        return self.slo_s / (1.0 + 1.0 / self.replicas)
+        return min(self.slo_s / (1.0 + 1.0 / self.replicas), self.limit_s)
 
     def target_rows(self, tokens_per_row: float) -> int:
         """Largest b with l(b) * (1 + 1/R) <= SLO."""

@@ -13,7 +13,7 @@ more (rows that arrive meanwhile may still ride), and at once when it is shorter
 than fits into it waits already and has time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,9 +22,11 @@ from predictor.core.errors import HeadwayError, InvalidRequest, QueueFull, Shed
 from predictor.core.facts import Snapshot
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Row
+from predictor.policy.arbiter import Arbiter
+from predictor.policy.flow import Flow
 from predictor.policy.lane import Lane
-from predictor.policy.load import OfferedLoad
 from predictor.policy.plan import Plan
+from predictor.policy.queue import RowQueue
 from predictor.policy.service_time import ServiceTimeModel, Work
 
 SLOTS = 2  # one running, one prepared
@@ -73,12 +75,12 @@ class Scheduler:
         self._parameters = parameters
         self.prepare_lead_s = prepare_lead_s  # a driver may adjust it
         self._lanes: dict[str, Lane] = {}
-        self._loads: dict[str, OfferedLoad] = {}
+        self._arbiter = Arbiter(parameters)
         self._slots: list[_Slot] = []
 
     def add_model(self, model: str, services: Sequence[ServiceTimeModel]) -> None:
-        self._lanes[model] = Lane(model, self._parameters, services)
-        self._loads[model] = OfferedLoad()
+        lane = self._lanes[model] = Lane(model, self._parameters, services)
+        self._arbiter.add(lane)
 
     @property
     def parameters(self) -> Parameters:
@@ -86,12 +88,13 @@ class Scheduler:
 
     def apply(self, parameters: Parameters) -> None:
         self._parameters = parameters
+        self._arbiter.apply(parameters)
         for lane in self._lanes.values():
             lane.apply(parameters)
 
     @property
     def waiting(self) -> int:
-        return sum(len(queue) for lane in self._lanes.values() for queue in lane.queues.values())
+        return sum(len(flow.queue) for lane in self._lanes.values() for flow in lane.flows)
 
     @property
     def in_flight(self) -> Sequence[Batch]:
@@ -99,9 +102,10 @@ class Scheduler:
 
     def drain_s(self, model: str, tier: str, now_s: float) -> float:
         """Seconds until the device is through with what waits in this queue now."""
-        lane = self._lanes[model]
-        ahead_s = self._ends_s(now_s) - now_s + self._more_urgent_s(lane, tier)
-        return ahead_s + lane.drain_s(tier)
+        flow = self._lanes[model].flow(tier)
+        row = Row(model, tier, 0, now_s, now_s + flow.slo_s)
+        ahead_s = self._ends_s(now_s) - now_s + self._arbiter.ahead_s(flow, row, now_s)
+        return ahead_s + flow.drain_s()
 
     def submit(self, rows: Sequence[Row], now_s: float) -> Admission:
         """Let the rows of one request in together, or say why not.
@@ -118,21 +122,26 @@ class Scheduler:
                 f" model {lane.model!r}; send a shorter one or raise the limit"
             )
             return Admission(work, 0.0, too_long)
-        lane.arrived(work, now_s)
-        work_s = lane.work_s(work, tier)
-        self._loads[lane.model].offer(work_s, now_s)
-        queue = lane.queues[tier]
-        limit = self._parameters.tiers[tier].max_queue_size
-        if len(queue) + len(rows) > limit:
+        flow = lane.flow(tier)
+        work_s = lane.arrived(flow, work, now_s)
+        promised = self._parameters.tiers[tier]
+        limit = promised.max_queue_size
+        waiting = len(flow.queue)
+        if promised.relegates:
+            waiting += len(lane.flow(tier, late=True).queue)
+        if waiting + len(rows) > limit:
             full = QueueFull(
                 f"the queue of tier {tier!r} is full ({limit} rows); try again later",
                 self.drain_s(lane.model, tier, now_s),
             )
             return Admission(work, work_s, full)
-        shed = self._shed_at_the_door(lane, rows, now_s)
+        shed = self._shed_at_the_door(flow, rows, now_s)
+        if shed is not None and promised.relegates:
+            self._relegate(rows)
+            return Admission(work, work_s)
         if shed is None:
             for row in rows:
-                queue.add(row)
+                flow.queue.add(row)
         return Admission(work, work_s, shed)
 
     def set_replicas(self, model: str, replicas: int) -> None:
@@ -142,12 +151,13 @@ class Scheduler:
 
     def turned_away(self, model: str, now_s: float) -> None:
         """An edge refused a request unread: it is demand all the same."""
-        if model in self._loads:
-            self._loads[model].offer_unseen(now_s)
+        if model in self._lanes:
+            flow = self._lanes[model].flow(self._parameters.default_tier)
+            flow.load.offer_unseen(now_s)
 
     def cancel(self, row: Row) -> bool:
         """Take a row out if it still waits; a row that runs already cannot be stopped."""
-        queue = self._lanes[row.model].queues[row.tier]
+        queue = self._lanes[row.model].flow(row.tier, row.relegated).queue
         if row not in queue:
             return False
         queue.remove([row])
@@ -167,10 +177,10 @@ class Scheduler:
                 return Decision(WaitUntil(min(form_s, self._next_deadline_s())), given_up)
             start_s = self._ends_s(now_s)
         wait_until_s = self._next_deadline_s()
-        for lane, tier in self._by_urgency(start_s):
-            plan = self._plan(lane, tier, start_s, given_up)
+        for flow, limit_s in self._arbiter.turns(start_s, now_s, self.prepare_lead_s):
+            plan = self._plan(flow, start_s, limit_s, now_s, given_up)
             if plan.rows:
-                return Decision(Dispatch(self._start(lane, plan, start_s)), given_up)
+                return Decision(Dispatch(self._start(flow.lane, plan, start_s, now_s)), given_up)
             wait_until_s = min(wait_until_s, plan.wait_until_s)
         if not self.waiting:
             return Decision(Idle(), given_up)
@@ -190,28 +200,46 @@ class Scheduler:
     def snapshot(self, now_s: float) -> Snapshot:
         lanes = self._lanes.values()
         return Snapshot(
-            queues=[each for lane in lanes for each in lane.queue_snapshots()],
+            queues=[each for lane in lanes for each in lane.queue_snapshots(now_s)],
             service_models=[each for lane in lanes for each in lane.service_snapshots()],
-            offered_load={model: load.load(now_s) for model, load in self._loads.items()},
-            overloaded={model: load.overloaded(now_s) for model, load in self._loads.items()},
+            overloaded=self._arbiter.overloaded(now_s),
         )
 
     def _expired(self, now_s: float) -> list[tuple[Row, Outcome]]:
-        expired = []
-        for lane in self._lanes.values():
-            for queue in lane.queues.values():
-                if queue.earliest_deadline_s < now_s:
-                    due = queue.due_before(now_s, EXPIRE_AT_ONCE)
-                    queue.remove(due)
-                    expired += [(row, Outcome.EXPIRED) for row in due]
+        expired: list[tuple[Row, Outcome]] = []
+        for queue in self._queues():
+            if queue.earliest_deadline_s < now_s:
+                due = queue.due_before(now_s, EXPIRE_AT_ONCE)
+                queue.remove(due)
+                expired += self._let_go(due, Outcome.EXPIRED, now_s)
         return expired
 
+    def _let_go(
+        self, rows: Sequence[Row], outcome: Outcome, now_s: float
+    ) -> list[tuple[Row, Outcome]]:
+        """Rows that will miss their SLO: those that are given up; the others are relegated."""
+        given_up = []
+        for row in rows:
+            tier = self._parameters.tiers.get(row.tier)
+            if tier is not None and tier.relegates and row.expires_s > now_s:
+                self._relegate([row])
+            else:
+                given_up.append((row, outcome))
+        return given_up
+
+    def _relegate(self, rows: Sequence[Row]) -> None:
+        """Have rows wait for room, until the client's own deadline if it has one."""
+        queue = self._lanes[rows[0].model].flow(rows[0].tier, late=True).queue
+        for row in rows:
+            row.relegated = True
+            row.deadline_s = row.expires_s
+            queue.add(row)
+
+    def _queues(self) -> Iterator[RowQueue]:
+        return (flow.queue for lane in self._lanes.values() for flow in lane.flows)
+
     def _next_deadline_s(self) -> float:
-        return min(
-            queue.earliest_deadline_s
-            for lane in self._lanes.values()
-            for queue in lane.queues.values()
-        )
+        return min(queue.earliest_deadline_s for queue in self._queues())
 
     def _ends_s(self, now_s: float) -> float:
         """When the device will be through with what it holds."""
@@ -222,9 +250,12 @@ class Scheduler:
 
     def _form_next_at_s(self, now_s: float) -> float:
         running = self._slots[0]
-        if running.batch.predicted_s < PREPARE_LATE_S or self._is_next_settled(now_s):
+        late_s = running.starts_s + running.batch.predicted_s - self.prepare_lead_s
+        if self._is_next_settled(now_s):
             return now_s
-        return running.starts_s + running.batch.predicted_s - self.prepare_lead_s
+        if running.batch.predicted_s < PREPARE_LATE_S and self._arbiter.commits_early(now_s):
+            return now_s
+        return late_s
 
     def _is_next_settled(self, now_s: float) -> bool:
         """Whether rows that are yet to come can hardly change the next batch.
@@ -236,70 +267,44 @@ class Scheduler:
         most_urgent = self._parameters.default_tier
         return any(lane.is_full(most_urgent, calm_s) for lane in self._lanes.values())
 
-    def _by_urgency(self, start_s: float) -> list[tuple[Lane, str]]:
-        """Non-empty queues: most urgent tier first; within a tier the least slack."""
-
-        def urgency(candidate: tuple[Lane, str]) -> tuple[int, float, float]:
-            lane, tier = candidate
-            queue = lane.queues[tier]
-            head = queue.head
-            batch = queue.window(lane.parameters.max_batch_size)
-            service_s = lane.terms(tier, start_s).service_s(batch)
-            slack_s = queue.earliest_deadline_s - start_s - service_s
-            return (self._priority(tier), slack_s, head.arrival_s)
-
-        candidates = [
-            (lane, tier)
-            for lane in self._lanes.values()
-            for tier, queue in lane.queues.items()
-            if queue
-        ]
-        return sorted(candidates, key=urgency) if len(candidates) > 1 else candidates
-
-    def _priority(self, tier: str) -> int:
-        parameters = self._parameters.tiers.get(tier)
-        return parameters.priority if parameters else 1001  # a tier that an edit took away
-
     def _plan(
-        self, lane: Lane, tier: str, start_s: float, given_up: list[tuple[Row, Outcome]]
+        self,
+        flow: Flow,
+        start_s: float,
+        limit_s: float,
+        now_s: float,
+        given_up: list[tuple[Row, Outcome]],
     ) -> Plan:
         """Plan until there is a batch, or nothing left that may be shed."""
+        lane = flow.lane
+        riders = self._arbiter.riders(flow, now_s) if flow.urgent else ()
+        room_s = self._arbiter.slice_s(riders[0], now_s, self.prepare_lead_s) if riders else 0.0
         while True:
-            plan = lane.plan(tier, start_s)
-            given_up += [(row, Outcome.SHED) for row in plan.shed]
-            if plan.rows or not plan.shed or not lane.queues[tier]:
+            plan = lane.plan(flow, start_s, limit_s, riders, room_s)
+            given_up += self._let_go(plan.shed, Outcome.SHED, now_s)
+            if plan.rows or not plan.shed or not flow.queue:
                 return plan
 
-    def _start(self, lane: Lane, plan: Plan, start_s: float) -> Batch:
+    def _start(self, lane: Lane, plan: Plan, start_s: float, now_s: float) -> Batch:
         computed = lane.service.computed_tokens(Work.of(plan.rows))
         batch = Batch(lane.model, plan.rows, lane.packing, plan.reason, plan.predicted_s, computed)
         self._slots.append(_Slot(batch, start_s))
+        self._arbiter.ran(plan, lane, now_s)
         return batch
 
-    def _shed_at_the_door(self, lane: Lane, rows: Sequence[Row], now_s: float) -> Shed | None:
+    def _shed_at_the_door(self, flow: Flow, rows: Sequence[Row], now_s: float) -> Shed | None:
         """Shed if the last of these rows would end after its deadline."""
         row = rows[-1]
-        if row.deadline_s == NO_DEADLINE or lane.is_constant:
+        if row.deadline_s == NO_DEADLINE or flow.lane.is_constant:
             return None
-        free_s = self._ends_s(now_s) + self._more_urgent_s(lane, row.tier)
-        if lane.would_serve(row, free_s, now_s):
+        free_s = self._ends_s(now_s) + self._arbiter.ahead_s(flow, row, now_s)
+        stretch = self._arbiter.stretch(flow, now_s)
+        if flow.lane.would_serve(flow, row, free_s, now_s, stretch):
             return None
         return Shed(
             "would miss its deadline, so it was not queued; try again later",
-            self.drain_s(lane.model, row.tier, now_s),
+            self.drain_s(flow.lane.model, flow.tier, now_s),
         )
-
-    def _more_urgent_s(self, lane: Lane, tier: str) -> float:
-        """Device seconds of the work that goes before this queue's."""
-        mine = self._priority(tier)
-        seconds = 0.0
-        for other in self._lanes.values():
-            for name, queue in other.queues.items():
-                if other is lane and name == tier:
-                    continue
-                if queue and self._priority(name) <= mine:
-                    seconds += other.drain_s(name)
-        return seconds
 
 
 class _Slot:

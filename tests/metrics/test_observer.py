@@ -37,7 +37,7 @@ TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 MODELS = ("topics", "embed")
 TIERS = ("interactive", "bulk")
-IDLE = Snapshot(queues=(), service_models=(), offered_load={}, overloaded={})
+IDLE = Snapshot(queues=(), service_models=(), overloaded=False)
 NOW_S = 1_700_000_000.0
 
 PARSERS: dict[str, Callable[[str], Iterable[Family]]] = {
@@ -106,12 +106,13 @@ def settled(outcome: Outcome, tier: str = "interactive", rows: int = 1) -> Settl
 
 
 BUSY = Snapshot(
-    queues=[QueueSnapshot("topics", "bulk", depth=12, tokens=900, backlog_s=0.5)],
+    queues=[
+        QueueSnapshot("topics", "bulk", depth=12, tokens=900, backlog_s=0.5, offered_load=1.25)
+    ],
     service_models=[
         ServiceModelSnapshot("topics", "padded", {"fixed": 0.005, "area": 1e-5}, 0.02, 31)
     ],
-    offered_load={"topics": 1.25},
-    overloaded={"topics": True},
+    overloaded=True,
 )
 ONE_OF_EACH: tuple[Fact, ...] = (
     Offered("topics", "bulk", rows=2, tokens=70, work_s=0.25),
@@ -146,6 +147,7 @@ def test_all_series_of_models_and_tiers_exist_at_zero() -> None:
         names.QUEUE_DEPTH,
         names.QUEUE_TOKENS,
         names.BACKLOG,
+        names.OFFERED_LOAD,
         f"{names.LATENCY.name}_count",
         f"{names.QUEUE_WAIT.name}_count",
         f"{names.SERVICE_TIME.name}_sum",
@@ -166,13 +168,12 @@ def test_all_series_of_models_and_tiers_exist_at_zero() -> None:
             names.PADDING_TOKENS,
             names.DEVICE_BUSY,
             names.MEMORY_EXHAUSTED,
-            names.OFFERED_LOAD,
-            names.OVERLOADED,
             f"{names.BATCH_ROWS.name}_count",
             f"{names.BATCH_TOKENS.name}_count",
         ):
             assert value(samples, metric, model=model) == 0
     for metric in (
+        names.OVERLOADED,
         names.PARAMETERS_ACCEPTED,
         names.PARAMETERS_REFUSED,
         names.PARAMETERS_GENERATION,
@@ -325,9 +326,9 @@ def test_gauges_tell_the_scheduler_at_the_scrape() -> None:
     assert value(samples, names.QUEUE_TOKENS, **labels) == 900
     assert value(samples, names.BACKLOG, **labels) == 0.5
     assert value(samples, names.QUEUE_DEPTH, model="topics", tier="interactive") == 0
-    assert value(samples, names.OFFERED_LOAD, model="topics") == 1.25
-    assert value(samples, names.OVERLOADED, model="topics") == 1
-    assert value(samples, names.OVERLOADED, model="embed") == 0
+    assert value(samples, names.OFFERED_LOAD, **labels) == 1.25
+    assert value(samples, names.OFFERED_LOAD, model="embed", tier="bulk") == 0
+    assert value(samples, names.OVERLOADED) == 1
     learned = {"model": "topics", "packing": "padded"}
     assert value(samples, names.SERVICE_MODEL_COEFFICIENT, **learned, feature="area") == 1e-5
     assert value(samples, names.SERVICE_MODEL_ERROR, **learned) == 0.02

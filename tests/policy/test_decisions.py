@@ -255,7 +255,9 @@ def test_constant_window_is_that_of_the_oldest_row_whatever_the_order() -> None:
 
 
 def test_a_huge_backlog_is_split_in_bounded_pieces() -> None:
-    made = scheduler(parameters(None, max_batch_size=4096), Packing.PADDED, 5e-3, 1e-5)
+    made = scheduler(
+        parameters(None, max_batch_size=4096, order="arrival"), Packing.PADDED, 5e-3, 1e-5
+    )
     for i in range(3000):
         made.submit([Row(MODEL, "interactive", 8 + i * 7 % 500, 0.0)], 0.0)
     assert all(row.sequence <= SPLIT_ROWS for row in started(made, 0.0).rows)
@@ -279,7 +281,7 @@ class InOrder(Scheduler):
     def next_action(self, now_s: float) -> Decision:
         decision = super().next_action(now_s)
         if isinstance(decision.action, Dispatch):
-            left = next(iter(self._lanes[MODEL].queues.values()))
+            left = next(iter(self._lanes[MODEL].flows)).queue
             self.check([row.deadline_s for row in decision.action.batch.rows], left)
         return decision
 

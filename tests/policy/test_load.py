@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictor.policy.load import ENTER_OVERLOAD, LEAVE_OVERLOAD, DecayingRate, OfferedLoad
+from predictor.policy.load import (
+    ENTER_OVERLOAD,
+    LEAVE_OVERLOAD,
+    DecayingRate,
+    Hysteresis,
+    OfferedLoad,
+)
 
 
 @pytest.mark.parametrize("start_s", [0.0, 1e6])
@@ -42,24 +48,13 @@ def test_a_rate_is_never_negative_nor_over_what_came(events: list[tuple[float, f
 
 
 def test_overload_has_hysteresis() -> None:
-    load = OfferedLoad()
-    now_s = 0.0
-
-    def offer_for(seconds: float, ratio: float) -> None:
-        nonlocal now_s
-        for _ in range(int(seconds * 1000)):
-            now_s += 1e-3
-            load.offer(ratio * 1e-3, now_s)
-
+    overload = Hysteresis()
     between = 0.5 * (ENTER_OVERLOAD + LEAVE_OVERLOAD)
-    offer_for(8, between)
-    assert not load.overloaded(now_s)
-    offer_for(8, 1.2)
-    assert load.overloaded(now_s)
-    offer_for(8, between)
-    assert load.overloaded(now_s)
-    offer_for(8, 0.5)
-    assert not load.overloaded(now_s)
+    assert not overload.update(between)
+    assert overload.update(1.2)
+    assert overload.update(between)
+    assert not overload.update(0.5)
+    assert not overload.update(between)
 
 
 def test_what_was_refused_unread_counts_as_its_like() -> None:

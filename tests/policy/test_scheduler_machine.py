@@ -215,7 +215,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         assert all(queue.backlog_s >= 0 for queue in snapshot.queues)
         assert all((queue.backlog_s > 0) == (queue.depth > 0) for queue in snapshot.queues)
-        assert all(load >= 0 for load in snapshot.offered_load.values())
+        assert all(queue.offered_load >= 0 for queue in snapshot.queues)
 
     def teardown(self) -> None:
         """Nothing hangs: with no more arrivals, all rows settle, and each once."""

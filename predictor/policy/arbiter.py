@@ -1,0 +1,228 @@
+"""Which queue goes next, and how long its batch may be.
+
+In this order:
+
+1. a tier that is owed a slice (see shares);
+2. urgent queues: the least slack first. Where more is asked than the device can do, first those
+   that ask for less than their fair part, by slack, then the one that got least for its weight;
+3. bulk queues, in slices (see slices): the more urgent tier first; in a tier the model that got
+   least of late.
+
+A constant-policy model is the textbook baseline: its queues go by the same rule, without slices.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from predictor.core.parameters import Parameters
+from predictor.core.rows import NO_DEADLINE, Row
+from predictor.policy.flow import Flow
+from predictor.policy.lane import Lane
+from predictor.policy.load import Hysteresis
+from predictor.policy.plan import Plan
+from predictor.policy.shares import AGED_SHARE, Credit, fair_level
+from predictor.policy.slices import Demand, longest_slice_s
+
+IN_USE_S = 10.0  # a tier that had no row for so long is not in use
+SLICE_MEMORY_S = 0.05  # the longest slice is worked out anew this often
+OWED_SHARE_OF_SLO = 0.25  # a slice that is owed may be this long, or it would be of no use
+
+
+class Turn(NamedTuple):
+    """A queue that may go next, with the longest batch that it may form."""
+
+    flow: Flow
+    limit_s: float
+
+
+class Arbiter:
+    """Decides between the queues of one device. Time is an argument."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._lanes: list[Lane] = []
+        self._overload = Hysteresis()
+        self._credits: dict[str, Credit] = {}
+        self._slice_s = NO_DEADLINE
+        self._slice_worked_out_s = -NO_DEADLINE
+        self.apply(parameters)
+
+    def add(self, lane: Lane) -> None:
+        self._lanes.append(lane)
+
+    def apply(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._tightest_s = parameters.tightest_slo_s
+        self._slice_worked_out_s = -NO_DEADLINE
+        for tier in parameters.tiers:
+            self._credits.setdefault(tier, Credit())
+
+    def turns(self, start_s: float, now_s: float, lead_s: float) -> Iterator[Turn]:
+        """The queues with rows, in the order in which they should be asked for a batch."""
+        waiting = [flow for flow in self._flows() if flow.queue]
+        if len(waiting) == 1 and not waiting[0].min_share:  # the usual case
+            (only,) = waiting
+            yield Turn(only, NO_DEADLINE if only.urgent else self.slice_s(only, now_s, lead_s))
+            return
+        owed = list(self._owed(waiting, now_s, lead_s))
+        yield from owed
+        first = {turn.flow for turn in owed}
+        urgent = [flow for flow in waiting if flow.urgent and flow not in first]
+        for flow in sorted(urgent, key=self._urgency(start_s, now_s)) if urgent else ():
+            yield Turn(flow, NO_DEADLINE)
+        bulk = [flow for flow in waiting if not flow.urgent and flow not in first]
+        for flow in sorted(bulk, key=lambda flow: (flow.rank, flow.served.per_s(now_s))):
+            yield Turn(flow, self.slice_s(flow, now_s, lead_s))
+
+    def riders(self, flow: Flow, now_s: float) -> list[Flow]:
+        """Whose rows may fill the room in a batch of an urgent queue: bulk of the same model."""
+        if flow.lane.is_constant:
+            return []
+        bulk = [other for other in flow.lane.flows if other.queue and not other.urgent]
+        return sorted(bulk, key=lambda other: other.rank)
+
+    def slice_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
+        """The longest batch of a bulk queue, for the sake of those that are more urgent."""
+        if flow.lane.is_constant:
+            return NO_DEADLINE
+        if not now_s - self._slice_worked_out_s < SLICE_MEMORY_S:
+            self._slice_worked_out_s = now_s
+            self._slice_s = longest_slice_s(self._demands(now_s), lead_s)
+        return min(self._slice_s, self._max_slice_s(flow, now_s))
+
+    def overloaded(self, now_s: float) -> bool:
+        """Whether more urgent work arrives than the device can do."""
+        return self._overload.update(sum(flow.load.load(now_s) for flow in self._urgent_flows()))
+
+    def commits_early(self, now_s: float) -> bool:
+        """Whether the next batch may be formed long before its start: nobody more urgent would
+        have to wait for it then, too."""
+        in_use = False
+        for flow in self._flows():
+            if flow.urgent or flow.lane.is_constant:
+                if flow.queue:
+                    return True
+                in_use |= flow.last_arrival_s >= now_s - IN_USE_S
+        return not in_use
+
+    def ran(self, plan: Plan, lane: Lane, now_s: float) -> None:
+        """A batch was given to the device: account for its time, by tokens."""
+        for flow, share in _shares(plan.rows, lane):
+            used_s = share * plan.predicted_s
+            flow.served.add(used_s, now_s)
+            self._credits.setdefault(flow.tier, Credit()).spend(used_s)
+
+    def ahead_s(self, flow: Flow, row: Row, now_s: float) -> float:
+        """Device seconds of the work in other queues that goes before a new row of this one."""
+        overloaded = flow.urgent and self.overloaded(now_s)
+        level = self._level(now_s) if overloaded else NO_DEADLINE
+        seconds = 0.0
+        for other in self._flows():
+            if other is flow or not other.queue:
+                continue
+            if flow.urgent and other.urgent:
+                if overloaded and _floods(other, level, now_s):
+                    continue
+                if other.queue.earliest_deadline_s > row.deadline_s:
+                    continue
+            elif other.rank >= flow.rank:
+                continue
+            seconds += other.drain_s()
+        return seconds
+
+    def stretch(self, flow: Flow, now_s: float) -> float:
+        """How many times as long its batches take, for the share that others have meanwhile."""
+        taken = sum(
+            self._parameters.tiers[tier].min_share
+            for tier in {other.tier for other in self._flows() if other.queue and other.known}
+            if tier != flow.tier
+        )
+        if self.overloaded(now_s):
+            level = self._level(now_s)
+            if _floods(flow, level, now_s):
+                others = (each for each in self._urgent_flows() if each is not flow)
+                taken += sum(min(each.load.load(now_s), level * each.weight) for each in others)
+        return 1.0 / max(1.0 - taken, 0.1)
+
+    def _flows(self) -> Iterator[Flow]:
+        for lane in self._lanes:
+            yield from lane.flows
+
+    def _urgent_flows(self) -> Iterator[Flow]:
+        return (flow for flow in self._flows() if flow.urgent)
+
+    def _owed(self, waiting: Iterable[Flow], now_s: float, lead_s: float) -> Iterator[Turn]:
+        """Queues of tiers that are owed a slice by now."""
+        by_tier: dict[str, list[Flow]] = {}
+        for flow in waiting:
+            by_tier.setdefault(flow.tier, []).append(flow)
+        for tier, credit in self._credits.items():
+            flows = by_tier.get(tier)
+            if not flows:
+                credit.rest()
+                continue
+            share = max(flow.min_share for flow in flows)
+            if any(now_s - flow.oldest_s() > flow.max_age_s for flow in flows):
+                share = max(share, AGED_SHARE)
+            if not share:
+                credit.rest()
+                continue
+            owed_s = credit.wait(share, now_s)
+            flow = min(flows, key=lambda flow: (flow.late, flow.served.per_s(now_s)))
+            limit_s = self._owed_slice_s(flow, now_s, lead_s)
+            if owed_s >= min(limit_s, flow.drain_s(), flow.lane.full_batch_s(flow)):
+                yield Turn(flow, limit_s)
+
+    def _owed_slice_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
+        if flow.urgent:
+            return NO_DEADLINE
+        longest_s = max(self.slice_s(flow, now_s, lead_s), OWED_SHARE_OF_SLO * self._tightest_s)
+        return min(longest_s, self._max_slice_s(flow, now_s))
+
+    def _max_slice_s(self, flow: Flow, now_s: float) -> float:
+        """The limit that the tier sets itself, while a more urgent one is in use."""
+        limit_s = flow.max_slice_s
+        if limit_s == NO_DEADLINE:
+            return limit_s
+        in_use = any(
+            other.urgent and other.rank < flow.rank and other.last_arrival_s >= now_s - IN_USE_S
+            for other in self._flows()
+        )
+        return limit_s if in_use else NO_DEADLINE
+
+    def _demands(self, now_s: float) -> list[Demand]:
+        return [
+            Demand(flow.slo_s, *flow.lane.demand(flow, now_s))
+            for flow in self._urgent_flows()
+            if not flow.lane.is_constant
+        ]
+
+    def _urgency(self, start_s: float, now_s: float) -> Callable[[Flow], tuple[float, ...]]:
+        level = self._level(now_s) if self.overloaded(now_s) else NO_DEADLINE
+
+        def key(flow: Flow) -> tuple[float, ...]:
+            if level < NO_DEADLINE and _floods(flow, level, now_s):
+                return (1.0, flow.served.per_s(now_s) / flow.weight)
+            slack_s = flow.queue.earliest_deadline_s - start_s - flow.lane.batch_s(flow, start_s)
+            return (0.0, slack_s)
+
+        return key
+
+    def _level(self, now_s: float) -> float:
+        flows = list(self._urgent_flows())
+        loads = [flow.load.load(now_s) for flow in flows]
+        return fair_level(loads, [flow.weight for flow in flows])
+
+
+def _floods(flow: Flow, level: float, now_s: float) -> bool:
+    """Whether a queue asks for more than its fair part."""
+    return flow.load.load(now_s) > level * flow.weight
+
+
+def _shares(rows: Collection[Row], lane: Lane) -> list[tuple[Flow, float]]:
+    """The part of a batch that each queue has, by tokens."""
+    parts: dict[tuple[str, bool], int] = {}
+    for row in rows:
+        key = (row.tier, row.relegated)
+        parts[key] = parts.get(key, 0) + row.tokens
+    tokens = max(sum(parts.values()), 1)
+    return [(lane.flow(*key), part / tokens) for key, part in parts.items()]

@@ -1,0 +1,93 @@
+"""One queue on the device, by (model, tier), and what was and is asked of the device for it.
+
+Rows of a tier with an SLO are urgent. Those of a tier without one are bulk, and so are relegated
+rows: theirs is over, and their tier would rather answer late than not at all. Relegated rows
+have a queue of their own, because they wait for room where the others have deadlines.
+"""
+
+from typing import TYPE_CHECKING
+
+from predictor.core.parameters import TierParameters
+from predictor.core.rows import NO_DEADLINE
+from predictor.policy.load import DecayingRate, OfferedLoad
+from predictor.policy.queue import RowQueue
+
+if TYPE_CHECKING:
+    from predictor.policy.lane import Lane
+
+
+class Flow:
+    """A queue, with what the decision between queues needs to know of it."""
+
+    __slots__ = (
+        "_parameters",
+        "arrivals",
+        "lane",
+        "last_arrival_s",
+        "late",
+        "load",
+        "mean_tokens",
+        "queue",
+        "served",
+        "tier",
+    )
+
+    def __init__(self, lane: "Lane", tier: str, queue: RowQueue, late: bool = False) -> None:
+        self.lane = lane
+        self.tier = tier
+        self.late = late
+        self.queue = queue
+        self.mean_tokens = 0.0  # of a row, of late
+        self.arrivals = DecayingRate()  # rows a second
+        self.load = OfferedLoad()
+        self.served = DecayingRate()  # device seconds a second
+        self.last_arrival_s = -NO_DEADLINE
+        self._parameters: TierParameters | None = None
+
+    def apply(self, parameters: TierParameters | None) -> None:
+        """Take on what the tier promises now; None for a tier that an edit took away."""
+        self._parameters = parameters
+
+    @property
+    def known(self) -> bool:
+        return self._parameters is not None
+
+    @property
+    def slo_s(self) -> float:
+        """Of the rows in this queue: relegated ones have none any more."""
+        return NO_DEADLINE if self._parameters is None or self.late else self._parameters.slo_s
+
+    @property
+    def urgent(self) -> bool:
+        return self.slo_s < NO_DEADLINE
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Smaller is more urgent; relegated rows come right after those of their tier."""
+        return (self._parameters.priority if self._parameters else 1001, self.late)
+
+    @property
+    def weight(self) -> float:
+        return self._parameters.weight if self._parameters else 1.0
+
+    @property
+    def min_share(self) -> float:
+        return 0.0 if self._parameters is None or self.late else self._parameters.min_share
+
+    @property
+    def max_age_s(self) -> float:
+        age_s = self._parameters.max_age_s if self._parameters else None
+        return NO_DEADLINE if age_s is None else age_s
+
+    @property
+    def max_slice_s(self) -> float:
+        slice_ms = self._parameters.max_slice_ms if self._parameters else None
+        return NO_DEADLINE if slice_ms is None else slice_ms / 1e3
+
+    def oldest_s(self) -> float:
+        """When the row at the front arrived; the front ages, whatever the order."""
+        return self.queue.head.arrival_s
+
+    def drain_s(self) -> float:
+        """Device seconds to serve what waits, in full batches."""
+        return self.lane.drain_s(self)
