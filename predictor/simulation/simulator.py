@@ -43,7 +43,9 @@ class Settlement:
 
     @property
     def in_time(self) -> bool:
-        return self.outcome is Outcome.OK and self.settled_s <= self.row.deadline_s
+        """A relegated row is late by definition."""
+        answered = self.outcome is Outcome.OK and not self.row.relegated
+        return answered and self.settled_s <= self.row.deadline_s
 
 
 @dataclass(frozen=True, slots=True)
