@@ -115,7 +115,12 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(ge=1, le=10_000_000, description="Most rows that wait.", extra={"unit": "rows"}),
     ] = 2000
     weight: Annotated[
-        float, Meta(gt=0, le=1e6, description="Value of a row when not all can be served.")
+        float,
+        Meta(
+            gt=0,
+            le=1e6,
+            description="Its part of the device, beside other tiers, when not all can be served.",
+        ),
     ] = 1.0
     min_share: Annotated[
         float,
@@ -128,7 +133,10 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     ] = 0.0
     max_age_s: Annotated[
         Annotated[float, Meta(gt=0, le=604_800)] | None,
-        Meta(description="A row this old goes next.", extra={"unit": "s"}),
+        Meta(
+            description="Where a row is this old, its tier is owed a twentieth of the device.",
+            extra={"unit": "s"},
+        ),
     ] = None
     max_slice_ms: Annotated[
         Annotated[float, Meta(gt=0, le=60_000)] | None,

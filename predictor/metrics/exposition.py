@@ -99,7 +99,9 @@ def _batches(tallies: Tallies) -> Iterator[Family]:
             for reason, count in tally.batches.items()
         },
     )
-    yield _counter(names.TOKENS, {key: t.tokens for key, t in models.items()})
+    tiers = tallies.tiers
+    yield _counter(names.TOKENS, {key: t.tokens for key, t in tiers.items()})
+    yield _counter(names.TIER_DEVICE, {key: t.device_s for key, t in tiers.items()})
     yield _counter(names.PADDING_TOKENS, {key: t.padding_tokens for key, t in models.items()})
     yield _counter(names.DEVICE_BUSY, {key: t.busy_s for key, t in models.items()})
     yield _counter(names.MEMORY_EXHAUSTED, {key: t.memory_exhausted for key, t in models.items()})

@@ -96,11 +96,16 @@ BATCH_ROWS = Metric("headway_batch_rows", "Rows in a batch that ran.", _MODEL, _
 BATCH_TOKENS = Metric(
     "headway_batch_tokens", "Real tokens in a batch that ran.", _MODEL, _TOKEN_BUCKETS
 )
-TOKENS = Metric("headway_tokens_total", "Real tokens that the device computed.", _MODEL)
+TOKENS = Metric("headway_tokens_total", "Real tokens that the device computed.", _TIER)
 PADDING_TOKENS = Metric(
     "headway_padding_tokens_total", "Tokens that the device computed as padding.", _MODEL
 )
 DEVICE_BUSY = Metric("headway_device_busy_seconds_total", "Time the device ran batches.", _MODEL)
+TIER_DEVICE = Metric(
+    "headway_tier_device_seconds_total",
+    "Device time of a tier's rows: of each batch, the part that they had of its tokens.",
+    _TIER,
+)
 IDLE_GAP = Metric(
     "headway_device_idle_gap_seconds",
     "Time the device stood idle before a batch although one of its rows was waiting.",

@@ -124,8 +124,14 @@ class PrometheusObserver:
 
     def _completed(self, fact: Completed) -> None:
         model, batch = self._model(fact.batch.model), fact.batch
-        tokens = batch.tokens
-        model.tokens += tokens
+        by_tier: dict[str, int] = {}
+        for row in batch.rows:
+            by_tier[row.tier] = by_tier.get(row.tier, 0) + row.tokens
+        tokens = sum(by_tier.values())
+        for name, part in by_tier.items():
+            tier = self._tier(batch.model, name)
+            tier.tokens += part
+            tier.device_s += fact.service_s * part / max(tokens, 1)
         model.padding_tokens += batch.padding_tokens
         model.busy_s += fact.service_s
         model.batch_rows.observe(batch.size)

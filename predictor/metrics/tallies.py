@@ -57,6 +57,8 @@ class TierTally:
     offered_rows: int = 0
     offered_tokens: int = 0
     offered_work_s: float = 0.0
+    tokens: int = 0
+    device_s: float = 0.0
     latency: Histogram = field(default_factory=_of(names.LATENCY))
     queue_wait: Histogram = field(default_factory=_of(names.QUEUE_WAIT))
     service_time: Histogram = field(default_factory=_of(names.SERVICE_TIME))
@@ -69,7 +71,6 @@ class ModelTally:
     batches: dict[DispatchReason, int] = field(
         default_factory=lambda: dict.fromkeys(DispatchReason, 0)
     )
-    tokens: int = 0
     padding_tokens: int = 0
     busy_s: float = 0.0
     memory_exhausted: int = 0

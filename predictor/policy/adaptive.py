@@ -41,9 +41,9 @@ SPARE = 0.15  # share of the SLO that postponed batches must have left, for rows
 def plan(queue: RowQueue, terms: Terms) -> Plan:
     """The batch to run at `terms.start_s`; empty only if every row in sight is shed."""
     rows = queue.window(WINDOW_BATCHES * _rows_in_a_batch(queue, terms))
-    hopeless = _too_late(rows, terms.start_s, terms)
+    hopeless = too_late(rows, terms.start_s, terms)
     if hopeless:
-        rows = _without(rows, hopeless)
+        rows = without(rows, hopeless)
         if not rows:
             return Plan((), DispatchReason.DEADLINE, shed=hopeless)
     worth_splitting = (
@@ -55,8 +55,8 @@ def plan(queue: RowQueue, terms: Terms) -> Plan:
     )
     if len(chosen.rows) == len(rows) and not hopeless:
         return chosen
-    left = _without(_without(rows, chosen.rows), chosen.shed)
-    missed = _too_late(left, terms.start_s + chosen.predicted_s, terms)
+    left = without(without(rows, chosen.rows), chosen.shed)
+    missed = too_late(left, terms.start_s + chosen.predicted_s, terms)
     return replace(chosen, shed=[*hopeless, *chosen.shed, *missed])
 
 
@@ -66,7 +66,7 @@ def _rows_in_a_batch(queue: RowQueue, terms: Terms) -> int:
     return min(terms.max_rows, math.ceil(terms.max_tokens / max(mean_tokens, 1.0)))
 
 
-def _too_late(rows: Sequence[Row], start_s: float, terms: Terms) -> list[Row]:
+def too_late(rows: Sequence[Row], start_s: float, terms: Terms) -> list[Row]:
     """Rows that would miss their deadline even if they ran at `start_s` and alone."""
     longest_s = terms.service.predict_s(Work.alike(1, max((r.tokens for r in rows), default=0)))
     if start_s + longest_s <= min((row.deadline_s for row in rows), default=NO_DEADLINE):
@@ -78,7 +78,7 @@ def _too_late(rows: Sequence[Row], start_s: float, terms: Terms) -> list[Row]:
     ]
 
 
-def _without(rows: Sequence[Row], gone: Sequence[Row]) -> list[Row]:
+def without(rows: Sequence[Row], gone: Sequence[Row]) -> list[Row]:
     if not gone:
         return list(rows)
     marked = {id(row) for row in gone}
@@ -163,6 +163,9 @@ def _plan_widest(rows: Sequence[Row], terms: Terms) -> Plan | None:
     None where rows differ so much that not one meets its deadline beside its neighbours.
     """
     low, high = 1, min(terms.max_rows, len(rows))
+    if terms.limit_s < NO_DEADLINE:
+        mean_tokens = sum(row.tokens for row in rows) / len(rows)
+        high = min(high, terms.largest(mean_tokens, terms.limit_s))
     while low < high:
         middle = (low + high + 1) // 2
         if len(_feasible(rows, middle, terms)) == middle:

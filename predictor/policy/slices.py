@@ -68,15 +68,19 @@ def _answer_s(demand: Demand, slice_s: float) -> float:
 
 def plan(queue: RowQueue, terms: Terms) -> Plan:
     """The next slice of a bulk queue, no longer than `terms.limit_s` unless one row is."""
-    if terms.packing is Packing.PADDED or queue.earliest_deadline_s < NO_DEADLINE:
+    if terms.packing is Packing.PADDED:
         return adaptive.plan(queue, terms)
     rows = queue.window(terms.max_rows)
+    late = adaptive.too_late(rows, terms.start_s, terms)  # for deadlines that clients gave
+    rows = adaptive.without(rows, late)
+    if not rows:
+        return Plan((), DispatchReason.DEADLINE, shed=late)
     count, predicted_s = longest_prefix(rows, Work(0, 0, 0, 0), terms, terms.limit_s)
     if not count:
         count, predicted_s = 1, terms.service_s(rows[:1])
-    more_wait = count < len(queue)
+    more_wait = count < len(queue) - len(late)
     reason = DispatchReason.FULL if more_wait else DispatchReason.IDLE
-    return Plan(rows[:count], reason, predicted_s)
+    return Plan(rows[:count], reason, predicted_s, shed=late)
 
 
 def top_up(urgent: Plan, queue: RowQueue, terms: Terms) -> Plan:

@@ -148,6 +148,8 @@ def test_all_series_of_models_and_tiers_exist_at_zero() -> None:
         names.QUEUE_TOKENS,
         names.BACKLOG,
         names.OFFERED_LOAD,
+        names.TOKENS,
+        names.TIER_DEVICE,
         f"{names.LATENCY.name}_count",
         f"{names.QUEUE_WAIT.name}_count",
         f"{names.SERVICE_TIME.name}_sum",
@@ -164,7 +166,6 @@ def test_all_series_of_models_and_tiers_exist_at_zero() -> None:
         for reason in DispatchReason:
             assert value(samples, names.BATCHES, model=model, reason=reason.value) == 0
         for metric in (
-            names.TOKENS,
             names.PADDING_TOKENS,
             names.DEVICE_BUSY,
             names.MEMORY_EXHAUSTED,
@@ -284,7 +285,9 @@ def test_batches_and_the_device() -> None:
         subject.observe(Completed(ran, started_s=started_s, finished_s=started_s + 0.5))
     samples = scrape(subject)
     assert value(samples, names.BATCHES, model="topics", reason="full") == 2
-    assert value(samples, names.TOKENS, model="topics") == 80
+    tier = {"model": "topics", "tier": "interactive"}
+    assert value(samples, names.TOKENS, **tier) == 80
+    assert value(samples, names.TIER_DEVICE, **tier) == 1.0
     assert value(samples, names.PADDING_TOKENS, model="topics") == 20
     assert value(samples, names.DEVICE_BUSY, model="topics") == 1.0
     assert value(samples, f"{names.BATCH_ROWS.name}_sum", model="topics") == 4

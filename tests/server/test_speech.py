@@ -145,7 +145,7 @@ def test_v1(server: Server, expected: Callable[[bytes], str]) -> None:
 
 
 def test_cost_is_counted_in_frames(server: Server) -> None:
-    name = 'headway_tokens_total{model="ears"}'
+    name = 'headway_tokens_total{model="ears",tier="interactive"}'
     before = metrics(server).get(name, 0)
     texts_of(server.post(PATH, in_json(WAV)))
     assert metrics(server)[name] - before == 3 * RATE // 320

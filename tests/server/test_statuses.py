@@ -195,7 +195,7 @@ def test_a_poison_row_hurts_only_itself(server: Server) -> None:
 
 def test_clients_that_go_away_take_their_rows_out(server: Server) -> None:
     """They come when others wait, and ask for 50 tokens that are never computed."""
-    tokens = 'headway_tokens_total{model="slow"}'
+    tokens = 'headway_tokens_total{model="slow",tier="interactive"}'
     cancelled = requests_total(server, "slow", "cancelled")
     offered = 'headway_offered_requests_total{model="slow",tier="interactive"}'
     before, computed = metrics(server)[offered], metrics(server)[tokens]
