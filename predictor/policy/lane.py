@@ -130,7 +130,7 @@ class Lane:
         """Device seconds that these rows cost in full batches of their like."""
         size = self._full_batch(tier)
         tokens = work.tokens / work.rows * self._padding_factor
-        return self.service.predict_s(Work.alike(size, tokens)) / size * work.rows
+        return self.service.alike_s(size, tokens) / size * work.rows
 
     def drain_s(self, tier: str) -> float:
         """Device seconds to serve what waits, in full batches."""
@@ -140,8 +140,8 @@ class Lane:
         size = self._full_batch(tier)
         full, rest = divmod(waiting, size)
         tokens = self.tokens_per_row
-        seconds = full * self.service.predict_s(Work.alike(size, tokens))
-        return seconds + (self.service.predict_s(Work.alike(rest, tokens)) if rest else 0.0)
+        seconds = full * self.service.alike_s(size, tokens)
+        return seconds + (self.service.alike_s(rest, tokens) if rest else 0.0)
 
     def _full_batch(self, tier: str) -> int:
         """How many average rows go in a batch when there are enough. Costly, so remembered."""

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 
 import msgspec
 
 from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
+from predictor.policy.search import largest
 from predictor.policy.service_time import ServiceTime, Work
 
 
@@ -47,15 +50,28 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
 
     def largest(self, tokens_per_row: float, budget_s: float) -> int:
         """Largest b of rows of this length with l(b) <= budget_s; at least 1."""
-        low, high = 1, self.max_rows
-        while low < high:
-            middle = (low + high + 1) // 2
-            work = Work.alike(middle, tokens_per_row)
-            if self.fits(work) and self.service.predict_s(work) * self.caution <= budget_s:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+
+        def fits_budget(size: int) -> bool:
+            return (
+                self.fits(Work.alike(size, tokens_per_row))
+                and self.service.alike_s(size, tokens_per_row) * self.caution <= budget_s
+            )
+
+        return largest(fits_budget, self.max_rows, guess=self.max_rows)
+
+
+class Prefixes:
+    """The work of the first k of some rows, for every k from 1."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        lengths = [row.tokens for row in rows]
+        self._tokens = list(accumulate(lengths))
+        self._squares = list(accumulate(map(mul, lengths, lengths)))
+        self._longest = list(accumulate(lengths, max))
+
+    def work(self, rows: int) -> Work:
+        last = rows - 1
+        return Work(rows, self._tokens[last], self._squares[last], self._longest[last])
 
 
 @dataclass(frozen=True, slots=True)
