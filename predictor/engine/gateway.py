@@ -115,8 +115,8 @@ class Gateway:
                     refusal = QueueFull("too many requests of this edge wait; try again later")
                     link.send(wire.failed(message.id, refusal))
                     continue
-                ticket = waiting[message.id] = Ticket()
-                ticket.add_done_callback(partial(_answer, link, waiting, message.id))
+                answer = partial(_answer, link, waiting, message.id)
+                ticket = waiting[message.id] = Ticket(answer)
                 self._engine.take(message.submission, ticket)
             elif isinstance(message, EdgeTimed):
                 self._engine.report(message)

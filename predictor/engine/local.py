@@ -164,12 +164,14 @@ class LocalEngine:
             self._spec(submission.model)
             if not submission.rows:
                 raise InvalidRequest("the request has no rows; send at least one")
-            self._admit(Request(submission.model, tier, future), submission, now_s)
+            refusal = self._admit(Request(submission.model, tier, future), submission, now_s)
         except HeadwayError as error:
             # Its traceback holds this frame, and with it the future and all of the request.
-            future.set_exception(error.with_traceback(None))
+            refusal = error.with_traceback(None)
+        if refusal is not None:
+            future.set_exception(refusal)
             self._observer.observe(
-                Settled(submission.model, tier, error.outcome, len(submission.rows), 0.0)
+                Settled(submission.model, tier, refusal.outcome, len(submission.rows), 0.0)
             )
 
     def status(self) -> EngineStatus:
@@ -197,7 +199,10 @@ class LocalEngine:
             raise Unavailable(f"model {model!r} is loading; try again shortly", 5.0)
         raise UnknownModel(f"model {model!r} is not served here")
 
-    def _admit(self, request: Request, submission: Submission, now_s: float) -> None:
+    def _admit(
+        self, request: Request, submission: Submission, now_s: float
+    ) -> HeadwayError | None:
+        """Queue the request, or say why not. Raising would cost as much as the rest."""
         slo_s = self._scheduler.parameters.tiers[request.tier].slo_s
         timeout_s = submission.timeout_s if submission.timeout_s is not None else NO_DEADLINE
         arrived_s = submission.arrived_s
@@ -205,8 +210,8 @@ class LocalEngine:
         deadline_s = arrived_s + min(slo_s, timeout_s)
         if deadline_s < now_s:
             if timeout_s <= slo_s:
-                raise DeadlineExceeded("the deadline passed before the request was queued")
-            raise Shed("the tier's SLO passed before the request was read; try again later")
+                return DeadlineExceeded("the deadline passed before the request was queued")
+            return Shed("the tier's SLO passed before the request was read; try again later")
         request.expect(submission.rows, arrived_s, deadline_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
@@ -216,10 +221,11 @@ class LocalEngine:
             )
         if admission.refusal is not None:
             request.let_go()
-            raise admission.refusal
+            return admission.refusal
         self._requests.add(request)
         request.future.add_done_callback(lambda _: self._left(request))
         self._poke()
+        return None
 
     # The core.
 

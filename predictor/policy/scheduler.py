@@ -286,7 +286,7 @@ class Scheduler:
             return None
         return Shed(
             "would miss its deadline, so it was not queued; try again later",
-            self.drain_s(lane.model, row.tier, now_s),
+            free_s - now_s + lane.drain_s(row.tier),
         )
 
     def _more_urgent_s(self, lane: Lane, tier: str) -> float:
