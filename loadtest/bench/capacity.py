@@ -1,5 +1,7 @@
 """The highest rate that a server sustains: geometric bracketing, then bisection.
 
+While no rate has passed, each step down is the square of the one before.
+
 A shared machine stutters, so a rate fails only when two runs with different seeds fail.
 That makes the answer slightly kind, and equally so to every server. All runs are
 remembered: a second search, with another idea of what passes, starts where the first ended.
@@ -15,6 +17,7 @@ from loadtest.bench.plan import RunReport
 
 ATTEMPTS = 2
 BRACKET_STEP = 1.2
+MOST_STEPS_DOWN = 12  # at once: a ninth
 LOWEST_RATE_PER_S = 1.0
 TOLERATED_BAD_SHARE = 0.01
 
@@ -112,10 +115,14 @@ class CapacitySearch:
         if passing is None:
             if failing is None:
                 return start_rate_per_s
-            return max(LOWEST_RATE_PER_S, failing / BRACKET_STEP)
+            return max(LOWEST_RATE_PER_S, failing / self._step_down())
         if failing is None:
             return passing * BRACKET_STEP
         return math.sqrt(passing * failing)
+
+    def _step_down(self) -> float:
+        """Grows with each rate that failed: a server far below the start is found in time."""
+        return math.pow(BRACKET_STEP, min(2 ** (len(self._reports) - 1), MOST_STEPS_DOWN))
 
     def _try(self, rate_per_s: float, accept: Accept) -> None:
         reports = self._reports.setdefault(rate_per_s, [])

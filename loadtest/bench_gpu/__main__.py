@@ -36,6 +36,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
 EXIT_NO_GPU = 2
+MOST_WORKERS = 8
 PATH_FLAGS = ("--output", "--rival_sites")
 
 
@@ -166,7 +167,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--workers",
         type=int,
-        default=max(1, min(8, cores // 2 - 1)),
+        default=max(1, min(MOST_WORKERS, cores // 2)),
         help="edge processes of the server (default here: %(default)s)",
     )
     parser.add_argument(

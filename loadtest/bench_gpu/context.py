@@ -27,7 +27,7 @@ from loadtest.bench_gpu.serving import BATCHING, OurServer
 CHECKPOINT_LIMIT_S = 120.0
 CONNECTIONS = 2048
 DRAIN_S = 3.0
-WARMING_IN_FLIGHT = 64
+WARMING_IN_FLIGHT = 64  # of each generator
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,7 @@ class GpuContext:
                 slo_ms,
                 work,
                 self.likely_rate_per_s(),
+                warming_processes=self.generators,
             )
         return self._capacities[key]
 
@@ -193,8 +194,10 @@ class GpuContext:
         slo_ms: float,
         work: EncoderWork,
         start_rate_per_s: float,
+        *,
+        warming_processes: int = 1,
     ) -> Capacity:
-        self._warm(target, work)
+        self._warm(target, work, warming_processes)
         ends_at = time.monotonic() + (self.search_limit_s or self.pace.search_limit_s)
 
         def probe(rate_per_s: float, attempt: int) -> RunReport:
@@ -219,14 +222,15 @@ class GpuContext:
         )
         return search.highest(nearly_all_within, start_rate_per_s)
 
-    def _warm(self, target: Target, work: EncoderWork) -> None:
+    def _warm(self, target: Target, work: EncoderWork, processes: int) -> None:
         """Some traffic before a search: it asks what a server holds, not how it starts."""
         generate_load(
             Plan(
                 port=target.port,
                 model=target.model,
                 dialect=target.dialect,
-                load=ClosedLoop(in_flight=WARMING_IN_FLIGHT),
+                load=ClosedLoop(in_flight=WARMING_IN_FLIGHT * processes),
+                processes=processes,
                 work=work,
                 seconds=self.pace.probe_s,
                 drain_s=DRAIN_S,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from loadtest.bench.capacity import Capacity
 from loadtest.bench.plan import RunReport
 from loadtest.bench.report import Table, verdict
 
@@ -44,6 +45,18 @@ def at_most(name: str, seen: float, bound: float, form: str = ".2f") -> Measure:
 def ratio(part: float, whole: float) -> float:
     """0 where there is nothing to compare with: a bound is then missed, not passed."""
     return part / whole if whole else 0.0
+
+
+def rate_of(found: Capacity) -> str:
+    """A capacity in requests a second; below what failed, where no rate passed."""
+    if found.rate_per_s or found.failing_rate_per_s is None:
+        return f"{found.rate_per_s:.0f}"
+    return f"< {found.failing_rate_per_s:.0f} (no rate tried passed)"
+
+
+def known_of(found: Capacity) -> str:
+    """What a search that ended early tells."""
+    return "a lower bound" if found.rate_per_s else "an upper bound"
 
 
 def errors_of(report: RunReport) -> str:

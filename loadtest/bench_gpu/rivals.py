@@ -10,7 +10,15 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import generate_load
 from loadtest.bench.plan import ClosedLoop, EncoderWork, Plan, RunReport
 from loadtest.bench_gpu.context import GpuContext, Target
-from loadtest.bench_gpu.findings import Findings, Measure, at_least, errors_of, ratio
+from loadtest.bench_gpu.findings import (
+    Findings,
+    Measure,
+    at_least,
+    errors_of,
+    known_of,
+    rate_of,
+    ratio,
+)
 from loadtest.bench_gpu.rival_servers import (
     RIVALS,
     Place,
@@ -56,12 +64,10 @@ def _compare(context: GpuContext, name: str, rival: Rival) -> Findings:
         theirs = [
             *(Measure(f"{label}, {each.settings}", _closed(each.report)) for each in trials),
             _capacity_measure(f"{label}, the best of these", found),
-            at_least(
-                "Headway ÷ it", ratio(ours.rate_per_s, found.rate_per_s), REQUIRED_RATIO, ".1f"
-            ),
+            compared(ours, found),
         ]
         notes = [
-            f"{who}: the search ended early; a lower bound"
+            f"{who}: the search ended early; {known_of(each)}"
             for who, each in (("Headway", ours), (label, found))
             if not each.settled
         ]
@@ -97,9 +103,21 @@ def _ours(context: GpuContext) -> tuple[Capacity, list[Measure]]:
 def _capacity_measure(label: str, found: Capacity) -> Measure:
     latency = found.report.latency if found.report else None
     times = f" (p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms)" if latency else ""
-    return Measure(
-        f"{label}: requests/s at p99 ≤ {SLO_MS:.0f} ms", f"{found.rate_per_s:.0f}{times}"
-    )
+    return Measure(f"{label}: requests/s at p99 ≤ {SLO_MS:.0f} ms", f"{rate_of(found)}{times}")
+
+
+def compared(ours: Capacity, theirs: Capacity) -> Measure:
+    """Ours over the rival's; where no rate of its passed, over the lowest that it failed."""
+    name, asked = "Headway ÷ it", f"≥ {REQUIRED_RATIO:.1f}"
+    if not ours.rate_per_s:
+        return Measure(name, "could not be compared: no rate of ours passed", asked)
+    if theirs.rate_per_s:
+        return at_least(name, ratio(ours.rate_per_s, theirs.rate_per_s), REQUIRED_RATIO, ".1f")
+    if theirs.failing_rate_per_s is None:
+        return Measure(name, "could not be compared: no rate of the rival was measured", asked)
+    least = ours.rate_per_s / theirs.failing_rate_per_s
+    # Below the bound, a ratio that is only known to be larger tells nothing.
+    return Measure(name, f"> {least:.1f}", asked, True if least >= REQUIRED_RATIO else None)
 
 
 def _closed(report: RunReport) -> str:

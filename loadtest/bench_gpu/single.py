@@ -2,7 +2,7 @@
 
 from loadtest.bench.plan import EncoderWork, Protocol
 from loadtest.bench_gpu.context import GpuContext
-from loadtest.bench_gpu.findings import Findings, Measure, errors_of, ratio
+from loadtest.bench_gpu.findings import Findings, Measure, errors_of, known_of, rate_of, ratio
 
 REQUIRED_RATE_PER_S = 10_000.0
 SLO_MS = 20.0
@@ -33,7 +33,7 @@ def run(context: GpuContext) -> Findings:
         measures=[
             Measure(
                 f"requests/s at p99 ≤ {SLO_MS:.0f} ms",
-                f"{found.rate_per_s:.0f}",
+                rate_of(found),
                 f"≥ {REQUIRED_RATE_PER_S:.0f}",
                 found.rate_per_s >= REQUIRED_RATE_PER_S,
             ),
@@ -51,5 +51,5 @@ def run(context: GpuContext) -> Findings:
                 "gRPC ÷ HTTP", f"{ratio(over_grpc.answered_per_s, over_http.answered_per_s):.2f}"
             ),
         ],
-        notes=() if found.settled else ("the search ended early; a lower bound",),
+        notes=() if found.settled else (f"the search ended early; {known_of(found)}",),
     )

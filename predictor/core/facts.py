@@ -8,7 +8,7 @@ import msgspec
 from predictor.core.rows import Batch, Outcome
 
 
-class Offered(msgspec.Struct, frozen=True):
+class Offered(msgspec.Struct, frozen=True, gc=False):
     """A request arrived with valid rows, whether it is admitted or refused."""
 
     model: str
@@ -38,7 +38,7 @@ class Completed(msgspec.Struct, frozen=True):
         return self.finished_s - self.started_s
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """A request ended. Times are 0 where it never got that far."""
 
     model: str
@@ -51,7 +51,7 @@ class Settled(msgspec.Struct, frozen=True):
     deadline_met: bool = False
 
 
-class EdgeTimed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class EdgeTimed(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Time that an edge spent on one request, by stage, in seconds."""
 
     model: str
@@ -61,7 +61,7 @@ class EdgeTimed(msgspec.Struct, frozen=True, array_like=True, tag=True):
     encode_s: float
 
 
-class EdgeRefused(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class EdgeRefused(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """An edge ended a request that the engine never saw: bad input, unknown model, loading."""
 
     model: str

@@ -171,6 +171,7 @@ class InferService:
                 priority=priority,
                 timeout_s=timeout_s,
                 arrived_s=call.started_s,
+                return_s=self._turns.return_s,
             )
         )
         return Pending(

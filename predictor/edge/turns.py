@@ -9,13 +9,15 @@ refusing is still cheaper than working: behind it, the engine has no way to help
 
 A request and its answer pass through three such turns: half of one in the socket, its own, half
 of one until the answer is read, and that one, at whose end it is sent. Hence the limit of a
-sixth of the SLO, which leaves the engine the other half.
+sixth of the SLO, which leaves the engine the other half. What is still to come, the last one
+and a half, is told to the engine, so that it lets in what will be in time at the client's end.
 """
 
 from collections.abc import Callable
 from time import monotonic
 
 MAX_SHARE_OF_SLO = 1 / 6  # of the tightest SLO, that a request may wait before it is read
+TURNS_BACK = 1.5  # of an answer: half a turn until it is read, and that one
 
 
 class Turns:
@@ -54,6 +56,11 @@ class Turns:
         if now_s - arrived_s <= limit_s:
             return False
         return 2 * min(self._last_s, self._last_but_one_s) >= limit_s
+
+    @property
+    def return_s(self) -> float:
+        """What an answer's way back will take at this pace; 0 where little comes."""
+        return TURNS_BACK * min(self._last_s, self._last_but_one_s) if self._watching else 0.0
 
     def _next(self) -> None:
         now_s = self._clock()

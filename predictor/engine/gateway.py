@@ -1,8 +1,16 @@
-"""The engine's side of the socket: edges connect here, and `LocalEngine` does the work."""
+"""The engine's side of the socket: edges connect here, and `LocalEngine` does the work.
+
+What edges send is worked on for `TURN_S` a turn of the event loop, in the order in which it came;
+the rest waits for the next turn. Between two turns the device is looked after. Under a flood of
+requests it would otherwise stand idle for as long as it takes to refuse them.
+"""
 
 import asyncio
 import logging
 import socket
+import time
+from collections import deque
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -29,9 +37,21 @@ from predictor.engine.wire import (
 _LOG = logging.getLogger("headway.engine")
 
 MAX_OUTSTANDING = 1 << 17  # requests of one edge; an edge has a lower limit of its own
+TURN_S = 1e-3
+LOOK_EVERY = 16  # messages, at the clock
+MAX_UNREAD = 1 << 16  # messages that wait for a turn: beyond it, sockets are not read
 MAX_UNSENT_BYTES = 512 << 20  # answers that one edge does not read
 
 EdgeLink = Link[FromEdge, FromEngine]
+
+
+@dataclass(slots=True, eq=False)
+class _Frame:
+    """What an edge sent at once, of which this is yet to be read, last message first."""
+
+    link: EdgeLink
+    messages: list[FromEdge]
+    received_s: float
 
 
 class Gateway:
@@ -45,6 +65,11 @@ class Gateway:
         self._draining = False
         self._deserted = asyncio.Event()
         self._deserted.set()
+        self._unread: deque[_Frame] = deque()
+        self._unread_messages = 0
+        self._turn_due = False
+        self._turn_ends_s = 0.0
+        self._paused: set[EdgeLink] = set()
         engine.watch_status(self._tell_all)
         engine.watch_batches(self._flush)
 
@@ -94,6 +119,12 @@ class Gateway:
         for ticket in list(self._edges[link].values()):
             ticket.cancel()
         del self._edges[link]
+        for frame in self._unread:
+            if frame.link is link:  # nobody waits for answers, but what happened is counted
+                for message in frame.messages:
+                    if isinstance(message, EdgeTimed | EdgeRefused | JobsSeen):
+                        self._engine.report(message)
+        self._paused.discard(link)
         self._observer.observe(EdgesConnected(len(self._edges)))
         if not self._edges:
             self._deserted.set()
@@ -108,25 +139,72 @@ class Gateway:
             link.send(Status(status))
 
     def _received(self, link: EdgeLink, messages: list[FromEdge]) -> None:
-        waiting = self._edges[link]
-        for message in messages:  # the most frequent first
-            if isinstance(message, Submit):
-                if len(waiting) >= MAX_OUTSTANDING:
-                    refusal = QueueFull("too many requests of this edge wait; try again later")
-                    link.send(wire.failed(message.id, refusal))
-                    continue
-                ticket = waiting[message.id] = Ticket()
-                ticket.add_done_callback(partial(_answer, link, waiting, message.id))
-                self._engine.take(message.submission, ticket)
-            elif isinstance(message, EdgeTimed):
-                self._engine.report(message)
-            elif isinstance(message, Cancel):
-                if message.id in waiting:
-                    waiting[message.id].cancel()
-            elif isinstance(message, EdgeRefused | JobsSeen):
-                self._engine.report(message)
+        messages.reverse()  # the first is taken from the end
+        self._unread.append(_Frame(link, messages, time.monotonic()))
+        self._unread_messages += len(messages)
+        if self._unread_messages > MAX_UNREAD:
+            link.pause()
+            self._paused.add(link)
+        if not self._turn_due:
+            self._begin_turn()
+            self._work()
+        elif time.monotonic() < self._turn_ends_s:
+            self._work()
+
+    def _begin_turn(self) -> None:
+        self._turn_due = True
+        self._turn_ends_s = time.monotonic() + TURN_S
+        asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_due = False
+        if self._unread:
+            self._begin_turn()
+            self._work()
+        while self._paused and self._unread_messages <= MAX_UNREAD:
+            self._paused.pop().resume()
+
+    def _work(self) -> None:
+        """Read some of what came, and more until the turn is over."""
+        now_s = time.monotonic()
+        while self._unread:
+            frame = self._unread[0]
+            some = min(LOOK_EVERY, len(frame.messages))
+            waiting = self._edges.get(frame.link)
+            if waiting is None:  # it is closed
+                some = len(frame.messages)
+                frame.messages.clear()
             else:
-                self._expose(link, message)
+                waited_s = now_s - frame.received_s
+                for _ in range(some):
+                    self._read(frame.link, waiting, frame.messages.pop(), waited_s)
+            self._unread_messages -= some
+            if not frame.messages:
+                self._unread.popleft()
+            now_s = time.monotonic()
+            if now_s >= self._turn_ends_s:
+                return
+
+    def _read(
+        self, link: EdgeLink, waiting: dict[int, Ticket], message: FromEdge, waited_s: float
+    ) -> None:
+        if isinstance(message, Submit):  # the most frequent first
+            if len(waiting) >= MAX_OUTSTANDING:
+                refusal = QueueFull("too many requests of this edge wait; try again later")
+                link.send(wire.failed(message.id, refusal))
+                return
+            answer = partial(_answer, link, waiting, message.id)
+            ticket = waiting[message.id] = Ticket(answer)
+            self._engine.take(message.submission, ticket, waited_s)
+        elif isinstance(message, EdgeTimed):
+            self._engine.report(message)
+        elif isinstance(message, Cancel):
+            if message.id in waiting:
+                waiting[message.id].cancel()
+        elif isinstance(message, EdgeRefused | JobsSeen):
+            self._engine.report(message)
+        else:
+            self._expose(link, message)
 
     def _flush(self) -> None:
         """The answers of a batch need not wait for the end of a busy turn."""

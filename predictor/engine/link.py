@@ -68,6 +68,15 @@ class Link(asyncio.Protocol, Generic[In, Out]):
         """What the socket has not taken yet, before this turn."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 
+    def pause(self) -> None:
+        """Read no more, so that the other side is slowed down, until `resume`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def close(self) -> None:
         """Send what there is, then close."""
         self.flush()

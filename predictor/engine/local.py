@@ -50,6 +50,9 @@ _LOG = logging.getLogger("headway.engine")
 
 PREPARE_LEAD_S = 1e-3  # event loop timers are good to about half of this
 FORMING_MEMORY = 0.95  # of the longest time that forming a batch took lately
+# A request that waited for longer to be looked at is refused unseen, while that is cheaper than
+# looking: all that come behind it wait, too, and would be too late in the end.
+MAX_WAIT_SHARE_OF_SLO = 1 / 6
 SHORTEST_TIMER_S = 1e-3  # they tick in milliseconds: a shorter one would spin
 
 
@@ -155,8 +158,8 @@ class LocalEngine:
         self.take(submission, future)
         return future
 
-    def take(self, submission: Submission, future: Promise) -> None:
-        """As `submit`, for a future of the caller's."""
+    def take(self, submission: Submission, future: Promise, waited_s: float = 0.0) -> None:
+        """As `submit`, for a future of the caller's, which waited here for so long to be taken."""
         now_s = self._clock()
         tier = submission.tier or ""
         try:
@@ -164,12 +167,21 @@ class LocalEngine:
             self._spec(submission.model)
             if not submission.rows:
                 raise InvalidRequest("the request has no rows; send at least one")
-            self._admit(Request(submission.model, tier, future), submission, now_s)
+            if waited_s > MAX_WAIT_SHARE_OF_SLO * self._scheduler.parameters.tiers[tier].slo_s:
+                self._scheduler.turned_away(submission.model, now_s)
+                refusal: HeadwayError | None = Shed(
+                    "this engine has more requests than it can look at in time; try again later"
+                )
+            else:
+                request = Request(submission.model, tier, future)
+                refusal = self._admit(request, submission, now_s)
         except HeadwayError as error:
             # Its traceback holds this frame, and with it the future and all of the request.
-            future.set_exception(error.with_traceback(None))
+            refusal = error.with_traceback(None)
+        if refusal is not None:
+            future.set_exception(refusal)
             self._observer.observe(
-                Settled(submission.model, tier, error.outcome, len(submission.rows), 0.0)
+                Settled(submission.model, tier, refusal.outcome, len(submission.rows), 0.0)
             )
 
     def status(self) -> EngineStatus:
@@ -197,18 +209,21 @@ class LocalEngine:
             raise Unavailable(f"model {model!r} is loading; try again shortly", 5.0)
         raise UnknownModel(f"model {model!r} is not served here")
 
-    def _admit(self, request: Request, submission: Submission, now_s: float) -> None:
+    def _admit(self, request: Request, submission: Submission, now_s: float) -> HeadwayError | None:
+        """Queue the request, or say why not. Raising would cost as much as the rest."""
         tier = self._scheduler.parameters.tiers[request.tier]
         arrived_s = submission.arrived_s
         arrived_s = now_s if arrived_s is None else min(arrived_s, now_s)
         timeout_s = submission.timeout_s
         expires_s = NO_DEADLINE if timeout_s is None else arrived_s + timeout_s
-        deadline_s = min(arrived_s + tier.slo_s, expires_s)
+        # The SLO is kept when the answer has left the edge. The client's timeout is the client's.
+        answer_s = max(tier.slo_s - submission.return_s, tier.slo_s / 2)
+        deadline_s = min(arrived_s + answer_s, expires_s)
         if deadline_s < now_s:
             if expires_s < now_s:
-                raise DeadlineExceeded("the deadline passed before the request was queued")
+                return DeadlineExceeded("the deadline passed before the request was queued")
             if not tier.relegates:
-                raise Shed("the tier's SLO passed before the request was read; try again later")
+                return Shed("the tier's SLO passed before the request was read; try again later")
         request.expect(submission.rows, arrived_s, deadline_s, expires_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
@@ -218,10 +233,11 @@ class LocalEngine:
             )
         if admission.refusal is not None:
             request.let_go()
-            raise admission.refusal
+            return admission.refusal
         self._requests.add(request)
         request.future.add_done_callback(lambda _: self._left(request))
         self._poke()
+        return None
 
     # The core.
 

@@ -17,19 +17,20 @@ from predictor.core.model import ModelSpec
 from predictor.core.rows import NO_DEADLINE, Packing
 
 
-class RowInput(msgspec.Struct, frozen=True, array_like=True):
+class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row: a 1-D array of the model's `row_datatype` as raw bytes, and its length."""
 
     payload: bytes
     tokens: int
 
 
-class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """A decoded request. `tier` or `priority` (or neither) choose the queue.
 
     `arrived_s` is when the request reached the edge, on CLOCK_MONOTONIC, which all processes
     of a machine share; None is now. `timeout_s` is the client's own deadline from then, if it
-    has one; the tier's SLO applies where it is shorter.
+    has one; the tier's SLO applies where it is shorter. `return_s` is what the answer's way back
+    through the edge is expected to take: the engine ends that much before the SLO does.
     """
 
     model: str
@@ -38,9 +39,10 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     priority: int | None = None
     timeout_s: float | None = None
     arrived_s: float | None = None
+    return_s: float = 0.0
 
 
-class Reply(msgspec.Struct, frozen=True, array_like=True):
+class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All results of a submission, in its order, as raw bytes of `result_datatype`.
 
     The times and the batch are those of the row that finished last.

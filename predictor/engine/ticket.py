@@ -16,15 +16,16 @@ class Ticket:
 
     __slots__ = ("_callbacks", "_cancelled", "_error", "_reply")
 
-    def __init__(self) -> None:
-        self._callbacks: list[Callable[[Ticket], object]] = []
+    def __init__(self, *callbacks: "Callable[[Ticket], object]") -> None:
+        """`callbacks` come before those that are added."""
+        self._callbacks = callbacks
         self._cancelled = False
         self._error: Exception | None = None
         self._reply: Reply | None = None
 
     def add_done_callback(self, callback: "Callable[[Ticket], object]") -> None:
         """Must come before the end."""
-        self._callbacks.append(callback)
+        self._callbacks = (*self._callbacks, callback)
 
     def done(self) -> bool:
         return self._reply is not None or self._error is not None or self._cancelled
@@ -57,7 +58,7 @@ class Ticket:
         return self._error
 
     def _end(self) -> None:
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             callback(self)
 

@@ -101,8 +101,9 @@ def failed(request_id: int, error: BaseException) -> Failed:
     """An error as a message."""
     retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
     message = error.message if isinstance(error, HeadwayError) else str(error)
-    sendable = message.encode(errors="replace").decode()  # a path in it may be no text
-    return Failed(request_id, type(error).__name__, sendable, retry_after_s)
+    if not message.isascii():
+        message = message.encode(errors="replace").decode()  # a path in it may be no text
+    return Failed(request_id, type(error).__name__, message, retry_after_s)
 
 
 def error_of(message: Failed) -> HeadwayError:

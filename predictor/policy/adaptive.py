@@ -25,11 +25,13 @@ the rest gain neighbours while they wait. Else the most urgent one goes first.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
 from predictor.policy.packing import padding_share, split
-from predictor.policy.plan import Plan, Terms
+from predictor.policy.plan import Plan, Prefixes, Terms
 from predictor.policy.queue import RowQueue
+from predictor.policy.search import largest
 from predictor.policy.service_time import Work
 
 WINDOW_BATCHES = 4  # look at no more than this many batches' worth of rows
@@ -68,14 +70,10 @@ def _rows_in_a_batch(queue: RowQueue, terms: Terms) -> int:
 
 def too_late(rows: Sequence[Row], start_s: float, terms: Terms) -> list[Row]:
     """Rows that would miss their deadline even if they ran at `start_s` and alone."""
-    longest_s = terms.service.predict_s(Work.alike(1, max((r.tokens for r in rows), default=0)))
+    longest_s = terms.service.alike_s(1, max((r.tokens for r in rows), default=0))
     if start_s + longest_s <= min((row.deadline_s for row in rows), default=NO_DEADLINE):
         return []
-    return [
-        row
-        for row in rows
-        if start_s + terms.service.predict_s(Work.alike(1, row.tokens)) > row.deadline_s
-    ]
+    return [row for row in rows if start_s + terms.service.alike_s(1, row.tokens) > row.deadline_s]
 
 
 def without(rows: Sequence[Row], gone: Sequence[Row]) -> list[Row]:
@@ -122,25 +120,26 @@ def _rescued_first(rows: Sequence[Row], terms: Terms) -> list[Row]:
 def _plan_prefix(rows: Sequence[Row], terms: Terms) -> Plan:
     """As many rows from the front as limits and the tightest deadline allow."""
     target = terms.target_rows(sum(row.tokens for row in rows) / len(rows))
-    work = Work(0, 0, 0, 0)
-    deadline_s = NO_DEADLINE
-    predicted_s = 0.0
-    reason = DispatchReason.IDLE
-    for row in rows:
-        grown = work.plus(row)
-        if work.rows and (work.rows >= target or not terms.fits(grown)):
-            reason = DispatchReason.FULL
-            break
-        grown_s = terms.service.predict_s(grown)
-        tightest_s = min(deadline_s, row.deadline_s)
-        if work.rows and terms.start_s + grown_s * terms.caution > tightest_s:
-            reason = DispatchReason.DEADLINE
-            break
-        if work.rows and grown_s * terms.caution > terms.limit_s:
-            reason = DispatchReason.FULL
-            break
-        work, deadline_s, predicted_s = grown, tightest_s, grown_s
-    return Plan(rows[: work.rows], reason, predicted_s)
+    first = rows[:target]
+    prefixes = Prefixes(first)
+    deadlines_s = list(accumulate((row.deadline_s for row in first), min))
+
+    def may_be(size: int) -> bool:
+        work = prefixes.work(size)
+        if not terms.fits(work):
+            return False
+        cautious_s = terms.service.predict_s(work) * terms.caution
+        in_time = terms.start_s + cautious_s <= deadlines_s[size - 1]
+        return in_time and cautious_s <= terms.limit_s
+
+    size = largest(may_be, len(first), guess=len(first))
+    if size == len(rows):
+        reason = DispatchReason.IDLE
+    elif size == target or not terms.fits(prefixes.work(size + 1)):
+        reason = DispatchReason.FULL
+    else:
+        reason = DispatchReason.DEADLINE
+    return Plan(rows[:size], reason, terms.service.predict_s(prefixes.work(size)))
 
 
 def _in_time(rest: Sequence[Row], first: Plan, terms: Terms) -> bool:
@@ -187,20 +186,16 @@ def _feasible(rows: Sequence[Row], size: int, terms: Terms) -> list[Row]:
     """The first `size` rows that meet their deadline in a batch of `size` rows like these."""
     service_s = terms.service_s(rows[-size:])
     ends_s = terms.start_s + service_s * terms.caution
-    chosen: list[Row] = []
-    work = Work(0, 0, 0, 0)
-    for row in rows:
-        if row.deadline_s < ends_s:
-            continue
-        work = work.plus(row)
-        if not terms.fits(work):
-            break
-        chosen.append(row)
-        if len(chosen) == size:
-            break
+    chosen = [row for row in rows if row.deadline_s >= ends_s][:size]
     if not chosen:
         return []
-    finish_s = terms.start_s + terms.service_s(chosen) * terms.caution
+    work = Work.of(chosen)
+    if not terms.fits(work):
+        prefixes = Prefixes(chosen)
+        most = len(chosen)
+        chosen = chosen[: largest(lambda k: terms.fits(prefixes.work(k)), most, guess=most)]
+        work = prefixes.work(len(chosen))
+    finish_s = terms.start_s + terms.service.predict_s(work) * terms.caution
     return [row for row in chosen if row.deadline_s >= finish_s]
 
 
@@ -217,7 +212,7 @@ class _Choice:
     def of(cls, rows: list[Row], terms: Terms) -> "_Choice":
         predicted_s = terms.service_s(rows) * terms.caution
         full = terms.max_rows
-        ideal_s = sum(terms.service.predict_s(Work.alike(full, row.tokens)) / full for row in rows)
+        ideal_s = sum(terms.service.alike_s(full, row.tokens) / full for row in rows)
         return cls(rows, predicted_s, min(row.deadline_s for row in rows), predicted_s / ideal_s)
 
 

@@ -19,7 +19,7 @@ Under steady overload this settles where most refusals happen at the door.
 from predictor.core.rows import Row
 from predictor.policy.plan import Terms
 from predictor.policy.queue import RowQueue
-from predictor.policy.service_time import Work
+from predictor.policy.search import largest
 
 COUNTED_ARRIVALS = 0.7
 BATCHES_AHEAD = 16  # a row further back than this is let in; its turn will tell
@@ -36,6 +36,7 @@ class Door:
     def __init__(self) -> None:
         self._pessimism = 1.0  # rows must make it in this many times the time foretold
         self._bad_plans = 0.0  # share of late
+        self._first_size = 1  # foretold for the last row: the next one's is near
 
     def admits(
         self,
@@ -52,10 +53,56 @@ class Door:
         second.
         """
         deadline_s = now_s + (row.deadline_s - now_s) / self._pessimism
-        if _is_served(deadline_s, now_s, queue.ahead_of(row), queue, terms, tokens_per_row, rate):
+        if self._serves(deadline_s, now_s, queue.ahead_of(row), queue, terms, tokens_per_row, rate):
             return True
         self._adjust(-LAXER_PER_REFUSAL)
         return False
+
+    def _serves(
+        self,
+        deadline_s: float,
+        now_s: float,
+        place: int,
+        queue: RowQueue,
+        terms: Terms,
+        tokens_per_row: float,
+        rate: float,
+    ) -> bool:
+        waiting = len(queue)
+        caution = terms.caution
+        earliest_s = queue.earliest_deadline_s
+        starts_s = terms.start_s
+        taken = 0
+        coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
+
+        def ends_s(size: int) -> float:
+            return starts_s + terms.service.alike_s(size, tokens_per_row) * caution
+
+        def gone_by(time_s: float) -> int:
+            return taken if time_s <= earliest_s else max(queue.count_before(time_s), taken)
+
+        def are_enough(size: int) -> bool:
+            time_s = ends_s(size)
+            return waiting - gone_by(time_s) + coming + (deadline_s >= time_s) >= size
+
+        everyone = waiting + 1 + int(coming)
+        together = everyone <= terms.max_rows  # the usual case: no batch can take longer
+        if together and deadline_s >= ends_s(everyone):
+            return True
+        guess = self._first_size
+        for ahead in range(BATCHES_AHEAD):
+            size = guess = largest(are_enough, terms.max_rows, guess)
+            if not ahead:
+                self._first_size = size
+            end_s = ends_s(size)
+            if deadline_s < end_s:
+                return False
+            taken = gone_by(end_s) + size
+            if place < taken:
+                return True
+            starts_s += (end_s - starts_s) * terms.stretch
+            coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
+        return True
 
     def planned(self, ran: int, shed: int) -> None:
         """Learn what became of rows that were let in."""
@@ -64,44 +111,3 @@ class Door:
 
     def _adjust(self, change: float) -> None:
         self._pessimism = min(max(self._pessimism + change, 1.0), MAX_PESSIMISM)
-
-
-def _is_served(
-    deadline_s: float,
-    now_s: float,
-    place: int,
-    queue: RowQueue,
-    terms: Terms,
-    tokens_per_row: float,
-    rate: float,
-) -> bool:
-    taken = 0
-    starts_s = terms.start_s
-    everyone = len(queue) + 1 + int(COUNTED_ARRIVALS * rate * (starts_s - now_s))
-    together = everyone <= terms.max_rows  # the usual case: no batch can take longer
-    if together and deadline_s >= _ends_s(everyone, starts_s, terms, tokens_per_row):
-        return True
-    for _ in range(BATCHES_AHEAD):
-        coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
-        low, high = 1, terms.max_rows
-        size = high  # tried first: in a long queue without haste it is the answer
-        while low < high:
-            ends_s = _ends_s(size, starts_s, terms, tokens_per_row)
-            present = len(queue) - max(queue.count_before(ends_s), taken)
-            if present + coming + (deadline_s >= ends_s) >= size:
-                low = size
-            else:
-                high = size - 1
-            size = (low + high + 1) // 2
-        ends_s = _ends_s(low, starts_s, terms, tokens_per_row)
-        if deadline_s < ends_s:
-            return False
-        taken = max(queue.count_before(ends_s), taken) + low
-        if place < taken:
-            return True
-        starts_s += (ends_s - starts_s) * terms.stretch
-    return True
-
-
-def _ends_s(size: int, starts_s: float, terms: Terms, tokens_per_row: float) -> float:
-    return starts_s + terms.service.predict_s(Work.alike(size, tokens_per_row)) * terms.caution

@@ -187,7 +187,7 @@ class Lane:
         """Device seconds that these rows cost in full batches of their like."""
         size = self._full_batch(flow)
         tokens = work.tokens / work.rows * self._padding_factor
-        return self.service.predict_s(Work.alike(size, tokens)) / size * work.rows
+        return self.service.alike_s(size, tokens) / size * work.rows
 
     def drain_s(self, flow: Flow) -> float:
         """Device seconds to serve what waits, in full batches."""
@@ -197,13 +197,13 @@ class Lane:
         size = self._full_batch(flow)
         full, rest = divmod(waiting, size)
         tokens = self.tokens_per_row(flow)
-        seconds = full * self.service.predict_s(Work.alike(size, tokens))
-        return seconds + (self.service.predict_s(Work.alike(rest, tokens)) if rest else 0.0)
+        seconds = full * self.service.alike_s(size, tokens)
+        return seconds + (self.service.alike_s(rest, tokens) if rest else 0.0)
 
     def full_batch_s(self, flow: Flow) -> float:
         """How long a batch takes when there are enough rows."""
         size = self._full_batch(flow)
-        return self.service.predict_s(Work.alike(size, self.tokens_per_row(flow)))
+        return self.service.alike_s(size, self.tokens_per_row(flow))
 
     def _full_batch(self, flow: Flow) -> int:
         """How many average rows go in a batch when there are enough. Costly, so remembered."""

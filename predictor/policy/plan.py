@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 
 import msgspec
 
 from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
+from predictor.policy.search import largest
 from predictor.policy.service_time import ServiceTime, Work
 
 
@@ -49,15 +52,33 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
 
     def largest(self, tokens_per_row: float, budget_s: float) -> int:
         """Largest b of rows of this length with l(b) <= budget_s; at least 1."""
-        low, high = 1, self.max_rows
-        while low < high:
-            middle = (low + high + 1) // 2
-            work = Work.alike(middle, tokens_per_row)
-            if self.fits(work) and self.service.predict_s(work) * self.caution <= budget_s:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+
+        def fits_budget(size: int) -> bool:
+            return (
+                self.fits(Work.alike(size, tokens_per_row))
+                and self.service.alike_s(size, tokens_per_row) * self.caution <= budget_s
+            )
+
+        return largest(fits_budget, self.max_rows, guess=self.max_rows)
+
+
+NOTHING = Work(0, 0, 0, 0)
+
+
+class Prefixes:
+    """The work of the first k of some rows, for every k, beside what is there already."""
+
+    def __init__(self, rows: Sequence[Row], base: Work = NOTHING) -> None:
+        lengths = [row.tokens for row in rows]
+        self._base_rows = base.rows
+        self._tokens = list(accumulate(lengths, initial=base.tokens))
+        self._squares = list(accumulate(map(mul, lengths, lengths), initial=base.squares))
+        self._longest = list(accumulate(lengths, max, initial=base.longest))
+
+    def work(self, rows: int) -> Work:
+        return Work(
+            self._base_rows + rows, self._tokens[rows], self._squares[rows], self._longest[rows]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,7 +303,7 @@ class Scheduler:
             return None
         return Shed(
             "would miss its deadline, so it was not queued; try again later",
-            self.drain_s(flow.lane.model, flow.tier, now_s),
+            free_s - now_s + flow.drain_s(),
         )
 
 

@@ -18,6 +18,7 @@ that deadlines are checked with.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from math import inf
+from operator import mul
 from statistics import median
 from typing import Protocol
 
@@ -37,6 +38,7 @@ MARGIN_STEP = 0.005
 FLOOR_S = 1e-6
 ERROR_WINDOW = 200
 LESSON_EVERY_S = 2e-3
+MOST_REMEMBERED = 4096  # predictions, between two lessons
 
 _FEATURES = {
     Packing.PACKED: ("fixed", "rows", "tokens", "tokens_squared"),
@@ -58,9 +60,8 @@ class Work(msgspec.Struct, frozen=True, gc=False):
         if len(lengths) == 1:  # most requests are one row
             (only,) = lengths
             return Work(1, only, only * only, only)
-        return Work(
-            len(lengths), sum(lengths), sum(n * n for n in lengths), max(lengths, default=0)
-        )
+        squares = sum(map(mul, lengths, lengths))
+        return Work(len(lengths), sum(lengths), squares, max(lengths, default=0))
 
     @staticmethod
     def alike(rows: int, tokens: float) -> "Work":
@@ -87,6 +88,10 @@ class ServiceTime(Protocol):
 
     def predict_s(self, work: Work) -> float: ...
 
+    def alike_s(self, rows: int, tokens: float) -> float:
+        """`predict_s` of `rows` rows of `tokens` tokens each."""
+        ...
+
     @property
     def margin(self) -> float:
         """Deadlines are checked against predict_s * (1 + margin)."""
@@ -111,6 +116,7 @@ class ServiceTimeModel:
         self._surprises = 0  # in a row; negative when the batches were faster than predicted
         self.batches = 0
         self._next_lesson_s = -inf
+        self._alike_s: dict[tuple[int, int], float] = {}  # since the last lesson
 
     def predict_s(self, work: Work) -> float:
         w = self._weights
@@ -120,6 +126,19 @@ class ServiceTimeModel:
             area = work.rows * work.longest
             total = w[0] + area * (w[1] + w[2] * work.longest)
         return total if total > FLOOR_S else FLOOR_S  # noqa: FURB136 - half the time of max()
+
+    def alike_s(self, rows: int, tokens: float) -> float:
+        """`predict_s` of `rows` rows of `tokens` tokens each, remembered until the next lesson.
+
+        Between two batches hundreds of requests may come, and each asks the same.
+        """
+        key = (rows, int(tokens + 0.5))  # as Work.alike rounds
+        known_s = self._alike_s.get(key)
+        if known_s is None:
+            if len(self._alike_s) >= MOST_REMEMBERED:
+                self._alike_s.clear()
+            known_s = self._alike_s[key] = self.predict_s(Work.alike(rows, tokens))
+        return known_s
 
     def computed_tokens(self, work: Work) -> int:
         """Tokens that the device computes for this work, whatever it computes for nothing too."""
@@ -151,6 +170,7 @@ class ServiceTimeModel:
     def learn(self, work: Work, measured_s: float) -> None:
         """Take in one measured batch."""
         measured_s = max(measured_s, FLOOR_S)
+        self._alike_s.clear()
         ratio = measured_s / self.predict_s(work)
         self._errors.append(abs(1.0 / ratio - 1.0))
         self._track_margin(ratio)

@@ -12,18 +12,18 @@ paid once for both.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
 from predictor.policy import adaptive
-from predictor.policy.plan import Plan, Terms
+from predictor.policy.plan import NOTHING, Plan, Prefixes, Terms
 from predictor.policy.queue import RowQueue
+from predictor.policy.search import largest
 from predictor.policy.service_time import Work
 
 LEAST_SHARE_OF_SLO = 0.1  # a slice so short that the device does nothing useful helps nobody
 RESOLUTION = 0.02  # of the SLO
-GALLOP_ROWS = 16
+LIKELY_ROWS = 16  # a slice is often much shorter than what waits
 
 
 class Demand(NamedTuple):
@@ -44,7 +44,7 @@ def longest_slice_s(urgent: Iterable[Demand], lead_s: float) -> float:
 
 
 def _slice_beside_s(demand: Demand, lead_s: float) -> float:
-    if demand.terms.service.predict_s(Work.alike(1, demand.tokens_per_row)) > demand.slo_s:
+    if demand.terms.service.alike_s(1, demand.tokens_per_row) > demand.slo_s:
         return NO_DEADLINE  # this SLO cannot be met at all: nothing is gained by short slices
     low, high = LEAST_SHARE_OF_SLO * demand.slo_s, demand.slo_s
     while high - low > RESOLUTION * demand.slo_s:
@@ -61,8 +61,7 @@ def _answer_s(demand: Demand, slice_s: float) -> float:
     taken_s = 0.0
     for _ in range(2):
         rows = min(int(demand.rate * (slice_s + taken_s)) + 1, demand.terms.max_rows)
-        work = Work.alike(rows, demand.tokens_per_row)
-        taken_s = demand.terms.service.predict_s(work) * demand.terms.caution
+        taken_s = demand.terms.service.alike_s(rows, demand.tokens_per_row) * demand.terms.caution
     return taken_s
 
 
@@ -75,7 +74,7 @@ def plan(queue: RowQueue, terms: Terms) -> Plan:
     rows = adaptive.without(rows, late)
     if not rows:
         return Plan((), DispatchReason.DEADLINE, shed=late)
-    count, predicted_s = longest_prefix(rows, Work(0, 0, 0, 0), terms, terms.limit_s)
+    count, predicted_s = longest_prefix(rows, NOTHING, terms, terms.limit_s)
     if not count:
         count, predicted_s = 1, terms.service_s(rows[:1])
     more_wait = count < len(queue) - len(late)
@@ -107,26 +106,14 @@ def top_up(urgent: Plan, queue: RowQueue, terms: Terms) -> Plan:
 def longest_prefix(
     rows: Sequence[Row], base: Work, terms: Terms, limit_s: float
 ) -> tuple[int, float]:
-    """How many rows from the front fit beside `base` within `limit_s`, and how long that takes.
+    """How many rows from the front fit beside `base` within `limit_s`, and how long that takes."""
+    prefixes = Prefixes(rows, base)
 
-    Gallops: a slice is often much shorter than what waits.
-    """
-
-    def fits(work: Work) -> bool:
+    def fits(size: int) -> bool:
+        work = prefixes.work(size)
         return terms.fits(work) and terms.service.predict_s(work) * terms.caution <= limit_s
 
-    works = [base]
-    low, high = 0, min(GALLOP_ROWS, len(rows))
-    while high > low:
-        works += list(accumulate(rows[len(works) - 1 : high], Work.plus, initial=works[-1]))[1:]
-        if not fits(works[high]):
-            break
-        low, high = high, min(2 * high, len(rows))
-    high -= 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(works[middle]):
-            low = middle
-        else:
-            high = middle - 1
-    return low, terms.service.predict_s(works[low]) if low else 0.0
+    if not rows or not fits(1):
+        return 0, 0.0
+    size = largest(fits, len(rows), guess=LIKELY_ROWS)
+    return size, terms.service.predict_s(prefixes.work(size))

@@ -230,3 +230,32 @@ async def test_an_edge_that_speaks_nonsense_loses_its_connection_alone(place: Pl
         writer.close()
         assert total((await remote.submit(submission(row(4)))).results[0]) == 4
         assert behind.memory.of(EdgesConnected)[-1] == EdgesConnected(1)
+
+
+async def test_a_flood_is_worked_on_over_many_turns(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "TURN_S", 0.0)  # a turn ends after its first messages
+    monkeypatch.setattr(gateway_module, "LOOK_EVERY", 1)
+    monkeypatch.setattr(gateway_module, "MAX_UNREAD", 20)  # and sockets are left alone meanwhile
+    async with place.engine(Sums()) as behind, place.edge() as remote:
+        await ready(remote)
+        replies = await asyncio.gather(*(remote.submit(submission(row(n))) for n in range(200)))
+        assert [total(reply.results[0]) for reply in replies] == list(range(200))
+        again = await remote.submit(submission(row(7)))
+        assert total(again.results[0]) == 7
+        assert behind.memory.outcomes == [Outcome.OK] * 201
+
+
+async def test_what_an_edge_told_before_it_left_is_counted(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "TURN_S", 0.0)
+    monkeypatch.setattr(gateway_module, "LOOK_EVERY", 1)
+    async with place.engine(Sums()) as behind:
+        async with place.edge() as remote:
+            await ready(remote)
+            for _ in range(50):
+                remote.report(EdgeRefused(MODEL, "http", Outcome.INVALID))
+        await behind.gateway.deserted()
+        assert len(behind.memory.of(EdgeRefused)) == 50

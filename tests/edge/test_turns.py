@@ -84,6 +84,26 @@ def test_an_edge_that_cannot_keep_up_refuses_the_rest_and_stays_near_its_limit()
     assert max(ages) <= 1.5 * MAX_SHARE_OF_SLO * SLO_S
 
 
+def test_the_way_back_is_a_turn_and_a_half() -> None:
+    loop = Loop()
+    assert loop.turns.return_s == 0.0
+    loop.turn(1, 0.002)
+    loop.turn(1, 0.002)
+    assert loop.turns.return_s == 0.0  # one turn tells nothing yet
+    loop.turn(1, 0.002)
+    assert loop.turns.return_s == pytest.approx(1.5 * 0.002)
+    loop.turn(0, 0.0)
+    loop.turn(0, 0.0)
+    assert loop.turns.return_s == 0.0
+
+
+def test_a_hiccup_makes_no_way_long() -> None:
+    loop = Loop()
+    for each_s in (0.001, 0.001, 0.5, 0.001):
+        loop.turn(1, each_s)
+    assert loop.turns.return_s == pytest.approx(1.5 * 0.001)
+
+
 def test_without_an_slo_nothing_is_overrun() -> None:
     loop = Loop()
     loop.turn(1, 5.0)

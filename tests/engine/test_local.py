@@ -13,14 +13,23 @@ from predictor.core.errors import (
     InvalidRequest,
     QueueFull,
     RowFailed,
+    Shed,
     Unavailable,
     UnknownModel,
 )
-from predictor.core.facts import Completed, MemoryExhausted, Offered, ParametersInForce, Settled
+from predictor.core.facts import (
+    Completed,
+    Dispatched,
+    MemoryExhausted,
+    Offered,
+    ParametersInForce,
+    Settled,
+)
 from predictor.core.rows import Outcome, Packing
 from predictor.engine.local import LocalEngine
-from predictor.engine.port import DeviceLost, Reply
-from tests.engine.fakes import Memory, Sums, parameters, row, running, submission, total
+from predictor.engine.port import DeviceLost, Reply, Submission
+from predictor.engine.ticket import Ticket
+from tests.engine.fakes import MODEL, Memory, Sums, parameters, row, running, submission, total
 
 
 async def held(engine: LocalEngine, runner: Sums) -> asyncio.Future[Reply]:
@@ -217,6 +226,49 @@ async def test_models_share_the_device_and_keep_their_queues() -> None:
         assert [total(reply.results[0]) for reply in replies] == list(range(8))
         assert {first % 2 for run in one.ran for first in run} == {0}
         assert {first % 2 for run in other.ran for first in run} == {1}
+
+
+class Standing:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def deadlines_of(*asked: Submission) -> list[float]:
+    """Of their rows, in seconds from the arrival, where the SLO is 100 s."""
+    runner, given = Sums(), parameters(slo_ms=100_000)
+    async with running(runner, given=given, clock=Standing()) as (engine, memory):
+        for each in asked:
+            await engine.submit(each)
+        batches = [fact.batch for fact in memory.of(Dispatched)]
+        return [row.deadline_s - row.arrival_s for batch in batches for row in batch.rows]
+
+
+async def test_the_way_back_is_taken_off_the_slo_and_not_off_a_timeout() -> None:
+    assert await deadlines_of(
+        submission(row(1)),
+        submission(row(1), return_s=10.0),
+        submission(row(1), return_s=10.0, timeout_s=95.0),
+        submission(row(1), return_s=10.0, timeout_s=80.0),
+        submission(row(1), return_s=1000.0),  # an edge that slow still gets half
+    ) == [100.0, 90.0, 90.0, 80.0, 50.0]
+
+
+async def test_a_request_that_waited_too_long_to_be_looked_at_is_refused_unseen() -> None:
+    async with running(Sums(), given=parameters(slo_ms=60_000)) as (engine, memory):
+        looked_at, unseen, bulk = Ticket(), Ticket(), Ticket()
+        engine.take(submission(row(1)), looked_at, waited_s=9.9)
+        engine.take(submission(row(1)), unseen, waited_s=10.1)
+        engine.take(submission(row(1), tier="bulk"), bulk, waited_s=1000.0)
+        assert isinstance(unseen.exception(), Shed)
+        assert not looked_at.done()
+        assert not bulk.done()
+        assert memory.outcomes == [Outcome.SHED]
+        assert sum(queue.offered_load for queue in engine.snapshot().queues) > 0
 
 
 async def test_live_parameters() -> None:

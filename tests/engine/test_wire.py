@@ -32,6 +32,7 @@ FROM_EDGES: st.SearchStrategy[Any] = st.one_of(
             priority=st.none() | st.integers(0, 1000),
             timeout_s=MAYBE_SECONDS,
             arrived_s=MAYBE_SECONDS,
+            return_s=SECONDS,
         ),
     ),
     st.builds(wire.Cancel, IDS),

@@ -72,6 +72,15 @@ def test_a_server_that_never_passes_has_no_capacity() -> None:
     assert found.settled
 
 
+@given(st.floats(5, 30_000), st.floats(1, 60))
+def test_twelve_probes_find_a_rate_that_passes_far_below_the_start(
+    start: float, times: float
+) -> None:
+    probes = Probes(start / times, start / times)
+    found = search(probes, max_probes=12).highest(STRICT, start)
+    assert 0 < found.rate_per_s <= max(1.0, start / times)
+
+
 @given(st.integers(1, 12), rates, rates)
 def test_the_number_of_probes_is_bounded(most: int, true: float, start: float) -> None:
     probes = Probes(true, true)

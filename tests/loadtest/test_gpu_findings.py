@@ -11,14 +11,24 @@ from tokenizers import Tokenizer
 
 from loadtest.bench.capacity import Capacity
 from loadtest.bench.errors import BenchError
+from loadtest.bench.plan import RunReport
 from loadtest.bench.requests import ADDED_TOKENS, WORDS
+from loadtest.bench.servers import RunningServer
 from loadtest.bench_gpu import __main__ as command
 from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single
 from loadtest.bench_gpu.checkpoints import VOCABULARY_SIZE, write_tokenizer
-from loadtest.bench_gpu.context import GpuContext
+from loadtest.bench_gpu.context import GpuContext, Target
 from loadtest.bench_gpu.device_findings import DeviceFindings, Throughput
 from loadtest.bench_gpu.device_runs import by_rows, by_tokens, length_of
-from loadtest.bench_gpu.findings import Findings, at_least, at_most, errors_of, ratio
+from loadtest.bench_gpu.findings import (
+    Findings,
+    at_least,
+    at_most,
+    errors_of,
+    known_of,
+    rate_of,
+    ratio,
+)
 from loadtest.bench_gpu.rival_servers import RIVALS, Rival, installed_version, place_of
 from loadtest.bench_gpu.scrapes import Scrape, busiest_shares, cpu_seconds
 from tests.loadtest.reports import CALM, NOTHING_ANSWERED, SOME_REFUSED
@@ -35,6 +45,10 @@ ON_DEVICE = DeviceFindings(
     loading_s=3.0,
 )
 FOUND = Capacity(rate_per_s=1000, report=CALM, failing_rate_per_s=1050, settled=True)
+
+
+NONE_PASSED = Capacity(rate_per_s=0, report=None, failing_rate_per_s=121, settled=False)
+NOTHING_MEASURED = Capacity(rate_per_s=0, report=None, failing_rate_per_s=None, settled=True)
 
 
 def rows_of(*lengths: int) -> list[bytes]:
@@ -63,6 +77,40 @@ def test_a_bound_is_held_or_not() -> None:
     assert not at_least("a", ratio(1, 0), 0.9).held
     assert at_most("a", 2.0, 2.0).held
     assert not at_most("a", 2.01, 2.0).held
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "seen", "held"),
+    [
+        (15_072.0, 100.0, "150.7", True),
+        (400.0, 100.0, "4.0", False),
+        (15_072.0, None, "> 124.6", True),
+        (400.0, None, "> 3.3", None),  # it may be 5 or not
+        (None, 100.0, "could not be compared: no rate of ours passed", None),
+        (None, None, "could not be compared: no rate of ours passed", None),
+    ],
+)
+def test_a_comparison_says_what_is_known(
+    ours: float | None, theirs: float | None, seen: str, held: bool | None
+) -> None:
+    def found(rate_per_s: float | None) -> Capacity:
+        if rate_per_s is None:
+            return NONE_PASSED
+        return msgspec.structs.replace(FOUND, rate_per_s=rate_per_s)
+
+    measure = rivals.compared(found(ours), found(theirs))
+    assert (measure.seen, measure.held) == (seen, held)
+
+
+def test_a_rival_that_was_never_measured_is_not_compared() -> None:
+    assert rivals.compared(FOUND, NOTHING_MEASURED).held is None
+
+
+def test_a_search_that_found_nothing_tells_an_upper_bound() -> None:
+    assert rate_of(FOUND) == "1000"
+    assert rate_of(NONE_PASSED) == "< 121 (no rate tried passed)"
+    assert rate_of(NOTHING_MEASURED) == "0"
+    assert (known_of(FOUND), known_of(NONE_PASSED)) == ("a lower bound", "an upper bound")
 
 
 def test_errors_are_told_by_kind() -> None:
@@ -133,6 +181,42 @@ def test_the_device_is_compared_with_itself(tmp_path: Path) -> None:
     found = device.run(tiny(KnownContext, tmp_path))
     assert_is_a_table(found)
     assert found.measures[-1].held
+
+
+class Swamped(KnownContext):
+    """No rate passed the search; nothing is served here."""
+
+    def capacity(self, slo_ms: float, server_slo_ms: float, work: object) -> Capacity:
+        return NONE_PASSED
+
+    def likely_rate_per_s(self) -> float:
+        return 600.0
+
+    def server(
+        self, slo_ms: float, *, capture: bool = True, workers: int | None = None
+    ) -> RunningServer:
+        return RunningServer(
+            http_port=1, grpc_port=2, model="bert", pid=1, parameters_file=self.folder
+        )
+
+    def open_loop(
+        self,
+        target: Target,
+        rate_per_s: float,
+        *,
+        slo_ms: float,
+        seconds: float,
+        work: object,
+        seed: int = 1,
+    ) -> RunReport:
+        assert rate_per_s == 900.0
+        return CALM
+
+
+def test_where_no_rate_passed_the_overload_is_of_a_stated_rate(tmp_path: Path) -> None:
+    found = overload.run(tiny(Swamped, tmp_path))
+    assert_is_a_table(found)
+    assert "600/s" in found.notes[0]
 
 
 def test_a_rival_that_is_not_installed_is_reported(tmp_path: Path) -> None:
