@@ -167,7 +167,8 @@ class LocalEngine:
             self._spec(submission.model)
             if not submission.rows:
                 raise InvalidRequest("the request has no rows; send at least one")
-            if waited_s > MAX_WAIT_SHARE_OF_SLO * self._scheduler.parameters.tiers[tier].slo_s:
+            promised = self._scheduler.parameters.tiers[tier]
+            if waited_s > MAX_WAIT_SHARE_OF_SLO * promised.slo_s and not promised.relegates:
                 self._scheduler.turned_away(submission.model, now_s)
                 refusal: HeadwayError | None = Shed(
                     "this engine has more requests than it can look at in time; try again later"

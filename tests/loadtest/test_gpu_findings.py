@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -192,23 +193,12 @@ class Swamped(KnownContext):
     def likely_rate_per_s(self) -> float:
         return 600.0
 
-    def server(
-        self, slo_ms: float, *, capture: bool = True, workers: int | None = None
-    ) -> RunningServer:
+    def server(self, slo_ms: float, **_: Any) -> RunningServer:
         return RunningServer(
             http_port=1, grpc_port=2, model="bert", pid=1, parameters_file=self.folder
         )
 
-    def open_loop(
-        self,
-        target: Target,
-        rate_per_s: float,
-        *,
-        slo_ms: float,
-        seconds: float,
-        work: object,
-        seed: int = 1,
-    ) -> RunReport:
+    def open_loop(self, target: Target, rate_per_s: float, **_: Any) -> RunReport:
         assert rate_per_s == 900.0
         return CALM
 
