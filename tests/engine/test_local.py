@@ -29,7 +29,7 @@ from predictor.core.rows import Outcome, Packing
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import DeviceLost, Reply, Submission
 from predictor.engine.ticket import Ticket
-from tests.engine.fakes import MODEL, Memory, Sums, parameters, row, running, submission, total
+from tests.engine.fakes import Memory, Sums, parameters, row, running, submission, total
 
 
 async def held(engine: LocalEngine, runner: Sums) -> asyncio.Future[Reply]:
