@@ -58,7 +58,6 @@ class Connection:
                 timeout=ANSWER_WITHIN_S,  # for a connection of the pool
                 socket_timeout=ANSWER_WITHIN_S,
                 socket_connect_timeout=CONNECT_WITHIN_S,
-                socket_keepalive=True,
                 # A connection that Redis closed while it was idle is opened again. Whatever is
                 # sent twice has the effect of once; lines claimed twice come back by their lease.
                 retry=Retry(NoBackoff(), 1),
