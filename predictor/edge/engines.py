@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from predictor.core.errors import Unavailable
-from predictor.core.facts import EdgeFact
+from predictor.core.facts import EdgeFact, JobsSeen
 from predictor.core.model import ModelSpec
 from predictor.edge.remote import RemoteEngine
 from predictor.engine.port import EngineStatus, Reply, Submission
@@ -45,8 +45,12 @@ class EngineGroup:
         return self._status
 
     def report(self, fact: EdgeFact) -> None:
-        reachable = (engine for engine in self._engines if engine.connected)
-        next(reachable, self._engines[0]).report(fact)
+        reachable = [engine for engine in self._engines if engine.connected]
+        if isinstance(fact, JobsSeen):  # a state, not an event: each engine is to know it
+            for engine in reachable:
+                engine.report(fact)
+        else:
+            next(iter(reachable), self._engines[0]).report(fact)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Of all engines that answer. Raises Unavailable where none does."""
@@ -83,6 +87,7 @@ class EngineGroup:
             loading=tuple(sorted(names.difference(models))),
             tightest_slo_s=min(status.tightest_slo_s for status in statuses),
             bulk_tier=next((each.bulk_tier for each in statuses if each.bulk_tier), ""),
+            tiers=next((each.tiers for each in statuses if each.tiers), {}),
         )
 
 
