@@ -48,7 +48,7 @@ _JOB = re.compile(r"/v2/jobs/([A-Za-z0-9-]{1,64})(/results)?")
 _JOBS_PREFIX = "/v2/jobs/"
 
 
-class JobSubmitted(msgspec.Struct, frozen=True):
+class _Submitted(msgspec.Struct, frozen=True):
     """The answer to a submission."""
 
     id: str
@@ -56,10 +56,10 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     total: int
 
 
-class JobProgress(JobStatus, frozen=True, kw_only=True):
+class _Progress(JobStatus, frozen=True, kw_only=True):
     """A job's status as clients see it."""
 
-    progress: float  # share of the lines that have ended
+    ratio: float = msgspec.field(name="progress")
 
 
 class JobRoutes:
@@ -120,7 +120,7 @@ class JobRoutes:
         await send_json(
             send,
             HTTPStatus.ACCEPTED,
-            msgspec.json.encode(JobSubmitted(status.id, status.state, status.total)),
+            msgspec.json.encode(_Submitted(status.id, status.state, status.total)),
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
@@ -180,9 +180,8 @@ class JobRoutes:
 
 
 def _progress(status: JobStatus) -> bytes:
-    ended = status.done + status.parked
-    progress = ended / status.total if status.total else 0.0
-    return msgspec.json.encode(JobProgress(**msgspec.structs.asdict(status), progress=progress))
+    shown = _Progress(**msgspec.structs.asdict(status), ratio=status.progress)
+    return msgspec.json.encode(shown)
 
 
 async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
