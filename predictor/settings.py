@@ -39,7 +39,6 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "profile_batches": (1, 10_000),
     "job_keep_s": (1, 30 * 86_400),
     "job_lease_s": (1, 3600),
-    "job_attempts": (1, 100),
 }
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -71,7 +70,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str = ""  # where jobs are kept; empty: none are
     job_keep_s: float = 86_400.0  # results, after the job's end
     job_lease_s: float = 30.0  # a replica that was not heard of for so long loses its lines
-    job_attempts: int = 3  # at a line, before it is parked
 
     @property
     def in_one_process(self) -> bool:
@@ -192,9 +190,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--job_lease_s",
         type=float,
         help="a replica not heard of for so long loses the lines it runs to others; default 30",
-    )
-    jobs.add_argument(
-        "--job_attempts", type=int, help="a line that fails so often is parked; default 3"
     )
     return parser
 

@@ -59,7 +59,6 @@ def test_every_flag_is_kept() -> None:
             "--redis_url=redis://127.0.0.1:6379/0",
             "--job_keep_s=60",
             "--job_lease_s=5",
-            "--job_attempts=1",
         ]
     )
     model = ModelSettings(
@@ -93,7 +92,6 @@ def test_every_flag_is_kept() -> None:
         redis_url="redis://127.0.0.1:6379/0",
         job_keep_s=60.0,
         job_lease_s=5.0,
-        job_attempts=1,
     )
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Self
 from urllib.parse import quote
 
 import httpx
@@ -22,8 +22,6 @@ _ENDED = (JobState.DONE, JobState.CANCELLED)
 _ALLOWED = httpx.Timeout(ANSWER_WITHIN_S, connect=CONNECT_WITHIN_S)
 _STATE_HEADER = "x-headway-job-state"
 _TIER_HEADER = "x-headway-tier"
-
-T = TypeVar("T")
 
 
 class JobsFailed(Exception):
@@ -57,7 +55,7 @@ class JobsClient:
         except (httpx.InvalidURL, ValueError) as error:
             raise JobsFailed(f"--url {url}: {error}") from None
 
-    def __enter__(self) -> "JobsClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
