@@ -1,0 +1,17 @@
+-- A replica lives: model, replica, life_ms. Waiting and leased lines of the model, parked ones
+-- of jobs that are kept, and replicas alive.
+local model, replica, life_ms = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local replicas, parked = model_key(model, 'replicas'), model_key(model, 'parked')
+call('ZADD', replicas, now + life_ms, replica)
+call('ZREMRANGEBYSCORE', replicas, '-inf', now)
+
+for _, ended in ipairs(call('ZRANGEBYSCORE', parked, '-inf', now, 'LIMIT', 0, 1000)) do
+  call('ZREM', parked, ended)
+  call('DECRBY', model_key(model, 'parked_lines'), ended:match(':(%d+)$'))
+end
+local waiting = 0
+for _, id in ipairs(call('ZRANGE', model_key(model, 'queue'), 0, -1)) do
+  waiting = waiting + call('LLEN', job_key(id, 'fresh')) + call('ZCARD', job_key(id, 'again'))
+end
+return {waiting, call('ZCARD', model_key(model, 'leases')),
+  tonumber(call('GET', model_key(model, 'parked_lines')) or 0), call('ZCARD', replicas)}

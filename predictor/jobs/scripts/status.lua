@@ -1,0 +1,1 @@
+return status_of(ARGV[3])
