@@ -87,10 +87,12 @@ class Connection:
 
     @asynccontextmanager
     async def subscribed(self, channel: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """What is published on the channel while inside."""
+        """What is published on the channel while inside, from the first moment."""
         subscription = self._redis.pubsub()
         try:
             await subscription.subscribe(self.prefix + channel)
+            if await subscription.get_message(timeout=ANSWER_WITHIN_S) is None:
+                raise TimeoutError("no answer to a subscription")
             self._up()
             yield self._messages(subscription)
         except (RedisError, OSError) as error:

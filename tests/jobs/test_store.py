@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from predictor.core.errors import InvalidRequest, QueueFull, StartupError, UnknownJob
+from predictor.core.errors import InvalidRequest, QueueFull, StartupError, Unavailable, UnknownJob
 from predictor.core.jobs import JobState, JobStatus
 from predictor.jobs import store
 from predictor.jobs.connection import Connection
@@ -98,7 +98,7 @@ async def test_a_job_whose_submission_dies_expires_and_never_runs(
     assert (await jobs.status(job_id)).state is JobState.RECEIVING
     with redis.client() as client:
         for key in keys(redis, connection):
-            assert 0 < client.pttl(key) <= 1_000_000  # type: ignore[operator]
+            assert 0 < client.pttl(key) <= 1_000_000
     assert not (await leases.claim(MODEL, 1)).leases
     submission.cancel()
     with suppress(asyncio.CancelledError):
@@ -115,7 +115,7 @@ async def test_a_submission_whose_staged_lines_are_gone_is_refused(
         with redis.client() as client:
             client.delete(*keys(redis, connection))
 
-    with pytest.raises(store.Unavailable, match="send the job again"):
+    with pytest.raises(Unavailable, match="send the job again"):
         await jobs.submit(START, interrupted())
 
 
@@ -205,7 +205,7 @@ async def test_everything_of_an_ended_job_expires(
     left = keys(redis, connection)
     assert len(left) == 4  # the job, and three of results
     with redis.client() as client:
-        assert all(0 < client.pttl(key) <= 5_000_000 for key in left)  # type: ignore[operator]
+        assert all(0 < client.pttl(key) <= 5_000_000 for key in left)
     assert (await jobs.status(job.id)).parked == 1
 
 
