@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
+from typing import Self
 
 from tests.edge.server_process import Server
 from tests.server.process import ids
@@ -21,7 +22,7 @@ class Traffic:
     answers: list[tuple[int, float]] = field(default_factory=list)  # status, seconds
     _enough: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
