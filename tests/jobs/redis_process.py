@@ -28,6 +28,11 @@ class RedisProcess:
             assert self._process.poll() is None, "redis-server ended"
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def stop(self) -> None:
         """As an orderly restart does: what it holds is kept."""
         assert self._process
