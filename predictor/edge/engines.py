@@ -45,12 +45,12 @@ class EngineGroup:
         return self._status
 
     def report(self, fact: EdgeFact) -> None:
-        reachable = [engine for engine in self._engines if engine.connected]
-        if isinstance(fact, JobsSeen):  # a state, not an event: each engine is to know it
-            for engine in reachable:
+        if isinstance(fact, JobsSeen):  # each engine is to know it
+            for engine in self._engines:
                 engine.report(fact)
-        else:
-            next(iter(reachable), self._engines[0]).report(fact)
+            return
+        reachable = (engine for engine in self._engines if engine.connected)
+        next(reachable, self._engines[0]).report(fact)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """Of all engines that answer. Raises Unavailable where none does."""
