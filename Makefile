@@ -8,14 +8,14 @@ FLAGS ?=
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-EXTRAS = predictor,torch,topic,offline,loadtest,dev
+EXTRAS = predictor,torch,topic,jobs,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test check format bench bench-gpu
+.PHONY: help env up test test-faults check format bench bench-gpu
 
 help: ## list what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
@@ -25,6 +25,9 @@ up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC
 
 test: check ## check, then run all tests
 	@$(BIN)/python -m pytest
+
+test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
+	@$(BIN)/python -m pytest -m faults
 
 check: $(INSTALLED) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check

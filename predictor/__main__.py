@@ -19,18 +19,21 @@ from typing import TYPE_CHECKING
 
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.facts import EdgesConnected, Observer, ParametersRejected, ProcessRestarted
+from predictor.core.jobs import LineRunner
 from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
 from predictor.engine.local import LocalEngine
-from predictor.engine.port import Runner
+from predictor.engine.port import Engine, Runner
 from predictor.exits import report_failure
 from predictor.metrics.observer import PrometheusObserver
 from predictor.settings import Settings, parse_settings
 from predictor.supervisor.child import EdgeOrder, EngineOrder, hold_lifeline, take_order
 
 if TYPE_CHECKING:
-    from predictor.edge.server import EdgeSettings
+    from predictor.edge.server import EdgeSettings, JobKeeping
 
 _LOG = logging.getLogger("headway")
+
+LEAST_HELD_LINES = 128  # of a model by one edge: two batches of the default size
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -70,6 +73,7 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
         _edge_settings(settings),
         background=parts.load_and_follow,
         on_drain=parts.engine.drain,
+        jobs=_job_keeping(settings, parts.engine),
     )
 
 
@@ -121,6 +125,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _edge_settings(order.settings, shared_ports=True),
         background=background,
         on_drain=group.drain,
+        jobs=_job_keeping(order.settings, group, order.replica),
     )
 
 
@@ -218,6 +223,33 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
     )
+
+
+def _job_keeping(
+    settings: Settings, engine: Engine, replica: str | None = None
+) -> "JobKeeping | None":
+    """Jobs in Redis. Raises StartupError where its URL is none."""
+    if not settings.redis_url:
+        return None
+    from predictor.edge.server import JobKeeping
+    from predictor.jobs.connection import Connection
+    from predictor.jobs.store import RedisJobs
+    from predictor.jobs.worker import Worker
+
+    connection = Connection(settings.redis_url)
+
+    def worker(runner: LineRunner) -> Worker:
+        return Worker(
+            connection,
+            runner,
+            _names(settings),
+            least_held=LEAST_HELD_LINES,
+            seen=engine.report,
+            replica=replica,
+            lease_s=settings.job_lease_s,
+        )
+
+    return JobKeeping(RedisJobs(connection, keep_s=settings.job_keep_s), worker)
 
 
 async def follow(

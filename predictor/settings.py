@@ -37,6 +37,8 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
     "profile_batches": (1, 10_000),
+    "job_keep_s": (1, 30 * 86_400),
+    "job_lease_s": (1, 3600),
 }
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -65,6 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
     profile_batches: int = 0  # trace that many of each model's first batches in traffic
     profile_dir: str = "."
+    redis_url: str = ""  # where jobs are kept; empty: none are
+    job_keep_s: float = 86_400.0  # results, after the job's end
+    job_lease_s: float = 30.0  # a replica that was not heard of for so long loses its lines
 
     @property
     def in_one_process(self) -> bool:
@@ -172,6 +177,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="write a torch profiler trace of each model's first N batches in traffic",
     )
     serving.add_argument("--profile_dir", help="folder for the traces; default: this one")
+    jobs = parser.add_argument_group("jobs")
+    jobs.add_argument(
+        "--redis_url",
+        type=_redis_url,
+        help="the Redis that keeps jobs, redis://, rediss:// or unix://; without it there are none",
+    )
+    jobs.add_argument(
+        "--job_keep_s", type=float, help="results are kept so long after the job's end; default 1 d"
+    )
+    jobs.add_argument(
+        "--job_lease_s",
+        type=float,
+        help="a replica not heard of for so long loses the lines it runs to others; default 30",
+    )
     return parser
 
 
@@ -292,6 +311,14 @@ def _engines(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a number or auto, not {text[:32]!r}") from None
+
+
+def _redis_url(text: str) -> str:
+    if not re.match(r"(rediss?|unix)://.", text):
+        raise argparse.ArgumentTypeError(
+            "must begin with redis://, rediss:// or unix://, as redis://127.0.0.1:6379/0"
+        )
+    return text
 
 
 def _host(text: str) -> str:

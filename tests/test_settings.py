@@ -56,6 +56,9 @@ def test_every_flag_is_kept() -> None:
             "--max_rows=7",
             "--grace_s=1.5",
             "--batch_timeout_s=9",
+            "--redis_url=redis://127.0.0.1:6379/0",
+            "--job_keep_s=60",
+            "--job_lease_s=5",
         ]
     )
     model = ModelSettings(
@@ -86,6 +89,9 @@ def test_every_flag_is_kept() -> None:
         max_rows=7,
         grace_s=1.5,
         batch_timeout_s=9.0,
+        redis_url="redis://127.0.0.1:6379/0",
+        job_keep_s=60.0,
+        job_lease_s=5.0,
     )
 
 
@@ -105,6 +111,7 @@ def test_labels_are_split_and_trimmed() -> None:
     [
         ("--task=translation", "--task"),
         ("--labels=a,,b", "--labels"),
+        ("--redis_url=localhost", "--redis_url: must begin with redis://"),
         ("--labels=", "--labels"),
         ("--model_name=a/b", "--model_name"),
         ("--model_name=", "--model_name"),

@@ -42,6 +42,12 @@ class UnknownJob(HeadwayError):
     outcome = Outcome.INVALID
 
 
+class JobsNotKept(HeadwayError):
+    """This server was started without a place to keep jobs."""
+
+    outcome = Outcome.UNAVAILABLE
+
+
 class Overloaded(HeadwayError):
     """Refused now; worth another try after `retry_after_s` seconds."""
 

@@ -39,6 +39,11 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     ended_s: float | None = None
     kept_until_s: float | None = None  # results are there until then; known once it has ended
 
+    @property
+    def progress(self) -> float:
+        """Share of the lines that have ended."""
+        return (self.done + self.parked) / self.total if self.total else 0.0
+
 
 class JobStart(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a job before its first line."""

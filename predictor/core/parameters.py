@@ -190,6 +190,11 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             (name for name in reversed(list(self.tiers)) if self.tiers[name].slo_ms is None), ""
         )
 
+    @property
+    def priorities(self) -> Mapping[str, int]:
+        """The priority of each tier by its name."""
+        return {name: tier.priority for name, tier in self.tiers.items()}
+
     def tier_named(self, name: str | None, priority: int | None) -> str:
         """The tier that a request asks for by name or by Triton's `priority`.
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from predictor.core.errors import Unavailable
-from predictor.core.facts import EdgeFact
+from predictor.core.facts import EdgeFact, JobsSeen
 from predictor.core.model import ModelSpec
 from predictor.edge.remote import RemoteEngine
 from predictor.engine.port import EngineStatus, Reply, Submission
@@ -45,6 +45,10 @@ class EngineGroup:
         return self._status
 
     def report(self, fact: EdgeFact) -> None:
+        if isinstance(fact, JobsSeen):  # each engine is to know it
+            for engine in self._engines:
+                engine.report(fact)
+            return
         reachable = (engine for engine in self._engines if engine.connected)
         next(reachable, self._engines[0]).report(fact)
 
@@ -83,6 +87,7 @@ class EngineGroup:
             loading=tuple(sorted(names.difference(models))),
             tightest_slo_s=min(status.tightest_slo_s for status in statuses),
             bulk_tier=next((each.bulk_tier for each in statuses if each.bulk_tier), ""),
+            tiers=next((each.tiers for each in statuses if each.tiers), {}),
         )
 
 

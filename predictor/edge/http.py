@@ -6,13 +6,26 @@ times as long on a request as the work takes, and hands everything else on.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from http import HTTPStatus
 from time import monotonic
-from typing import Any
 
-from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge, Unavailable
+from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge
+from predictor.core.jobs import Jobs
 from predictor.edge import http_codec
+from predictor.edge.asgi import (
+    AsgiApp,
+    ClientGoneError,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    check_encoding,
+    send_error,
+    send_json,
+    send_not_allowed,
+)
+from predictor.edge.jobs import JobRoutes
 from predictor.edge.service import (
     TIER_HEADER,
     TIMEOUT_HEADER,
@@ -21,15 +34,8 @@ from predictor.edge.service import (
     Pending,
     timeout_from_header,
 )
-from predictor.edge.statuses import INTERNAL_MESSAGE, error_body, retry_after, status_of
-from predictor.engine.port import Reply
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Coroutine[Any, Any, Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = Mapping[bytes, bytes]
+from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
+from predictor.edge.watch import Watchers, reply_of
 
 _LOG = logging.getLogger("headway.edge")
 _PREFIX = "/v2/models/"
@@ -37,24 +43,27 @@ _SUFFIX = "/infer"
 _V1_PREFIX = "/v1/models/"
 _V1_SUFFIX = ":predict"
 _DISCARDED = 4  # bodies up to this many times the limit are read to their end, then refused
-_WATCH_AFTER_S = 0.02  # most requests are answered before it is worth watching the client
 _TIER = TIER_HEADER.encode()
 _TIMEOUT = TIMEOUT_HEADER.encode()
 _JSON_LENGTH = b"inference-header-content-length"
 
 
-class ClientGoneError(Exception):
-    """The client hung up; there is nobody to answer."""
-
-
 class EdgeApp:
     """ASGI: the hot path here, the rest in `fallback`, no body over `max_body_bytes` in either."""
 
-    def __init__(self, service: InferService, fallback: AsgiApp, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        service: InferService,
+        fallback: AsgiApp,
+        max_body_bytes: int,
+        jobs: Jobs | None = None,
+    ) -> None:
+        """`jobs`: where they are kept; None where they are not."""
         self._service = service
         self._fallback = fallback
         self._max_body_bytes = max_body_bytes
-        self._watchers = _Watchers()
+        self._watchers = Watchers()
+        self._jobs = JobRoutes(service, jobs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,12 +78,15 @@ class EdgeApp:
         if path == "/metrics":
             await self._metrics(scope, send)
             return
+        if self._jobs.takes(path):
+            await self._jobs(scope, receive, send)
+            return
         await self._hand_on(scope, receive, send)
 
     async def _infer(self, model: str, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = self._service.arrived()
         if scope["method"] != "POST":
-            await _send_not_allowed(send, "POST")
+            await send_not_allowed(send, "POST")
             return
         pending: Pending | None = None
         try:
@@ -84,7 +96,7 @@ class EdgeApp:
             codec = self._service.codec(model)
             request = http_codec.decode_request(body, _json_length(headers))
             pending = await self._service.submit(request, _call(model, headers, started_s), codec)
-            reply = await _reply(pending.future, receive, self._watchers)
+            reply = await reply_of(pending.future, receive, self._watchers)
             replied_s = monotonic()
             answer = http_codec.encode_answer(
                 self._service.answer(pending, reply, request.id), request
@@ -101,13 +113,13 @@ class EdgeApp:
             return
         except Exception:
             _LOG.exception("a request to model %r failed", model)
-            await _send(send, HTTPStatus.INTERNAL_SERVER_ERROR, error_body(INTERNAL_MESSAGE))
+            await send_json(send, HTTPStatus.INTERNAL_SERVER_ERROR, error_body(INTERNAL_MESSAGE))
             return
         await _send_answer(send, answer)
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await _send_not_allowed(send, "GET, HEAD")
+            await send_not_allowed(send, "GET, HEAD")
             return
         accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
         try:
@@ -125,12 +137,7 @@ class EdgeApp:
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body. Raises RequestTooLarge, InvalidRequest, ClientGone."""
         await self._check_announced(headers, receive)
-        encoding = headers.get(b"content-encoding", b"identity")
-        if encoding != b"identity":
-            raise InvalidRequest(
-                f"Content-Encoding {encoding.decode('latin-1')[:32]!r} is not taken; send the body "
-                "uncompressed"
-            )
+        check_encoding(headers)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
@@ -236,68 +243,6 @@ def _call(model: str, headers: Headers, started_s: float) -> Call:
     )
 
 
-class _Watch:
-    """Cancels a future when the client hangs up, once `start` was called."""
-
-    __slots__ = ("_ended", "_future", "_receive", "_task")
-
-    def __init__(self, future: asyncio.Future[Reply], receive: Receive) -> None:
-        self._future = future
-        self._receive = receive
-        self._ended = False
-        self._task: asyncio.Task[Message] | None = None
-
-    @property
-    def gone(self) -> bool:
-        return self._task is not None and self._task.done()
-
-    def start(self) -> None:
-        if not self._ended:
-            # After the whole body, receive() returns only when the client is gone. The
-            # callback hands the task to cancel() as its message, which nobody reads.
-            self._task = self._future.get_loop().create_task(self._receive())
-            self._task.add_done_callback(self._future.cancel)
-
-    def end(self) -> None:
-        self._ended = True
-        if self._task is not None:
-            self._task.cancel()
-
-
-class _Watchers:
-    """Starts watches a little late: the task costs as much as decoding the request, and most
-    requests are answered before. One timer serves all that began to wait within its time."""
-
-    def __init__(self) -> None:
-        self._young: list[_Watch] = []
-
-    def add(self, watch: _Watch, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._young:
-            loop.call_later(_WATCH_AFTER_S, self._start, self._young)
-        self._young.append(watch)
-
-    def _start(self, young: list[_Watch]) -> None:
-        self._young = []
-        for watch in young:
-            watch.start()
-
-
-async def _reply(future: asyncio.Future[Reply], receive: Receive, watchers: _Watchers) -> Reply:
-    """The engine's reply. Cancels the future and raises ClientGone if the client hangs up."""
-    if future.done():
-        return future.result()
-    watch = _Watch(future, receive)
-    watchers.add(watch, future.get_loop())
-    try:
-        return await future
-    except asyncio.CancelledError:
-        if watch.gone:
-            raise ClientGoneError from None
-        raise Unavailable("the server stopped before the request ended; try again") from None
-    finally:
-        watch.end()
-
-
 async def _send_answer(send: Send, answer: http_codec.HttpAnswer) -> None:
     body = answer.body
     if answer.json_length is None:
@@ -309,32 +254,4 @@ async def _send_answer(send: Send, answer: http_codec.HttpAnswer) -> None:
         ]
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_not_allowed(send: Send, allowed: str) -> None:
-    await _send(
-        send,
-        HTTPStatus.METHOD_NOT_ALLOWED,
-        error_body(f"method not allowed; use {allowed}"),
-        ((b"allow", allowed.encode()),),
-    )
-
-
-async def send_error(send: Send, error: HeadwayError) -> None:
-    """Answer with the status, the body and, where it helps, the Retry-After of an error."""
-    seconds = retry_after(error)
-    extra = () if seconds is None else ((b"retry-after", seconds.encode()),)
-    await _send(send, status_of(error).http, error_body(error.message), extra)
-
-
-async def _send(
-    send: Send, status: HTTPStatus, body: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()
-) -> None:
-    headers = [
-        (b"content-type", http_codec.JSON_TYPE),
-        (b"content-length", b"%d" % len(body)),
-        *extra,
-    ]
-    await send({"type": "http.response.start", "status": status.value, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from predictor.core.errors import HeadwayError, QueueFull, RequestTooLarge, Unavailable
-from predictor.core.facts import EdgeFact, EdgeRefused
+from predictor.core.facts import EdgeFact, EdgeRefused, JobsSeen
 from predictor.core.rows import Outcome
 from predictor.engine import wire
 from predictor.engine.link import Link
@@ -72,6 +72,7 @@ class RemoteEngine:
         self._scrapes: dict[int, asyncio.Future[Exposed]] = {}
         self._turn_bytes = 0  # of what was submitted in this turn of the loop
         self._refusals: deque[EdgeRefused] = deque(maxlen=MAX_KEPT_REFUSALS)
+        self._jobs_seen: dict[str, JobsSeen] = {}
 
     async def stay_connected(self) -> None:
         """Connect, and again whenever the connection is lost, until the edge drains."""
@@ -130,6 +131,8 @@ class RemoteEngine:
         return self._status
 
     def report(self, fact: EdgeFact) -> None:
+        if isinstance(fact, JobsSeen):
+            self._jobs_seen[fact.model] = fact  # a state, not an event: the next engine needs it
         if self.connected:
             self._send(fact)
         elif isinstance(fact, EdgeRefused):
@@ -231,7 +234,10 @@ class RemoteEngine:
 
     def _told(self, status: EngineStatus) -> None:
         was_ready = bool(self._status.models) and not self._status.loading
-        self._known = True
+        if not self._known:
+            self._known = True
+            for seen in self._jobs_seen.values():
+                self._send(seen)
         self._set_status(
             msgspec.structs.replace(status, draining=status.draining or self._draining)
         )

@@ -127,7 +127,7 @@ def _kept(mask: Tensor, ids: Tensor) -> NDArray[np.bool_]:
 
 
 class TextReader:
-    """Reads `text` of shape [n] or [n, 1]; longer text is cut at `max_tokens`."""
+    """Reads `text` of shape [n] or [n, 1], and tokenises it; longer text is cut at `max_tokens`."""
 
     def __init__(self, spec: ModelSpec, max_rows: int) -> None:
         self._max_rows = max_rows
@@ -141,12 +141,16 @@ class TextReader:
                 f"model {spec.name!r}: cannot read tokenizer {spec.tokenizer_file}: {error}"
             ) from None
 
-    def read(self, text: Tensor) -> list[RowInput]:
+    def read(self, text: Tensor) -> list[str]:
+        """The texts. Raises InvalidRequest, as far as that can be told without tokenising."""
         if text.datatype != BYTES:
             raise InvalidRequest(f"input 'text': datatype must be BYTES, not {text.datatype}")
         check_column(text)
         check_rows("text", text.shape[0], self._max_rows)
-        texts = texts_of(text)
+        return texts_of(text)
+
+    def tokenise(self, texts: list[str]) -> list[RowInput]:
+        """A row for each text. Raises InvalidRequest for one without a token."""
         return [
             _row_of_text(index, encoding.ids)
             for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts))

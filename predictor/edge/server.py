@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import kserve.model_server
 import msgspec
@@ -17,8 +17,10 @@ import uvloop
 from kserve import ModelRepository, ModelServer
 
 from predictor.core.errors import StartupError
+from predictor.core.jobs import Jobs, LineRunner
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
 from predictor.edge.http import EdgeApp
+from predictor.edge.job_lines import EdgeLineRunner
 from predictor.edge.model import EdgeDataPlane, FixedRepository, ServedModel
 from predictor.edge.rest import EdgeRestServer
 from predictor.edge.service import InferService
@@ -27,6 +29,7 @@ from predictor.exits import report_failure
 from predictor.listeners import bound_socket
 
 _LOG = logging.getLogger("headway.edge")
+_JOBS_SHARE_OF_GRACE = 0.8  # what is left is for giving lines back
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,21 +52,41 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     ssl_keyfile: str | None = None
 
 
+class JobWorker(Protocol):
+    """Works off jobs, beside the edge's own requests."""
+
+    async def run(self) -> None:
+        """Until drained. An outage of the store is no reason to raise."""
+        ...
+
+    async def drain(self, within_s: float) -> None:
+        """Claim no more, wait that long for the lines that run, and give back the rest."""
+        ...
+
+
+class JobKeeping(msgspec.Struct, frozen=True):
+    """Where jobs are kept, and what works them off here with the edge's runner of lines."""
+
+    jobs: Jobs
+    worker: Callable[[LineRunner], JobWorker]
+
+
 def serve(
     engine: Engine,
     settings: EdgeSettings,
     *,
     background: Callable[[], Coroutine[Any, Any, None]],
     on_drain: Callable[[], None],
+    jobs: JobKeeping | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit code.
 
     `background` runs as a task once the loop runs; it loads the models, and is cancelled at
     the end if it still runs. A StartupError from it, or a port that cannot be had, gives a
     message and 2; any other error a message and 1. `on_drain` is called once, as the
-    first thing that a signal or a failure does.
+    first thing that a signal or a failure does. `jobs` is None where none are kept.
     """
-    server = EdgeServer(engine, settings, background, on_drain)
+    server = EdgeServer(engine, settings, background, on_drain, jobs)
     try:
         server.start([ServedModel(name, server.service) for name in settings.model_names])
     except StartupError as error:
@@ -80,6 +103,7 @@ class EdgeServer(ModelServer):
         settings: EdgeSettings,
         background: Callable[[], Coroutine[Any, Any, None]],
         on_drain: Callable[[], None],
+        jobs: JobKeeping | None,
     ) -> None:
         super().__init__(
             http_port=settings.http_port,
@@ -101,7 +125,9 @@ class EdgeServer(ModelServer):
         self._background = background
         self._on_drain = on_drain
         self._draining = False
-        self._rest = self._make_rest()
+        self._worker = None if jobs is None else jobs.worker(EdgeLineRunner(self.service))
+        self._draining_worker: asyncio.Task[None] | None = None
+        self._rest = self._make_rest(None if jobs is None else jobs.jobs)
         self._grpc = self._make_grpc() if settings.enable_grpc else None
         self._stopping_grpc: set[asyncio.Task[None]] = set()
 
@@ -124,6 +150,11 @@ class EdgeServer(ModelServer):
             self._draining = True
             _LOG.info("draining for at most %g s", self._settings.grace_s)
             self._on_drain()
+            if self._worker is not None:
+                within_s = _JOBS_SHARE_OF_GRACE * self._settings.grace_s
+                self._draining_worker = asyncio.ensure_future(self._worker.drain(within_s))
+        elif self._draining_worker is not None:
+            self._draining_worker.cancel()  # what it holds goes to others when the leases run out
         self._rest.stop()
         if self._grpc is not None:
             self._stopping_grpc.add(asyncio.ensure_future(self._grpc.stop(sig)))
@@ -143,7 +174,11 @@ class EdgeServer(ModelServer):
         background = loop.create_task(self._background())
         for task in (*servers, background):
             task.add_done_callback(self._ended)
+        working = loop.create_task(self._work_off_jobs())
         await asyncio.wait(servers)
+        if self._draining_worker is not None:
+            await asyncio.wait([self._draining_worker])
+        working.cancel()
         background.cancel()
         await asyncio.wait((background, *self._stopping_grpc))
 
@@ -154,10 +189,18 @@ class EdgeServer(ModelServer):
                 self.failed(error)
             self.stop(signal.SIGTERM)
 
-    def _make_rest(self) -> EdgeRestServer:
+    async def _work_off_jobs(self) -> None:
+        if self._worker is None:
+            return
+        try:
+            await self._worker.run()
+        except Exception:  # requests must not suffer for it
+            _LOG.exception("this edge works off no more jobs; restart it")
+
+    def _make_rest(self, jobs: Jobs | None) -> EdgeRestServer:
         settings = self._settings
         return EdgeRestServer(
-            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes),
+            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs),
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,

@@ -26,6 +26,7 @@ _TABLE: Mapping[type[errors.HeadwayError], Status] = {
     ),
     errors.UnknownModel: Status(HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
     errors.UnknownJob: Status(HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
+    errors.JobsNotKept: Status(HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),
     errors.Overloaded: Status(HTTPStatus.TOO_MANY_REQUESTS, grpc.StatusCode.RESOURCE_EXHAUSTED),
     errors.DeadlineExceeded: Status(HTTPStatus.GATEWAY_TIMEOUT, grpc.StatusCode.DEADLINE_EXCEEDED),
     errors.Unavailable: Status(HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),

@@ -44,8 +44,12 @@ class TaskCodec(Protocol):
 
     def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows: ...
 
+    def check(self, inputs: Mapping[str, Tensor]) -> None:
+        """Refuse what `rows` would, as far as that can be told without tokenising."""
+        ...
+
     def is_heavy(self, inputs: Mapping[str, Tensor]) -> bool:
-        """Whether `rows` takes long enough to be worth a thread."""
+        """Whether `rows` (or `check`) takes long enough to be worth a thread."""
         ...
 
     def instances(self, instances: Sequence[object]) -> dict[str, Tensor]:

@@ -35,6 +35,18 @@ class TextCodec:
         ids = inputs.get("input_ids")
         if ids is not None and len(inputs) == 1:
             return TaskRows(self._ids.read(ids, None))
+        rows = self._read(inputs)
+        if isinstance(rows, TaskRows):
+            return rows
+        assert self._texts is not None
+        return TaskRows(self._texts.tokenise(rows))
+
+    def check(self, inputs: Mapping[str, Tensor]) -> None:
+        self._read(inputs)
+
+    def _read(self, inputs: Mapping[str, Tensor]) -> TaskRows | list[str]:
+        """The rows of ids, or texts that are still to be tokenised."""
+        ids = inputs.get("input_ids")
         check_inputs(inputs, self.inputs)
         text = inputs.get("text")
         mask = inputs.get("attention_mask")
@@ -45,7 +57,7 @@ class TextCodec:
             return TaskRows(self._ids.read(ids, mask))
         if ids is not None or mask is not None or self._texts is None:
             raise InvalidRequest("send either text, or input_ids with an optional attention_mask")
-        return TaskRows(self._texts.read(text))
+        return self._texts.read(text)
 
     def is_heavy(self, inputs: Mapping[str, Tensor]) -> bool:
         text = inputs.get("text")

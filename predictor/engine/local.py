@@ -343,4 +343,5 @@ class LocalEngine:
             loading=tuple(self._loading),
             tightest_slo_s=self._scheduler.parameters.tightest_slo_s,
             bulk_tier=self._scheduler.parameters.bulk_tier,
+            tiers=self._scheduler.parameters.priorities,
         )

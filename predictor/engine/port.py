@@ -60,7 +60,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     `models` holds the loaded ones, `loading` the names that are on their way. A loaded
     model is ready unless the engine is draining. `tightest_slo_s` is the shortest SLO of any
     tier; infinite where none has one. `bulk_tier` is the least urgent tier without an SLO, where
-    jobs run that name no tier; empty where there is none.
+    jobs run that name no tier; empty where there is none. `tiers`: the priority of each.
     """
 
     draining: bool
@@ -69,6 +69,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     loading: tuple[str, ...] = ()
     tightest_slo_s: float = NO_DEADLINE
     bulk_tier: str = ""
+    tiers: Mapping[str, int] = {}
 
 
 class Engine(Protocol):

@@ -68,6 +68,7 @@ class _Families(Collector):
         snapshot = self._snapshot()
         yield from _requests(self._tallies)
         yield from _batches(self._tallies)
+        yield from _jobs(self._tallies)
         yield from _process(self._tallies)
         yield from _scheduler(self._tallies, snapshot)
         yield from _device_families(self._devices())
@@ -107,13 +108,27 @@ def _batches(tallies: Tallies) -> Iterator[Family]:
     yield _counter(names.MEMORY_EXHAUSTED, {key: t.memory_exhausted for key, t in models.items()})
 
 
+def _jobs(tallies: Tallies) -> Iterator[Family]:
+    seen = tallies.jobs
+    lines: dict[_Labels, float] = {
+        (model, state): count
+        for model, jobs in seen.items()
+        for state, count in (
+            ("waiting", jobs.waiting),
+            ("leased", jobs.leased),
+            ("parked", jobs.parked),
+        )
+    }
+    yield _gauge(names.JOB_LINES, lines)
+    yield _gauge(names.REPLICAS, {(model,): jobs.replicas for model, jobs in seen.items()})
+
+
 def _process(tallies: Tallies) -> Iterator[Family]:
     process = tallies.process
     yield _counter(names.PARAMETERS_ACCEPTED, {(): process.parameters_accepted})
     yield _counter(names.PARAMETERS_REFUSED, {(): process.parameters_refused})
     yield _gauge(names.PARAMETERS_GENERATION, {(): process.generation})
     yield _gauge(names.PARAMETERS_LAST_REFUSAL, {(): process.last_refusal_s})
-    yield _gauge(names.JOB_ROWS, {(state,): 0 for state in names.JOB_STATES})
     yield _counter(names.OBSERVER_ERRORS, {(): process.observer_errors})
     yield _gauge(names.EDGES, {(): process.edges})
     restarts = process.restarts.items()

@@ -6,10 +6,9 @@ No other module of the predictor knows a metric name. Base units: seconds, bytes
 import math
 from dataclasses import dataclass
 
-PROTOCOLS = ("http", "grpc", "v1")
+PROTOCOLS = ("http", "grpc", "v1", "jobs")
 PROCESSES = ("edge", "engine")
 ENGINE = "engine"  # the label that several engines' series carry
-JOB_STATES = ("waiting", "leased", "parked")
 UNKNOWN = "unknown"  # label of whatever names no served model, tier or protocol
 
 
@@ -156,7 +155,13 @@ SERVICE_MODEL_BATCHES = Metric(
     ("model", "packing"),
 )
 
-# Parameters and jobs
+# Jobs, as Redis told it last: each replica and engine tells the same, so take the maximum
+JOB_LINES = Metric("headway_job_lines", "Lines of jobs, by state.", ("model", "state"))
+REPLICAS = Metric(
+    "headway_replicas", "Replicas that serve the model; 1 where no Redis tells.", _MODEL
+)
+
+# Parameters
 PARAMETERS_ACCEPTED = Metric(
     "headway_parameters_accepted_total", "Parameter documents that came into force."
 )
@@ -178,7 +183,6 @@ PROCESS_RESTARTS = Metric(
     "Processes that died and were started again, edges and this engine.",
     ("process",),
 )
-JOB_ROWS = Metric("headway_job_rows", "Rows of durable jobs, by state.", ("state",))
 OBSERVER_ERRORS = Metric(
     "headway_observer_errors_total", "Facts and snapshots that could not be counted."
 )

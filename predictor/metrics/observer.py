@@ -11,6 +11,7 @@ from predictor.core.facts import (
     EdgesConnected,
     EdgeTimed,
     Fact,
+    JobsSeen,
     MemoryExhausted,
     Offered,
     ParametersInForce,
@@ -58,7 +59,10 @@ class PrometheusObserver:
         self._clock = clock
         self._device_free_s: float | None = None
         self._told: set[str] = set()
-        self._tallies = Tallies(models={model: ModelTally() for model in models})
+        self._tallies = Tallies(
+            models={model: ModelTally() for model in models},
+            jobs={model: JobsSeen(model, 0, 0, 0, replicas=1) for model in models},
+        )
         self._exposition = Exposition(
             self._tallies, self._snapshot_now, read_devices or nvml_reader()
         )
@@ -99,6 +103,11 @@ class PrometheusObserver:
                 self._completed(fact)
             case MemoryExhausted():
                 self._model(fact.model).memory_exhausted += 1
+            case _:
+                self._count_rare(fact)
+
+    def _count_rare(self, fact: Fact) -> None:
+        match fact:
             case ParametersInForce():
                 self._tallies.process.parameters_accepted += 1
                 self._tallies.process.generation = fact.generation
@@ -107,6 +116,9 @@ class PrometheusObserver:
                 self._tallies.process.last_refusal_s = self._clock()
             case EdgesConnected():
                 self._tallies.process.edges = fact.edges
+            case JobsSeen():
+                if fact.model in self._tallies.jobs:
+                    self._tallies.jobs[fact.model] = fact
             case ProcessRestarted():
                 self._tallies.process.restarts[fact.process] += fact.times
 

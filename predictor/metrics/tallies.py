@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from predictor.core.facts import JobsSeen
 from predictor.core.rows import DispatchReason, Outcome
 from predictor.metrics import names
 
@@ -114,4 +115,5 @@ class Tallies:
     tiers: dict[tuple[str, str], TierTally] = field(default_factory=dict)
     models: dict[str, ModelTally] = field(default_factory=dict)
     edges: dict[tuple[str, str], EdgeTally] = field(default_factory=dict)
+    jobs: dict[str, JobsSeen] = field(default_factory=dict)  # by model, what was told last
     process: ProcessTally = field(default_factory=ProcessTally)

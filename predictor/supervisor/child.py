@@ -44,7 +44,7 @@ class EngineOrder(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
 class EdgeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="edge"):
     """Be edge number `index`, and reach the engines by their sockets' paths.
 
-    `folder` is the run directory.
+    `folder` is the run directory. `replica` names all children of one supervisor to others.
     """
 
     index: int
@@ -52,6 +52,7 @@ class EdgeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="edge"):
     folder: str
     lifeline_fd: int
     engine_paths: tuple[str, ...]
+    replica: str
 
     @property
     def name(self) -> str:

@@ -89,6 +89,7 @@ class Supervisor:
         self._settings = settings
         self._command = (sys.executable, "-m", "predictor", *arguments)
         self._folder = folder
+        self._replica = f"{socket.gethostname()}:{folder.name}"  # the folder's name is random
         # A single engine chooses by --device.
         devices = visible_devices(os.environ, nvml_uuids()) if settings.engines > 1 else ()
         self.engines = [
@@ -213,6 +214,7 @@ class Supervisor:
                 folder=str(self._folder),
                 lifeline_fd=lifeline_fd,
                 engine_paths=tuple(self._path_of(engine.index) for engine in self.engines),
+                replica=self._replica,
             )
         return EngineOrder(
             index=child.index,

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from predictor.edge.http import EdgeApp, Message, Receive, Scope, Send
+from predictor.edge.asgi import Message, Receive, Scope, Send
+from predictor.edge.http import EdgeApp
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    whole: bool = True  # it has an end
 
     @property
     def json(self) -> Any:
@@ -58,10 +60,13 @@ async def call(
     await app(scope, receive, send)
     if not sent:
         return None
-    start, content = sent
+    start, *contents = sent
+    whole = bool(contents) and not contents[-1].get("more_body", False)
     found = {key.decode(): value.decode() for key, value in start["headers"]}
-    assert int(found["content-length"]) == len(content["body"])
-    return Answer(start["status"], found, content["body"])
+    received = b"".join(content["body"] for content in contents)
+    assert int(found.get("content-length", len(received))) == len(received)
+    assert all(content.get("more_body") for content in contents[:-1])
+    return Answer(start["status"], found, received, whole)
 
 
 async def answered(app: EdgeApp, path: str, body: bytes | Sequence[bytes], **more: Any) -> Answer:

@@ -46,6 +46,7 @@ class FakeEngine:
     """An `Engine`. `hold` keeps submissions in `held` until `release`; `refuse` fails them."""
 
     tightest_slo_s = math.inf
+    bulk_tier = "bulk"
 
     def __init__(self, models: Mapping[str, ModelSpec], loading: Sequence[str] = ()) -> None:
         self.models = dict(models)
@@ -84,7 +85,15 @@ class FakeEngine:
         self.held.clear()
 
     def status(self) -> EngineStatus:
-        return EngineStatus(self.draining, 1, self.models, tuple(self.loading), self.tightest_slo_s)
+        return EngineStatus(
+            self.draining,
+            1,
+            self.models,
+            tuple(self.loading),
+            self.tightest_slo_s,
+            self.bulk_tier,
+            {"interactive": 1, "bulk": 2},
+        )
 
     def report(self, fact: EdgeFact) -> None:
         if isinstance(fact, EdgeTimed):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from predictor.core.errors import Unavailable
+from predictor.core.facts import EdgeTimed, JobsSeen
 from predictor.edge.engines import EngineGroup
 from predictor.edge.remote import RemoteEngine
 from tests.edge.sockets import Place, connected
@@ -46,6 +47,19 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
         yield pair
     for place in pair.places:
         place.listener.close()
+
+
+async def test_each_engine_is_told_of_jobs(pair: Pair) -> None:
+    """A sum over engines means nothing there, and each one's policy asks for the replicas."""
+    seen = JobsSeen(MODEL, waiting=5, leased=2, parked=1, replicas=3)
+    async with pair.places[0].engine(Sums()) as first, pair.places[1].engine(Sums()) as second:
+        await pair.connected_are(2)
+        pair.group.report(seen)
+        pair.group.report(EdgeTimed(MODEL, "http", 1.0, 2.0, 3.0))
+        await pair.group.metrics("")
+        told = [[type(fact) for fact in each.memory.facts] for each in (first, second)]
+    assert [kinds.count(JobsSeen) for kinds in told] == [1, 1]
+    assert [kinds.count(EdgeTimed) for kinds in told] == [1, 0]
 
 
 async def test_the_least_loaded_works_and_one_is_enough(pair: Pair) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from predictor.core.errors import (
@@ -14,7 +15,7 @@ from predictor.core.errors import (
     Unavailable,
     UnknownModel,
 )
-from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed
+from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, JobsSeen
 from predictor.core.rows import Outcome
 from predictor.edge import remote as remote_module
 from predictor.edge.remote import RemoteEngine
@@ -178,6 +179,22 @@ async def test_edits_and_reports_cross(place: Place) -> None:
         remote.report(refused)
         await remote.metrics("")
         assert behind.memory.facts[-2:] == [timed, refused]
+
+
+async def test_an_engine_that_comes_back_hears_of_jobs_again(place: Place) -> None:
+    seen = JobsSeen(MODEL, waiting=5, leased=2, parked=1, replicas=3)
+    async with place.edge() as remote:
+        async with place.engine(Sums()) as behind:
+            await ready(remote)
+            remote.report(msgspec.structs.replace(seen, waiting=9))
+            remote.report(seen)
+            await remote.metrics("")
+            assert behind.memory.facts[-1] == seen
+        await status_where(remote, lambda status: bool(status.loading))
+        async with place.engine(Sums()) as behind:
+            await ready(remote)
+            await remote.metrics("")
+            assert behind.memory.facts.count(seen) == 1
 
 
 async def test_metrics_that_cannot_be_rendered(place: Place) -> None:

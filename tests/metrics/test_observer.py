@@ -18,6 +18,7 @@ from predictor.core.facts import (
     EdgeRefused,
     EdgeTimed,
     Fact,
+    JobsSeen,
     MemoryExhausted,
     Offered,
     ParametersInForce,
@@ -320,6 +321,21 @@ def test_parameters_and_memory() -> None:
 
 
 # gauges
+
+
+def test_jobs_are_what_was_told_last() -> None:
+    subject = observer()
+    for waiting in (900, 400):
+        subject.observe(JobsSeen("topics", waiting, leased=64, parked=2, replicas=3))
+    subject.observe(JobsSeen("nobody", 1, 1, 1, 1))
+    samples = scrape(subject)
+    states = {"waiting": 400, "leased": 64, "parked": 2}
+    for state, lines in states.items():
+        assert value(samples, names.JOB_LINES, model="topics", state=state) == lines
+        assert value(samples, names.JOB_LINES, model="embed", state=state) == 0
+    assert value(samples, names.REPLICAS, model="topics") == 3
+    assert value(samples, names.REPLICAS, model="embed") == 1
+    assert total(samples, names.JOB_LINES) == sum(states.values())
 
 
 def test_gauges_tell_the_scheduler_at_the_scrape() -> None:

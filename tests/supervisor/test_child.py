@@ -40,6 +40,7 @@ SETTINGS = Settings(
             folder="/run",
             lifeline_fd=7,
             engine_paths=("/run/a", "/run/b"),
+            replica="host:x",
         ),
     ],
 )
@@ -58,7 +59,12 @@ async def test_the_lifeline_tells_of_edges_and_of_the_end(tmp_path: Path) -> Non
     folder = tmp_path / "run"
     folder.mkdir()
     order = EdgeOrder(
-        index=0, settings=SETTINGS, folder=str(folder), lifeline_fd=read, engine_paths=()
+        index=0,
+        settings=SETTINGS,
+        folder=str(folder),
+        lifeline_fd=read,
+        engine_paths=(),
+        replica="host:x",
     )
     told: asyncio.Queue[int] = asyncio.Queue()
     alone = asyncio.Event()

@@ -1,0 +1,58 @@
+"""The ASGI vocabulary, and answers that every route gives."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from predictor.core.errors import HeadwayError, InvalidRequest
+from predictor.edge.http_codec import JSON_TYPE
+from predictor.edge.statuses import error_body, retry_after, status_of
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Coroutine[Any, Any, Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Mapping[bytes, bytes]
+
+
+class ClientGoneError(Exception):
+    """The client hung up; there is nobody to answer."""
+
+
+def check_encoding(headers: Headers) -> None:
+    """Raises InvalidRequest for a compressed body."""
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding != b"identity":
+        raise InvalidRequest(
+            f"Content-Encoding {encoding.decode('latin-1')[:32]!r} is not taken; send the body "
+            "uncompressed"
+        )
+
+
+async def send_not_allowed(send: Send, allowed: str) -> None:
+    await send_json(
+        send,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        error_body(f"method not allowed; use {allowed}"),
+        ((b"allow", allowed.encode()),),
+    )
+
+
+async def send_error(send: Send, error: HeadwayError) -> None:
+    """Answer with the status, the body and, where it helps, the Retry-After of an error."""
+    seconds = retry_after(error)
+    extra = () if seconds is None else ((b"retry-after", seconds.encode()),)
+    await send_json(send, status_of(error).http, error_body(error.message), extra)
+
+
+async def send_json(
+    send: Send, status: HTTPStatus, body: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()
+) -> None:
+    headers = [
+        (b"content-type", JSON_TYPE),
+        (b"content-length", b"%d" % len(body)),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,145 @@
+"""The lines of a job: cut from a body and checked as they come, and run when their time comes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from time import monotonic
+
+import msgspec
+
+from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge
+from predictor.core.jobs import MAX_LINE_BYTES
+from predictor.edge import http_codec
+from predictor.edge.service import Call, InferService
+from predictor.edge.tasks import TaskCodec, check_outputs
+from predictor.edge.tensors import InferRequest
+
+JOBS_PROTOCOL = "jobs"
+_LARGE_LINE_BYTES = 1 << 14  # decoding more at once would hold the event loop too long
+_TURN_S = 2e-3  # so much checking, then others have the event loop
+
+
+class LineCutter:
+    """Cuts a body, in whatever chunks it comes, into lines. Holds one line at most.
+
+    Lines count from 1. Only the last may be without a line end.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the line that was given last
+        self._held = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that are complete now. Raises RequestTooLarge."""
+        first, *more = chunk.split(b"\n")
+        self._hold(first)
+        for piece in more:
+            yield self._give()
+            self._hold(piece)
+
+    def end(self) -> Iterator[bytes]:
+        """The last line, where it had no end."""
+        if self._held:
+            yield self._give()
+
+    def _hold(self, piece: bytes) -> None:
+        self._held += piece
+        if len(self._held) > MAX_LINE_BYTES:
+            raise RequestTooLarge(
+                f"line {self.number + 1} is over {MAX_LINE_BYTES} bytes; send fewer rows in a line"
+            )
+
+    def _give(self) -> bytes:
+        line, self._held = bytes(self._held), bytearray()
+        self.number += 1
+        return line
+
+
+class LineChecker:
+    """Refuses what a client can get wrong in a line, so that no such line is ever queued."""
+
+    def __init__(self, codec: TaskCodec, tier: str, priority: int | None) -> None:
+        """`priority` is the tier's, if it is known."""
+        self._codec = codec
+        self._tier = tier
+        self._priority = priority
+
+    async def check(self, line: bytes) -> None:
+        """Raises InvalidRequest. What takes long runs on a thread."""
+        if len(line) > _LARGE_LINE_BYTES:
+            request = await asyncio.to_thread(self._decode, line)
+        else:
+            request = self._decode(line)
+        if self._codec.is_heavy(request.inputs):
+            await asyncio.to_thread(self._codec.check, request.inputs)
+        else:
+            self._codec.check(request.inputs)
+
+    def _decode(self, line: bytes) -> InferRequest:
+        if not line.strip():
+            # Skipped, it would shift the index of every result behind it.
+            raise InvalidRequest("is blank; take it out")
+        request = http_codec.decode_request(line)
+        if request.priority and request.priority != self._priority:
+            raise InvalidRequest(
+                f"parameters.priority is {request.priority}, but the job's tier is {self._tier!r} "
+                f"(priority {self._priority}); leave it out"
+            )
+        if request.timeout_us:
+            raise InvalidRequest("parameters.timeout: a job has no deadline; leave it out")
+        if request.binary or any(wanted.binary for wanted in request.wanted):
+            raise InvalidRequest("binary outputs: a job's results are JSON; leave them out")
+        check_outputs([wanted.name for wanted in request.wanted], self._codec.outputs)
+        return request
+
+
+async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> AsyncIterator[bytes]:
+    """The lines of a body. Raises InvalidRequest, naming the line by its number."""
+    cutter = LineCutter()
+    turn_s = monotonic()
+
+    async def checked(lines: Iterator[bytes]) -> AsyncIterator[bytes]:
+        nonlocal turn_s
+        for line in lines:
+            try:
+                await checker.check(line)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"line {cutter.number}: {error.message}") from None
+            yield line
+            if monotonic() - turn_s > _TURN_S:
+                await asyncio.sleep(0)
+                turn_s = monotonic()
+
+    async for chunk in chunks:
+        async for line in checked(cutter.feed(chunk)):
+            yield line
+    async for line in checked(cutter.end()):
+        yield line
+
+
+class EdgeLineRunner:
+    """A `LineRunner`: a line goes the way of a request, without a client that waits for it."""
+
+    def __init__(self, service: InferService) -> None:
+        self._service = service
+
+    def ready(self, model: str) -> bool:
+        return self._service.is_ready(model)
+
+    async def run(self, model: str, tier: str, line: bytes) -> bytes:
+        service = self._service
+        call = Call(model, JOBS_PROTOCOL, monotonic(), tier)
+        # The job's tier counts. What the line asked for was checked against it when it came,
+        # and the tier's priority may have been edited since.
+        request = msgspec.structs.replace(
+            http_codec.decode_request(line), priority=None, timeout_us=None
+        )
+        pending = await service.submit(request, call, service.codec(model))
+        try:
+            reply = await pending.future
+        except HeadwayError as error:
+            service.failed(pending, error)
+            raise
+        replied_s = monotonic()
+        answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
+        service.report(pending, replied_s)
+        return answer.body
