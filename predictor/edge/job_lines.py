@@ -6,7 +6,7 @@ from time import monotonic
 
 import msgspec
 
-from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge
+from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
 from predictor.edge import http_codec
 from predictor.edge.service import Call, InferService
@@ -16,6 +16,7 @@ from predictor.edge.tensors import InferRequest
 JOBS_PROTOCOL = "jobs"
 _LARGE_LINE_BYTES = 1 << 14  # decoding more at once would hold the event loop too long
 _TURN_S = 2e-3  # so much checking, then others have the event loop
+_LINES_A_TURN = 4
 
 
 class LineCutter:
@@ -117,29 +118,45 @@ async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> A
 
 
 class EdgeLineRunner:
-    """A `LineRunner`: a line goes the way of a request, without a client that waits for it."""
+    """A `LineRunner`: a line goes the way of a request, without a client that waits for it.
+
+    Lines come by the hundred, when a worker claimed some and when a batch has ended. The loop
+    works on a few in a turn, so that requests need not wait for all of them.
+    """
 
     def __init__(self, service: InferService) -> None:
         self._service = service
+        self._turn = asyncio.Semaphore(_LINES_A_TURN)
 
     def ready(self, model: str) -> bool:
         return self._service.is_ready(model)
 
     async def run(self, model: str, tier: str, line: bytes) -> bytes:
         service = self._service
-        call = Call(model, JOBS_PROTOCOL, monotonic(), tier)
-        # The job's tier counts. What the line asked for was checked against it when it came,
-        # and the tier's priority may have been edited since.
-        request = msgspec.structs.replace(
-            http_codec.decode_request(line), priority=None, timeout_us=None
-        )
-        pending = await service.submit(request, call, service.codec(model))
+        async with self._turn:
+            # The job's tier counts. What the line asked for was checked against it when it came,
+            # and the tier's priority may have been edited since.
+            request = msgspec.structs.replace(
+                http_codec.decode_request(line), priority=None, timeout_us=None
+            )
+            call = Call(model, JOBS_PROTOCOL, monotonic(), self._tier(tier))
+            pending = await service.submit(request, call, service.codec(model))
         try:
             reply = await pending.future
         except HeadwayError as error:
             service.failed(pending, error)
             raise
-        replied_s = monotonic()
-        answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
-        service.report(pending, replied_s)
+        async with self._turn:
+            replied_s = monotonic()
+            answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
+            service.report(pending, replied_s)
         return answer.body
+
+    def _tier(self, named: str) -> str:
+        """An edit may take away the tier of a job that waits; that is no fault of its lines."""
+        status = self._service.engine.status()
+        if named in status.tiers:
+            return named
+        if not status.bulk_tier:
+            raise Unavailable(f"tier {named!r} of the job is gone, and every other has an SLO")
+        return status.bulk_tier
