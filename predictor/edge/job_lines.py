@@ -1,6 +1,7 @@
 """The lines of a job: cut from a body and checked as they come, and run when their time comes."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 
@@ -117,39 +118,70 @@ async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> A
         yield line
 
 
-class EdgeLineRunner:
-    """A `LineRunner`: a line goes the way of a request, without a client that waits for it.
+class FewATurn:
+    """Lets a few pass in each turn of the event loop, in the order in which they came.
 
-    Lines come by the hundred, when a worker claimed some and when a batch has ended. The loop
-    works on a few in a turn, so that requests need not wait for all of them.
+    Lines come by the hundred, when a worker claimed some and when a batch has ended. Requests
+    that come meanwhile need not wait until all of them were worked on.
     """
+
+    def __init__(self, few: int) -> None:
+        self._few = few
+        self._passed = 0  # in this turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Return when it is one's turn."""
+        loop = asyncio.get_running_loop()
+        if not self._passed:
+            loop.call_soon(self._next)
+        if self._passed < self._few:
+            self._passed += 1
+            return
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _next(self) -> None:
+        self._passed = 0
+        while self._waiting and self._passed < self._few:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._passed += 1
+        if self._passed:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
+class EdgeLineRunner:
+    """A `LineRunner`: a line goes the way of a request, without a client that waits for it."""
 
     def __init__(self, service: InferService) -> None:
         self._service = service
-        self._turn = asyncio.Semaphore(_LINES_A_TURN)
+        self._few = FewATurn(_LINES_A_TURN)
 
     def ready(self, model: str) -> bool:
         return self._service.is_ready(model)
 
     async def run(self, model: str, tier: str, line: bytes) -> bytes:
         service = self._service
-        async with self._turn:
-            # The job's tier counts. What the line asked for was checked against it when it came,
-            # and the tier's priority may have been edited since.
-            request = msgspec.structs.replace(
-                http_codec.decode_request(line), priority=None, timeout_us=None
-            )
-            call = Call(model, JOBS_PROTOCOL, monotonic(), self._tier(tier))
-            pending = await service.submit(request, call, service.codec(model))
+        await self._few.turn()
+        # The job's tier counts. What the line asked for was checked against it when it came, and
+        # the tier's priority may have been edited since.
+        request = msgspec.structs.replace(
+            http_codec.decode_request(line), priority=None, timeout_us=None
+        )
+        call = Call(model, JOBS_PROTOCOL, monotonic(), self._tier(tier))
+        pending = await service.submit(request, call, service.codec(model))
         try:
             reply = await pending.future
         except HeadwayError as error:
             service.failed(pending, error)
             raise
-        async with self._turn:
-            replied_s = monotonic()
-            answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
-            service.report(pending, replied_s)
+        await self._few.turn()
+        replied_s = monotonic()
+        answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
+        service.report(pending, replied_s)
         return answer.body
 
     def _tier(self, named: str) -> str:
