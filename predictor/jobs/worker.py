@@ -68,16 +68,18 @@ class Worker:
         loops = [self._listen(), self._beat()]
         for puller in self._pullers.values():
             loops += [puller.pull(), puller.settle()]
-        work = asyncio.gather(*loops)  # ends by itself only if a loop fails: our own fault
-        left = asyncio.ensure_future(self._left.wait())
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        left = asyncio.create_task(self._left.wait())
         try:
-            waited: set[asyncio.Future[Any]] = {work, left}
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            waited: set[asyncio.Task[Any]] = {left, *tasks}
+            while not left.done():
+                done, waited = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # a loop ends by itself only if it fails: our own fault
         finally:
-            work.cancel()
-            left.cancel()
+            for task in (left, *tasks):
+                task.cancel()
+            await asyncio.gather(left, *tasks, return_exceptions=True)
             for puller in self._pullers.values():
                 puller.give_back()  # nobody is left to settle: their leases run out
 
@@ -91,14 +93,15 @@ class Worker:
         self._draining = True
         for puller in self._pullers.values():
             puller.stop_claiming()
+        leaving = asyncio.create_task(self._leave())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await asyncio.gather(self._leave(), self._finished())
+                await self._finished()
         for puller in self._pullers.values():
             puller.give_back()
         with suppress(TimeoutError):
             async with asyncio.timeout(GIVE_BACK_WITHIN_S):
-                await self._finished()
+                await asyncio.gather(leaving, self._finished())
         self._left.set()
 
     async def _leave(self) -> None:
