@@ -8,7 +8,8 @@ import pytest
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
-from predictor.settings import LIMITS, MAX_MODELS, Settings, parse_settings
+from predictor.models_file import MAX_MODELS
+from predictor.settings import LIMITS, Settings, parse_settings
 
 
 def refusal(*arguments: str) -> str:

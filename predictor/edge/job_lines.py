@@ -1,12 +1,13 @@
 """The lines of a job: cut from a body and checked as they come, and run when their time comes."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 
 import msgspec
 
-from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge
+from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
 from predictor.edge import http_codec
 from predictor.edge.service import Call, InferService
@@ -16,6 +17,7 @@ from predictor.edge.tensors import InferRequest
 JOBS_PROTOCOL = "jobs"
 _LARGE_LINE_BYTES = 1 << 14  # decoding more at once would hold the event loop too long
 _TURN_S = 2e-3  # so much checking, then others have the event loop
+_LINES_A_TURN = 4
 
 
 class LineCutter:
@@ -116,30 +118,77 @@ async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> A
         yield line
 
 
+class FewATurn:
+    """Lets a few pass in each turn of the event loop, in the order in which they came.
+
+    Lines come by the hundred, when a worker claimed some and when a batch has ended. Requests
+    that come meanwhile need not wait until all of them were worked on.
+    """
+
+    def __init__(self, few: int) -> None:
+        self._few = few
+        self._passed = 0  # in this turn
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def turn(self) -> None:
+        """Return when it is one's turn."""
+        loop = asyncio.get_running_loop()
+        if not self._passed:
+            loop.call_soon(self._next)
+        if self._passed < self._few:
+            self._passed += 1
+            return
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _next(self) -> None:
+        self._passed = 0
+        while self._waiting and self._passed < self._few:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                self._passed += 1
+        if self._passed:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
 class EdgeLineRunner:
     """A `LineRunner`: a line goes the way of a request, without a client that waits for it."""
 
     def __init__(self, service: InferService) -> None:
         self._service = service
+        self._few = FewATurn(_LINES_A_TURN)
 
     def ready(self, model: str) -> bool:
         return self._service.is_ready(model)
 
     async def run(self, model: str, tier: str, line: bytes) -> bytes:
         service = self._service
-        call = Call(model, JOBS_PROTOCOL, monotonic(), tier)
-        # The job's tier counts. What the line asked for was checked against it when it came,
-        # and the tier's priority may have been edited since.
+        await self._few.turn()
+        # The job's tier counts. What the line asked for was checked against it when it came, and
+        # the tier's priority may have been edited since.
         request = msgspec.structs.replace(
             http_codec.decode_request(line), priority=None, timeout_us=None
         )
+        call = Call(model, JOBS_PROTOCOL, monotonic(), self._tier(tier))
         pending = await service.submit(request, call, service.codec(model))
         try:
             reply = await pending.future
         except HeadwayError as error:
             service.failed(pending, error)
             raise
+        await self._few.turn()
         replied_s = monotonic()
         answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
         service.report(pending, replied_s)
         return answer.body
+
+    def _tier(self, named: str) -> str:
+        """An edit may take away the tier of a job that waits; that is no fault of its lines."""
+        status = self._service.engine.status()
+        if named in status.tiers:
+            return named
+        if not status.bulk_tier:
+            raise Unavailable(f"tier {named!r} of the job is gone, and every other has an SLO")
+        return status.bulk_tier

@@ -358,6 +358,27 @@ async def test_a_runner_knows_when_lines_would_be_taken(
         await runner.run("sim", "bulk", line(1))
 
 
+async def test_others_are_served_while_many_lines_begin(
+    app: EdgeApp, service: InferService, engine: FakeEngine
+) -> None:
+    runner = EdgeLineRunner(service)
+    many = [asyncio.ensure_future(runner.run("sim", "bulk", line(n))) for n in range(500)]
+    assert (await infer(app, "sim", {"inputs": [ids_input(1)]})).status == 200
+    assert len(engine.submissions) < len(many)
+    for number, answer in enumerate(await asyncio.gather(*many)):
+        assert json.loads(answer)["outputs"][0]["data"] == [number]
+
+
+async def test_a_tier_that_an_edit_took_away(service: InferService, engine: FakeEngine) -> None:
+    """Its jobs go on where jobs go that name none."""
+    runner = EdgeLineRunner(service)
+    await runner.run("sim", "overnight", line(1))
+    assert engine.submissions[-1].tier == "bulk"
+    engine.bulk_tier = ""
+    with pytest.raises(errors.Unavailable, match="overnight"):
+        await runner.run("sim", "overnight", line(1))
+
+
 async def test_other_paths_are_not_ours(app: EdgeApp) -> None:
     for path in ("/v2/models//jobs", "/v2/models/a/b/jobs", "/v2/jobs"):
         assert (await get(app, path)).error == "the app behind"

@@ -1,5 +1,6 @@
 """Jobs on real servers and a real Redis: from the terminal to the results, and outages."""
 
+import itertools
 import json
 import signal
 import socket
@@ -127,6 +128,14 @@ def test_what_goes_wrong_at_the_terminal(
         assert problem in " ".join(capsys.readouterr().err.split())
     assert main(["status", "x", "--url", "http://127.0.0.1:1"]) == 1
     assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_a_client_that_sends_on_hears_of_the_broken_line(server: Server) -> None:
+    """What comes after it is read and dropped: a reset would take the answer with it."""
+    blank = b"\n" * (1 << 20)
+    body = itertools.chain(lines(6), [b"{}\n"], itertools.repeat(blank, 50))
+    with JobsClient(server.url) as client, pytest.raises(JobsFailed, match="line 7: "):
+        client.submit("sim", body)
 
 
 def test_a_line_that_makes_the_model_fail_is_parked(
