@@ -158,15 +158,14 @@ class Arbiter:
         for tier, credit in self._credits.items():
             flows = by_tier.get(tier)
             if not flows:
-                credit.rest()
                 continue
             share = max(flow.min_share for flow in flows)
             if any(now_s - flow.oldest_s() > flow.max_age_s for flow in flows):
                 share = max(share, AGED_SHARE)
             if not share:
-                credit.rest()
                 continue
-            owed_s = credit.wait(share, now_s)
+            since_s = min(flow.waiting_since_s for flow in flows)
+            owed_s = credit.owed_s(share, since_s, now_s)
             flow = min(flows, key=lambda flow: (flow.late, flow.served.per_s(now_s)))
             limit_s = self._owed_slice_s(flow, now_s, lead_s)
             if owed_s >= min(limit_s, flow.drain_s(), flow.lane.full_batch_s(flow)):

@@ -5,10 +5,11 @@ rows: theirs is over, and their tier would rather answer late than not at all. R
 have a queue of their own, because they wait for room where the others have deadlines.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from predictor.core.parameters import TierParameters
-from predictor.core.rows import NO_DEADLINE
+from predictor.core.rows import NO_DEADLINE, Row
 from predictor.policy.load import DecayingRate, OfferedLoad
 from predictor.policy.queue import RowQueue
 
@@ -30,6 +31,7 @@ class Flow:
         "queue",
         "served",
         "tier",
+        "waiting_since_s",
     )
 
     def __init__(self, lane: "Lane", tier: str, queue: RowQueue, late: bool = False) -> None:
@@ -42,6 +44,7 @@ class Flow:
         self.load = OfferedLoad()
         self.served = DecayingRate()  # device seconds a second
         self.last_arrival_s = -NO_DEADLINE
+        self.waiting_since_s = -NO_DEADLINE  # without a break, where a row waits
         self._parameters: TierParameters | None = None
 
     def apply(self, parameters: TierParameters | None) -> None:
@@ -83,6 +86,13 @@ class Flow:
     def max_slice_s(self) -> float:
         slice_ms = self._parameters.max_slice_ms if self._parameters else None
         return NO_DEADLINE if slice_ms is None else slice_ms / 1e3
+
+    def put(self, rows: Iterable[Row], now_s: float) -> None:
+        """Have rows wait."""
+        if not self.queue:
+            self.waiting_since_s = now_s
+        for row in rows:
+            self.queue.add(row)
 
     def oldest_s(self) -> float:
         """When the row at the front arrived; the front ages, whatever the order."""

@@ -137,11 +137,10 @@ class Scheduler:
             return Admission(work, work_s, full)
         shed = self._shed_at_the_door(flow, rows, now_s)
         if shed is not None and promised.relegates:
-            self._relegate(rows)
+            self._relegate(rows, now_s)
             return Admission(work, work_s)
         if shed is None:
-            for row in rows:
-                flow.queue.add(row)
+            flow.put(rows, now_s)
         return Admission(work, work_s, shed)
 
     def set_replicas(self, model: str, replicas: int) -> None:
@@ -222,18 +221,17 @@ class Scheduler:
         for row in rows:
             tier = self._parameters.tiers.get(row.tier)
             if tier is not None and tier.relegates and row.expires_s > now_s:
-                self._relegate([row])
+                self._relegate([row], now_s)
             else:
                 given_up.append((row, outcome))
         return given_up
 
-    def _relegate(self, rows: Sequence[Row]) -> None:
+    def _relegate(self, rows: Sequence[Row], now_s: float) -> None:
         """Have rows wait for room, until the client's own deadline if it has one."""
-        queue = self._lanes[rows[0].model].flow(rows[0].tier, late=True).queue
         for row in rows:
             row.relegated = True
             row.deadline_s = row.expires_s
-            queue.add(row)
+        self._lanes[rows[0].model].flow(rows[0].tier, late=True).put(rows, now_s)
 
     def _queues(self) -> Iterator[RowQueue]:
         return (flow.queue for lane in self._lanes.values() for flow in lane.flows)

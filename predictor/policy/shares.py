@@ -19,23 +19,23 @@ AGED_SHARE = 0.05  # of device time, for a tier with rows older than its `max_ag
 class Credit:
     """Device seconds that one tier is owed. Time is an argument."""
 
-    __slots__ = ("_owed_s", "_since_s")
+    __slots__ = ("_owed_s", "_until_s")
 
     def __init__(self) -> None:
         self._owed_s = 0.0
-        self._since_s = math.nan
+        self._until_s = -math.inf  # counted so far
 
-    def wait(self, share: float, now_s: float) -> float:
-        """Rows wait: what is owed by now."""
-        if not math.isnan(self._since_s):
-            self._owed_s += share * max(now_s - self._since_s, 0.0)
-        self._since_s = now_s
+    def owed_s(self, share: float, waiting_since_s: float, now_s: float) -> float:
+        """What is owed by now, where rows have waited without a break since then.
+
+        What was owed before a break is forgotten: it had nobody to run.
+        """
+        if waiting_since_s > self._until_s:
+            self._owed_s = 0.0
+            self._until_s = waiting_since_s
+        self._owed_s += share * max(now_s - self._until_s, 0.0)
+        self._until_s = now_s
         return self._owed_s
-
-    def rest(self) -> None:
-        """No row waits: nothing is owed."""
-        self._owed_s = 0.0
-        self._since_s = math.nan
 
     def spend(self, seconds: float) -> None:
         """Its rows ran. What they got beyond what was owed was nobody else's, and is no debt."""
