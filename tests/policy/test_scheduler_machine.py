@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from predictor.core.errors import InvalidRequest, QueueFull, Shed
 from predictor.core.parameters import Order, PackingChoice, Policy, parse_plain
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
+from predictor.core.rows import NO_DEADLINE, Batch, DispatchReason, Outcome, Packing, Row
 from predictor.policy.scheduler import SLOTS, Dispatch, Idle, Scheduler, WaitUntil
 from predictor.policy.service_time import ServiceTimeModel, Work
 
@@ -166,18 +166,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         work = Work.of(batch.rows)
         assert 1 <= work.rows <= knobs.max_batch_size
         assert work.rows == 1 or work.computed(batch.packing) <= knobs.max_batch_tokens
-        assert {(row.model, row.tier) for row in batch.rows} == {(batch.model, batch.rows[0].tier)}
+        assert {row.model for row in batch.rows} == {batch.model}
+        if len({row.tier for row in batch.rows}) > 1:
+            assert batch.reason is DispatchReason.TOP_UP
         starts_s = self.now_s
         if self.device:
             starts_s = max(starts_s, self.started_s + self.device[0].predicted_s)
         assert all(row.deadline_s >= starts_s for row in batch.rows)
         for row in batch.rows:
             self.waiting.remove(row)  # raises if it does not wait
-        mine = self.priority(batch.rows[0].tier)
+        mine = self.rank(batch.rows[0].tier)
         assert not [
             row
             for row in self.waiting
-            if self.priority(row.tier) < mine
+            if self.rank(row.tier) < mine
             and self.scheduler.parameters.for_model(row.model).policy is Policy.ADAPTIVE
         ], "a row of a more urgent tier was passed over"
         if not self.device:
@@ -196,9 +198,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             for row in self.waiting
         )
 
-    def priority(self, tier: str) -> float:
+    def rank(self, tier: str) -> float:
+        """Tiers with an SLO go by slack, before all others."""
         known = self.scheduler.parameters.tiers.get(tier)
-        return known.priority if known else math.inf
+        if known is None:
+            return math.inf
+        return known.priority if known.slo_ms is None else 0
 
     def settle(self, row: Row) -> None:
         self.waiting.remove(row)  # raises if it does not wait: settled twice, or never queued
