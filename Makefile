@@ -1,6 +1,7 @@
 # Everything a person runs here; `make` alone lists it.
 HTTP_PORT ?= 8080
 GRPC_PORT ?= 8081
+REDIS_PORT ?= 8082
 # More flags for the predictor (`up`) or the benchmark (`bench`).
 FLAGS ?=
 
@@ -8,7 +9,7 @@ FLAGS ?=
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-EXTRAS = predictor,torch,topic,jobs,offline,loadtest,dev
+EXTRAS = predictor,jobs,torch,topic,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
@@ -21,7 +22,8 @@ env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
 up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC_PORT=8081]
-	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) $(FLAGS)
+	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
+	--redis_port=$(REDIS_PORT) $(FLAGS)
 
 test: check ## check, then run all tests
 	@$(BIN)/python -m pytest

@@ -16,11 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from predictor.parameters_file import commented_document
+from predictor.redis_server import find_redis_server, redis_command
 
 MODEL = "topics"
 PARAMETERS_FILE = Path("run/parameters.yaml")
+REDIS_FOLDER = Path("run/redis")  # jobs survive a restart
 READY_WITHIN_S = 600.0
 PROGRESS_EVERY_S = 5.0
 STOPPED_WITHIN_S = 40.0  # the predictor's own grace period, and some
@@ -32,7 +35,7 @@ EXAMPLE = (
 
 @dataclass(frozen=True)
 class Service:
-    """A child process, and the URL that answers 200 once it serves."""
+    """A child process, and the URL that answers once it serves: http (with 200) or redis."""
 
     name: str
     command: Sequence[str]
@@ -48,18 +51,30 @@ class Child:
 def main(arguments: Sequence[str]) -> int:
     """Run until Ctrl-C (0), until a service ends (its exit code), or refuse to start (2)."""
     flags, predictor_flags = _parse(arguments)
-    for flag, port in (("HTTP_PORT", flags.http_port), ("GRPC_PORT", flags.grpc_port)):
-        problem = port_problem(flags.host, port)
+    redis_program = None if _names_redis(predictor_flags) else find_redis_server()
+    ports = [
+        ("HTTP_PORT", flags.host, flags.http_port),
+        ("GRPC_PORT", flags.host, flags.grpc_port),
+    ]
+    if redis_program:
+        ports.append(("REDIS_PORT", "127.0.0.1", flags.redis_port))
+    for flag, host, port in ports:
+        problem = port_problem(host, port)
         if problem:
             say(f"{problem}; stop what uses it, or choose another: make up {flag}=<port>")
             return 2
     try:
         create_parameters_file(PARAMETERS_FILE)
+        REDIS_FOLDER.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        say(
-            f"{PARAMETERS_FILE} cannot be written: {error.strerror}; check the folder's permissions"
-        )
+        say(f"{error.filename} cannot be written: {error.strerror}; check the folder's permissions")
         return 2
+    services = []
+    if redis_program:
+        services.append(redis_service(redis_program, REDIS_FOLDER, flags.redis_port))
+        predictor_flags.append(f"--redis_url={services[0].ready_url}")
+    elif not _names_redis(predictor_flags):
+        say("no redis-server here, so no jobs; install Redis, or add FLAGS=--redis_url=redis://…")
     url = f"http://{flags.host}:{flags.http_port}"
     predictor = Service(
         name="predictor",
@@ -81,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         f"  curl -s {url}/v2/models/{MODEL}/infer -H 'Content-Type: application/json'"
         f" -d {shlex.quote(EXAMPLE)}\n"
     )
-    return asyncio.run(run_together([predictor], welcome))
+    return asyncio.run(run_together([*services, predictor], welcome))
 
 
 async def run_together(
@@ -150,18 +165,16 @@ async def _start(service: Service, children: list[Child]) -> None:
 
 
 async def _stop(children: Sequence[Child]) -> None:
-    for child in children:
+    """The last first: what a service needs outlives it, so a predictor can return its jobs."""
+    for child in reversed(children):
         if child.process.returncode is None:
             child.process.terminate()
-    ends = [asyncio.create_task(child.process.wait()) for child in children]
-    if not ends:
-        return
-    _, late = await asyncio.wait(ends, timeout=STOPPED_WITHIN_S)
-    for child in children:
+        end = asyncio.create_task(child.process.wait())
+        _, late = await asyncio.wait({end}, timeout=STOPPED_WITHIN_S)
         # Also where the child has ended: it may have left children of its own.
         _signal(child, signal.SIGKILL)
-    if late:
-        await asyncio.wait(late)
+        if late:
+            await end
 
 
 def _signal(child: Child, number: signal.Signals) -> None:
@@ -192,11 +205,26 @@ async def _ready(service: Service) -> None:
 
 
 def _answers(url: str) -> bool:
+    address = urlsplit(url)
     try:
+        if address.scheme == "redis":
+            with socket.create_connection((address.hostname, address.port), timeout=2) as redis:
+                redis.sendall(b"PING\r\n")
+                return redis.recv(5) == b"+PONG"  # else it still loads what it kept
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
     except (OSError, HTTPException):
         return False
+
+
+def redis_service(program: str, folder: Path, port: int) -> Service:
+    """A Redis on 127.0.0.1 that keeps the jobs in `folder`."""
+    command = redis_command(program, folder, "--port", str(port))
+    return Service("redis", command, f"redis://127.0.0.1:{port}")
+
+
+def _names_redis(predictor_flags: Sequence[str]) -> bool:
+    return any(flag.split("=")[0] == "--redis_url" for flag in predictor_flags)
 
 
 def port_problem(host: str, port: int) -> str:
@@ -233,6 +261,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--http_port", type=int, default=8080)
     parser.add_argument("--grpc_port", type=int, default=8081)
+    parser.add_argument("--redis_port", type=int, default=8082, help="of the Redis started here")
     return parser.parse_known_args(arguments)
 
 

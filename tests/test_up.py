@@ -5,12 +5,21 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from predictor.core.parameters import DEFAULT_PARAMETERS, parse_document
-from predictor.up import Service, create_parameters_file, main, port_problem, run_together
+from predictor.redis_server import find_redis_server
+from predictor.up import (
+    Service,
+    create_parameters_file,
+    main,
+    port_problem,
+    redis_service,
+    run_together,
+)
 
 READY = """
 import http.server, sys
@@ -68,6 +77,55 @@ async def test_when_one_ends_the_rest_is_stopped(monkeypatch: pytest.MonkeyPatch
     services = [service("waiting", NEVER_READY), service("broken", "raise SystemExit(3)")]
     assert await run_together(services, "welcome") == 3
     assert "broken ended with exit code 3" in terminal.lines[-1]
+
+
+async def test_redis_is_ready_keeps_its_data_and_stops_last(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = find_redis_server()
+    assert program
+    redis = redis_service(program, tmp_path, free_port())
+    port = redis.ready_url.split(":")[2]
+    # The service behind it keeps one thing there when it is asked to stop.
+    tell = (
+        "import signal, socket\n"
+        "def stop(*_):\n"
+        f"    with socket.create_connection(('127.0.0.1', {port})) as to:\n"
+        "        to.sendall(b'SET last word\\r\\n')\n"
+        "        to.recv(5)\n"
+        "    raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+    )
+    Terminal(monkeypatch)
+    assert await run_together([redis, service("client", tell + READY)], "welcome") == 0
+    logs = await asyncio.to_thread(lambda: [*tmp_path.rglob("appendonly*.aof")])
+    assert any(b"word" in log.read_bytes() for log in logs)
+
+
+def test_a_taken_redis_port_says_what_to_do_unless_another_redis_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    started: list[Sequence[Service]] = []
+
+    async def run(services: Sequence[Service], welcome: str) -> int:
+        started.append(services)
+        return 0
+
+    monkeypatch.setattr("predictor.up.run_together", run)
+    ports = [f"--http_port={free_port()}", f"--grpc_port={free_port()}"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports.append(f"--redis_port={taken.getsockname()[1]}")
+        assert main(ports) == 2
+        assert "make up REDIS_PORT=" in capsys.readouterr().out
+        assert main([*ports, "--redis_url=redis://elsewhere"]) == 0
+    assert main(ports) == 0
+    (alone,), (redis, predictor) = started
+    assert "--redis_url=redis://elsewhere" in alone.command
+    assert f"--redis_url={redis.ready_url}" in predictor.command
+    assert (tmp_path / "run" / "redis").is_dir()
 
 
 async def test_what_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

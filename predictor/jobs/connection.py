@@ -6,7 +6,7 @@ the keys of a model and of several jobs. It must not evict keys (`maxmemory-poli
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -79,7 +79,9 @@ class Connection:
         """What the script `scripts/<script>.lua` returns."""
         now_ms = "" if self._now_ms is None else self._now_ms()
         try:
-            answer = await self._scripts[script](args=(self.prefix, now_ms, *arguments))
+            answer = await _cancellable(
+                self._scripts[script](args=(self.prefix, now_ms, *arguments))
+            )
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from None
         self._up()
@@ -106,7 +108,7 @@ class Connection:
     async def _messages(self, subscription: Any) -> AsyncIterator[bytes]:
         asked = False
         while True:
-            message = await subscription.get_message(timeout=QUIET_S)
+            message = await _cancellable(subscription.get_message(timeout=QUIET_S))
             if message is None and asked:
                 raise TimeoutError("no answer to a ping")
             asked = message is None
@@ -128,6 +130,17 @@ class Connection:
         if self._down:
             self._down = False
             _LOG.warning("Redis at %s is back", self.address)
+
+
+async def _cancellable(call: Awaitable[Any]) -> Any:
+    """Await a call of the client, which may swallow a cancel that comes with the answer."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancels = task.cancelling()
+    answer = await call
+    if task.cancelling() > cancels:
+        raise asyncio.CancelledError
+    return answer
 
 
 class Retries:

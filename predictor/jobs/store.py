@@ -1,10 +1,10 @@
 """Jobs in Redis: submit, status, results, cancel.
 
-A job's lines wait in a list, in input order, and cost little more than their own bytes there (a
-few bytes each). Only a line that was begun has entries of its own; see leases.py. Its result goes
-into a hash, with about 65 bytes beside it, and its text is dropped. So a million lines of 200
-bytes take some 210 MB before they run. Chunks on their way in and pages on their way out are
-about a megabyte, whatever the size of the job.
+A job's lines wait in a list, in input order, and cost about 5 bytes each beside their own. Only a
+line that was begun has entries of its own; see leases.py. Its result goes into a hash, with about
+85 bytes beside it, and its text is dropped. So a million lines of 134 bytes take 139 MB before they
+run, and with answers of 147 bytes 230 MB after. Chunks on their way in and pages on their way out
+are about a megabyte, whatever the size of the job.
 
 Lines are staged under keys that expire, and one step at the end queues the job. A submission that
 fails, or whose process dies, leaves nothing behind. After the job's end all of its keys expire

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ async def test_redis_goes_and_comes_back_in_the_middle_of_a_job(
     held.hold()
     job = await jobs.submit(START, numbered(2000))
     # A claim whose answer was lost with Redis comes back when its lease runs out.
-    often = {"lease_s": 1.0, "beat_s": 0.01}
+    often: dict[str, Any] = {"lease_s": 1.0, "beat_s": 0.01}
     async with working(connection, held, **often) as one, working(connection, **often):
         await held.begun()
         while (await jobs.status(job.id)).done < 500:

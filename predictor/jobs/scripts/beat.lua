@@ -9,9 +9,11 @@ for _, ended in ipairs(call('ZRANGEBYSCORE', parked, '-inf', now, 'LIMIT', 0, 10
   call('ZREM', parked, ended)
   call('DECRBY', model_key(model, 'parked_lines'), ended:match(':(%d+)$'))
 end
-local waiting = 0
+-- A lease that has run out waits to be taken back, by whoever is woken by this.
+local expired = call('ZCOUNT', model_key(model, 'leases'), '-inf', now)
+local waiting = expired
 for _, id in ipairs(call('ZRANGE', model_key(model, 'queue'), 0, -1)) do
   waiting = waiting + call('LLEN', job_key(id, 'fresh')) + call('ZCARD', job_key(id, 'again'))
 end
-return {waiting, call('ZCARD', model_key(model, 'leases')),
+return {waiting, call('ZCARD', model_key(model, 'leases')) - expired,
   tonumber(call('GET', model_key(model, 'parked_lines')) or 0), call('ZCARD', replicas)}
