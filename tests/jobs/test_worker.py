@@ -194,7 +194,7 @@ async def test_a_late_replica_does_no_harm(
     async with working(connection, late) as paused:
         await late.begun()
         clock.ms += 10_000
-        async with working(connection):
+        async with working(connection, beat_s=0.01):
             assert (await ended(jobs, job.id)).done == 10
         late.release()
         await paused.worker.drain(60)

@@ -5,7 +5,12 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.bench.capacity import CapacitySearch, nearly_all_within, strictly_within
+from loadtest.bench.capacity import (
+    LOWEST_RATE_PER_S,
+    CapacitySearch,
+    nearly_all_within,
+    strictly_within,
+)
 from loadtest.bench.plan import RunReport
 from tests.loadtest.reports import CALM, LATE, NOTHING_ANSWERED, SOME_REFUSED
 
@@ -76,9 +81,9 @@ def test_a_server_that_never_passes_has_no_capacity() -> None:
 def test_twelve_probes_find_a_rate_that_passes_far_below_the_start(
     start: float, times: float
 ) -> None:
-    probes = Probes(start / times, start / times)
-    found = search(probes, max_probes=12).highest(STRICT, start)
-    assert 0 < found.rate_per_s <= max(1.0, start / times)
+    true = max(LOWEST_RATE_PER_S, start / times)
+    found = search(Probes(true, true), max_probes=12).highest(STRICT, start)
+    assert 0 < found.rate_per_s <= true
 
 
 @given(st.integers(1, 12), rates, rates)
