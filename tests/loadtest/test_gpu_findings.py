@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from loadtest.bench.capacity import Capacity
 from loadtest.bench.errors import BenchError
 from loadtest.bench.requests import ADDED_TOKENS, WORDS
+from loadtest.bench.scrapes import Scrape, busiest_shares, cpu_seconds
 from loadtest.bench_gpu import __main__ as command
 from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single
 from loadtest.bench_gpu.checkpoints import VOCABULARY_SIZE, write_tokenizer
@@ -20,7 +21,6 @@ from loadtest.bench_gpu.device_findings import DeviceFindings, Throughput
 from loadtest.bench_gpu.device_runs import by_rows, by_tokens, length_of
 from loadtest.bench_gpu.findings import Findings, at_least, at_most, errors_of, ratio
 from loadtest.bench_gpu.rival_servers import RIVALS, Rival, installed_version, place_of
-from loadtest.bench_gpu.scrapes import Scrape, busiest_shares, cpu_seconds
 from tests.loadtest.reports import CALM, NOTHING_ANSWERED, SOME_REFUSED
 
 FIGURE = Throughput(
