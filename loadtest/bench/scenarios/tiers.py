@@ -16,7 +16,7 @@ from loadtest.bench.scenarios.simulated import (
     TYPICAL_TOKENS,
     simulated_server,
 )
-from loadtest.bench.scenarios.tiers_result import Overload, TierRow, TiersResult
+from loadtest.bench.scenarios.tiers_result import TIERS, Overload, TierRow, TiersResult
 from loadtest.bench.servers import RunningServer, one_model_parameters, running_server
 from loadtest.bench.sharing import Sharing
 from loadtest.bench.tuning import put_in_force
@@ -70,9 +70,9 @@ def run(context: Context) -> TiersResult:
     with running_server(simulated_server(True, ADAPTIVE, fixed_ms=FIXED_MS)) as server:
         shared = _SharedDevice(context, server)
         shared.measure_best()
-        tiers = [shared.row("tiers", load, with_tiers()) for load in LOADS]
+        tiers = [shared.row(TIERS, load, with_tiers()) for load in LOADS]
         curve = [
-            shared.row("tiers", CURVE_LOAD, with_tiers(slice_ms), slice_ms)
+            shared.row(TIERS, CURVE_LOAD, with_tiers(slice_ms), slice_ms)
             for slice_ms in CURVE_SLICES_MS
         ]
         strict = [shared.row("strict priority", load, STRICT) for load in LOADS]
@@ -99,8 +99,7 @@ class _SharedDevice:
 
     def measure_best(self) -> None:
         self._put_in_force(with_tiers())
-        bulk_alone = msgspec.structs.replace(self._bulk("bulk"), seconds=self._context.pace.run_s)
-        (bulk,) = self._measure("bulk alone", [bulk_alone])
+        (bulk,) = self._measure("bulk alone", [self._bulk("bulk", self._context.pace.run_s)])
         self.best_tokens_per_s = bulk.finished_tokens_per_s
         if not self.best_tokens_per_s:
             raise BenchError("bulk alone had no answer, so there is nothing to compare with")
@@ -123,7 +122,8 @@ class _SharedDevice:
 
     def overload(self) -> Overload:
         parameters = with_tiers(min_share=OVERLOAD_MIN_SHARE)
-        interactive, bulk = self._both("tiers", OVERLOAD, parameters)
+        seconds = self._context.pace.run_s  # few slices run in a share so small
+        interactive, bulk = self._both(TIERS, OVERLOAD, parameters, seconds)
         mean_ms = bulk.service.mean_ms if bulk.service else FIXED_MS
         # A token's part of its batch, the fixed time included.
         token_s = TOKEN_US / 1e6 * (mean_ms / (mean_ms - FIXED_MS) if mean_ms > FIXED_MS else 0.0)
@@ -132,16 +132,18 @@ class _SharedDevice:
             load=OVERLOAD,
             min_share=OVERLOAD_MIN_SHARE,
             share=bulk.finished_tokens_per_s * token_s,
+            slice_share=mean_ms / 1e3 / seconds,
             goodput_ratio=interactive.goodput_per_s / capacity_per_s,
         )
 
     def _both(
-        self, scheduler: str, load: float, parameters: Parameters
+        self, scheduler: str, load: float, parameters: Parameters, seconds: float = 0.0
     ) -> tuple[RunReport, RunReport]:
         self._put_in_force(parameters)
         tier = "bulk" if "bulk" in parameters.tiers else ""
         interactive, bulk = self._measure(
-            f"{scheduler}, {load:g} and bulk", [self._interactive(load), self._bulk(tier)]
+            f"{scheduler}, {load:g} and bulk",
+            [self._interactive(load, seconds), self._bulk(tier, seconds)],
         )
         return interactive, bulk
 
@@ -153,22 +155,24 @@ class _SharedDevice:
         self._generation += 1
         put_in_force(self._server, msgspec.structs.replace(parameters, generation=self._generation))
 
-    def _interactive(self, load: float) -> Plan:
+    def _interactive(self, load: float, seconds: float = 0.0) -> Plan:
         rate_per_s = load * self.best_tokens_per_s / TYPICAL_TOKENS
-        return self._plan(OpenLoop(rate_per_s=rate_per_s), SimulatedWork(), "")
+        return self._plan(OpenLoop(rate_per_s=rate_per_s), SimulatedWork(), "", seconds)
 
-    def _bulk(self, tier: str) -> Plan:
+    def _bulk(self, tier: str, seconds: float = 0.0) -> Plan:
         work = SimulatedWork(rows=BULK_ROWS)
-        return self._plan(ClosedLoop(in_flight=BULK_IN_FLIGHT), work, tier)
+        return self._plan(ClosedLoop(in_flight=BULK_IN_FLIGHT), work, tier, seconds)
 
-    def _plan(self, load: OpenLoop | ClosedLoop, work: SimulatedWork, tier: str) -> Plan:
+    def _plan(
+        self, load: OpenLoop | ClosedLoop, work: SimulatedWork, tier: str, seconds: float
+    ) -> Plan:
         return Plan(
             port=self._server.http_port,
             model=self._server.model,
             load=load,
             work=work,
             tier=tier,
-            seconds=RUN_SHARE * self._context.pace.run_s,
+            seconds=seconds or RUN_SHARE * self._context.pace.run_s,
             warmup_s=WARMUP_S,
             slo_ms=SLO_MS,
         )
