@@ -64,6 +64,10 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True):
     def is_efficient(self) -> bool:
         return self.bulk_ratio >= REQUIRED_BULK_RATIO
 
+    @property
+    def held(self) -> bool:
+        return self.is_prompt and self.is_efficient
+
 
 def p99_ms(spread: Spread | None) -> float:
     return spread.p99_ms if spread else 0.0

@@ -11,8 +11,11 @@ from loadtest.bench.servers import RunningServer
 from loadtest.bench.sharing import REQUIRED_BULK_RATIO, Sharing, p99_ms
 from loadtest.bench_gpu.context import CONNECTIONS, DRAIN_S, GpuContext
 from loadtest.bench_gpu.findings import Findings, Measure, at_least, at_most, errors_of, ratio
-from loadtest.bench_gpu.single import ONE_ROW, SERVER_SLO_MS, SLO_MS
+from loadtest.bench_gpu.single import ONE_ROW, SLO_MS
 
+# Bulk fills whatever an urgent row has left, so that many end just in time by the server's
+# clock. The client's runs for longer, and here other processes share the cores.
+SERVER_SLO_MS = 16.0
 LOADS = (0.1, 0.3)
 BULK_WORK = EncoderWork(rows=16, binary=True)
 BULK_IN_FLIGHT = 64  # 5 full batches wait

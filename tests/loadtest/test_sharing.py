@@ -31,6 +31,7 @@ def test_p99_may_grow_by_a_slice_and_top_up() -> None:
     assert SHARED.growth_ms == 20.0
     assert SHARED.allowed_ms == 20.0 + 50.0 + 20.0
     assert SHARED.is_prompt
+    assert SHARED.held
     later = msgspec.structs.replace(CALM, latency=spread(90.1), service=spread(30.0))
     assert not msgspec.structs.replace(SHARED, interactive=later).is_prompt
 
