@@ -57,8 +57,9 @@ class TiersResult(msgspec.Struct, frozen=True, kw_only=True):
                 f"a token, a full batch {self.longest_batch_ms:.0f} ms. SLO {SLO_MS:.0f} ms at the "
                 f"client, {SERVER_SLO_MS:.0f} ms in the tier. *Allowed* is min(SLO, p99 alone + "
                 "longest batch with bulk rows + what top-up added to interactive batches, at "
-                "p99); it fails only if two runs fail. Strict priority and FIFO (one tier for all) send a batch of up to "
-                "the same size as soon as the device is free, and drop nothing."
+                "p99); a row fails only if two runs fail. Strict priority and FIFO (one tier for "
+                "all) send a batch of up to the same size as soon as the device is free, and drop "
+                "nothing."
             ),
             columns=(
                 *(
