@@ -110,7 +110,10 @@ class _SharedDevice:
     def promised(self, load: float) -> TierRow:
         """Fails only if two runs fail: this machine stops for tens of ms now and then."""
         row = self.row(TIERS, load, with_tiers())
-        return row if row.sharing.held else self.row(TIERS, load, with_tiers())
+        if row.sharing.held:
+            return row
+        del self._alone[load]
+        return self.row(TIERS, load, with_tiers())
 
     def row(
         self, scheduler: str, load: float, parameters: Parameters, max_slice_ms: float | None = None
