@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import add_output_option, names_among, run_scenarios
-from loadtest.bench.scenarios import capacity, edge, low_load, minilm, order, overload
+from loadtest.bench.scenarios import capacity, edge, low_load, minilm, order, overload, tiers
 from loadtest.bench.scenarios.context import FULL, QUICK, Context, Result
 
 Scenario = Callable[[Context], Result]
@@ -17,6 +17,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "capacity": capacity.run,
     "overload": overload.run,
     "order": order.run,
+    "tiers": tiers.run,
     "minilm": minilm.run,
 }
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 FP32_BYTES = 4
 
-_CHECKSUM = re.compile(rb'"data"\s*:\s*\[\s*(-?\d{1,19})\s*\]')
+_BLANKS = b" \t\r\n"
+_SERVICE_US = re.compile(rb'"service_us"\s*:\s*(\d{1,12})')
 _DATA = re.compile(rb'"data"\s*:\s*\[([^\]]*)\]')
 _JSON_LENGTH = re.compile(
     rb"\r\ninference-header-content-length:[ \t]*(\d{1,9})\r\n", re.IGNORECASE
@@ -36,25 +37,32 @@ class AnyAnswer:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Checksum:
-    """The only output holds this one INT64."""
+def service_s_of(response: bytes, body_at: int) -> float | None:
+    """How long the request's batch was on the device, if the answer says so."""
+    found = _SERVICE_US.search(response, body_at)
+    return None if found is None else int(found[1]) / 1e6
 
-    value: int
+
+@dataclass(frozen=True, slots=True)
+class Checksums:
+    """The only output holds these INT64."""
+
+    values: tuple[int, ...]
 
     def http(self, response: bytes, body_at: int) -> bool:
-        found = _CHECKSUM.search(response, body_at)
-        return found is not None and int(found[1]) == self.value
+        found = _DATA.search(response, body_at)
+        if found is None:
+            return False
+        return found[1].translate(None, _BLANKS) == b",".join(b"%d" % each for each in self.values)
 
     def grpc(self, message: bytes) -> bool:
         answer = _infer_response(message)
         if answer.raw_output_contents:
-            raw = answer.raw_output_contents[0]
-            return len(raw) == 8 and int(struct.unpack("<q", raw)[0]) == self.value
-        if not answer.outputs:
-            return False
-        values = answer.outputs[0].contents.int64_contents
-        return len(values) == 1 and int(values[0]) == self.value
+            expected = struct.pack(f"<{len(self.values)}q", *self.values)
+            return bytes(answer.raw_output_contents[0]) == expected
+        return bool(answer.outputs) and self.values == tuple(
+            answer.outputs[0].contents.int64_contents
+        )
 
 
 @dataclass(frozen=True, slots=True)

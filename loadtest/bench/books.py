@@ -20,6 +20,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     scheduled: int
     answered_rows: int
     answered_tokens: int
+    finished_tokens: int
     scheduled_tokens: int
     mismatched: int
     failed: int
@@ -28,6 +29,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     overheads_s: bytes
     refusals_s: bytes
     lags_s: bytes
+    services_s: bytes
     waited_for_connection: int
     connections: int
     cpu_s: float
@@ -59,11 +61,13 @@ def report_of(plan: Plan, books: Sequence[Books]) -> RunReport:
         overhead=spread_of(_merged([one.overheads_s for one in books])),
         refusal=spread_of(_merged([one.refusals_s for one in books])),
         lag=spread_of(_merged([one.lags_s for one in books])),
+        service=spread_of(_merged([one.services_s for one in books])),
         waited_for_connection=sum(one.waited_for_connection for one in books),
         connections=sum(one.connections for one in books),
         mean_tokens=sum(one.scheduled_tokens for one in books) / scheduled if scheduled else 0.0,
         answered_rows=sum(one.answered_rows for one in books),
         answered_tokens=sum(one.answered_tokens for one in books),
+        finished_tokens=sum(one.finished_tokens for one in books),
         generator_cpu_s=busiest.cpu_s,
         generator_wall_s=busiest.wall_s,
     )

@@ -1,7 +1,8 @@
-"""The load generator: processes of its own, each given a Plan on stdin, together one RunReport.
+"""The load generator: processes of its own, each given a Plan on stdin, together one RunReport
+a plan. Several plans can run side by side.
 
 Each process builds its requests, connects, says so, and waits for a word from its parent
-(`generate_load`), so that all of them begin at one instant of the machine's monotonic clock.
+(`generate_loads`), so that all of them begin at one instant of the machine's monotonic clock.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import chain, islice
 from time import perf_counter
 from typing import IO
 
@@ -21,7 +23,7 @@ from loadtest.bench.books import Books, report_of
 from loadtest.bench.errors import BenchError
 from loadtest.bench.http_client import HttpClients, HttpPool
 from loadtest.bench.lengths import poisson_arrivals_s
-from loadtest.bench.plan import ClosedLoop, OpenLoop, Plan, Protocol, RunReport
+from loadtest.bench.plan import MAX_PLANS, ClosedLoop, OpenLoop, Plan, Protocol, RunReport
 from loadtest.bench.recorder import Recorder
 from loadtest.bench.requests import prepare_requests
 
@@ -39,14 +41,24 @@ Begin = Callable[[], Awaitable[float]]  # waits for the start; perf_counter of t
 
 
 def generate_load(plan: Plan) -> RunReport:
-    """Run the plan in processes of their own and wait for the report of all.
+    """As `generate_loads`, with one plan."""
+    (report,) = generate_loads([plan])
+    return report
+
+
+def generate_loads(plans: Sequence[Plan]) -> Sequence[RunReport]:
+    """Run the plans side by side, in processes of their own, and wait for the reports of all.
 
     Raises:
-        BenchError: the plan is impossible, the server cannot be reached, or the generator
-            did not end in time.
+        BenchError: a plan is impossible, a server cannot be reached, or the generator did
+            not end in time.
     """
-    limit_s = plan.warmup_s + plan.seconds + plan.drain_s + STARTUP_ALLOWANCE_S
-    with _processes(shares_of(plan), limit_s) as processes:
+    if not 0 < len(plans) <= MAX_PLANS:
+        raise BenchError(f"{len(plans)} plans are to run at once; make it 1 to {MAX_PLANS}")
+    shares = [shares_of(plan) for plan in plans]
+    lasts_s = max(plan.warmup_s + plan.seconds + plan.drain_s for plan in plans)
+    limit_s = lasts_s + STARTUP_ALLOWANCE_S
+    with _processes(list(chain.from_iterable(shares)), limit_s) as processes:
         for process in processes:
             assert process.stdout is not None
             if process.stdout.readline() != READY:
@@ -58,7 +70,11 @@ def generate_load(plan: Plan) -> RunReport:
         for process in processes:
             if process.wait() != 0:
                 raise BenchError(_complaint(process, limit_s))
-    return report_of(plan, [msgspec.msgpack.decode(output, type=Books) for output in outputs])
+    books = iter([msgspec.msgpack.decode(output, type=Books) for output in outputs])
+    return [
+        report_of(plan, list(islice(books, len(of_one))))
+        for plan, of_one in zip(plans, shares, strict=True)
+    ]
 
 
 def shares_of(plan: Plan) -> Sequence[Plan]:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, cast
 
+from loadtest.bench.answers import service_s_of
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import HTTP_OK, HTTP_TOO_MANY_REQUESTS, Plan
 from loadtest.bench.recorder import Call, Recorder
@@ -94,7 +95,8 @@ class HttpConnection(asyncio.Protocol):
         if status != HTTP_OK:
             self._recorder.rejected(call, status, refused=status == HTTP_TOO_MANY_REQUESTS)
             return
-        self._recorder.answered(call, call.request.check.http(response, head_end))
+        right = call.request.check.http(response, head_end)
+        self._recorder.answered(call, right, service_s_of(response, head_end))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

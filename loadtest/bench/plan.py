@@ -10,6 +10,7 @@ from msgspec import Meta
 HTTP_OK = 200
 HTTP_TOO_MANY_REQUESTS = 429
 MAX_PROCESSES = 64
+MAX_PLANS = 8  # that run side by side
 
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
@@ -28,8 +29,12 @@ class Dialect(StrEnum):
 
 
 class SimulatedWork(msgspec.Struct, frozen=True, tag="simulated", kw_only=True):
-    """`input_ids` of lognormal length; every answer's checksum is verified."""
+    """`input_ids` of lognormal length; every answer's checksums are verified.
 
+    All rows of a request have one length: this task takes no mask.
+    """
+
+    rows: Annotated[int, Meta(ge=1, le=1024)] = 1
     median_tokens: Annotated[int, Meta(ge=1, le=65536)] = 64
     sigma: Annotated[float, Meta(ge=0, le=4)] = 0.8
     shortest_tokens: Annotated[int, Meta(ge=1, le=65536)] = 8
@@ -88,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     `service_fixed_ms` and `service_token_us` are what a request costs the server alone; they
     are taken off each latency to give `overhead`. `processes` share the rate, or the
     requests in flight, evenly, each with a seed of its own; they start at one instant.
+    `tier` is the one that the requests ask for; empty: they name none.
     """
 
     port: Annotated[int, Meta(ge=1, le=65535)]
@@ -96,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     host: str = "127.0.0.1"
     protocol: Protocol = Protocol.HTTP
     dialect: Dialect = Dialect.V2
+    tier: Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z0-9_.-]*$")] = ""
     work: SimulatedWork | TextWork | EncoderWork = SimulatedWork()
     seconds: Annotated[float, Meta(gt=0, le=3600)] = 8.0
     warmup_s: Seconds = 0.5
@@ -136,12 +143,14 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     latency: Spread | None  # of the answered
     overhead: Spread | None  # of the answered: latency minus the plan's service time
     refusal: Spread | None  # latency of status 429
+    service: Spread | None  # of the answered: their batch on the device, where the answer says so
     lag: Spread | None  # intended to actual send; not taken off any latency
     waited_for_connection: int
     connections: int
     mean_tokens: float  # of the counted requests
     answered_rows: int
     answered_tokens: int
+    finished_tokens: int  # of right answers that came while requests were counted
     generator_cpu_s: float  # of the process that used most
     generator_wall_s: float
 
@@ -153,6 +162,12 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     def tokens_per_s(self) -> float:
         """Tokens of right answers, per second."""
         return self.answered_tokens / self.seconds
+
+    @property
+    def finished_tokens_per_s(self) -> float:
+        """As `tokens_per_s`, but by when the answer came. Where a request waits for long, those
+        asked for in a run are not those that the server was at meanwhile."""
+        return self.finished_tokens / self.seconds
 
     @property
     def rows_per_s(self) -> float:

@@ -32,6 +32,7 @@ class Recorder:
         self._tokens = 0
         self._answered_rows = 0
         self._answered_tokens = 0
+        self._finished_tokens = 0
         self._mismatched = 0
         self._failed = 0
         self._rejected: Counter[int] = Counter()
@@ -39,6 +40,7 @@ class Recorder:
         self._overheads_s = array("d")
         self._refusals_s = array("d")
         self._lags_s = array("d")
+        self._services_s = array("d")
         self._waited = 0
         self._in_flight = 0
         self._settled = asyncio.Event()
@@ -72,22 +74,30 @@ class Recorder:
         if call.counted:
             self._lags_s.append(now_s - call.intended_s)
 
-    def answered(self, call: Call, right: bool) -> None:
-        """A good status came back, with the right answer or another."""
+    def answered(self, call: Call, right: bool, service_s: float | None = None) -> None:
+        """A good status came back, with the right answer or another.
+
+        `service_s`: how long the batch took on the device, if the answer says so.
+        """
         self._settle_one()
+        now_s = self.now_s
+        request = call.request
+        if right and 0.0 <= now_s - self._plan.warmup_s < self._plan.seconds:
+            self._finished_tokens += request.tokens
         if not call.counted:
             return
-        latency_s = self.now_s - call.intended_s
-        request = call.request
+        latency_s = now_s - call.intended_s
         if not right:
             self._mismatched += 1
             return
         self._answered_rows += request.rows
         self._answered_tokens += request.tokens
         self._latencies_s.append(latency_s)
-        service_s = self._plan.service_fixed_ms / 1e3
-        service_s += self._plan.service_token_us / 1e6 * request.tokens
-        self._overheads_s.append(latency_s - service_s)
+        alone_s = self._plan.service_fixed_ms / 1e3
+        alone_s += self._plan.service_token_us / 1e6 * request.tokens
+        self._overheads_s.append(latency_s - alone_s)
+        if service_s is not None:
+            self._services_s.append(service_s)
 
     def rejected(self, call: Call, status: int, refused: bool) -> None:
         """Another status came back; `refused`: it says try again later."""
@@ -123,6 +133,7 @@ class Recorder:
             scheduled=self._scheduled,
             answered_rows=self._answered_rows,
             answered_tokens=self._answered_tokens,
+            finished_tokens=self._finished_tokens,
             scheduled_tokens=self._tokens,
             mismatched=self._mismatched,
             failed=self._failed,
@@ -131,6 +142,7 @@ class Recorder:
             overheads_s=self._overheads_s.tobytes(),
             refusals_s=self._refusals_s.tobytes(),
             lags_s=self._lags_s.tobytes(),
+            services_s=self._services_s.tobytes(),
             waited_for_connection=self._waited,
             connections=self.connections,
             cpu_s=process_time() - self._cpu_s,

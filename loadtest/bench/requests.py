@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from loadtest.bench.answers import AnswerCheck, AnyAnswer, Checksum, Holds, Probabilities
+from loadtest.bench.answers import AnswerCheck, AnyAnswer, Checksums, Holds, Probabilities
+from loadtest.bench.errors import BenchError
 from loadtest.bench.lengths import lognormal_lengths
 from loadtest.bench.plan import Dialect, EncoderWork, Plan, Protocol, SimulatedWork, TextWork
 from loadtest.bench.wire import (
@@ -24,6 +25,7 @@ VOCABULARY_SIZE = 30_000
 DISTINCT_REQUESTS = 4096
 ADDED_TOKENS = 2  # by the tokenizer, around a text
 WANTED = "probabilities"
+TIER_HEADER = "X-Headway-Tier"
 _VOCABULARY = """
 the a of to in for and on with after over new first last world market bank shares rise fall
 profit team coach final goal season match win lose player minister vote law court election
@@ -51,7 +53,12 @@ def prepare_requests(plan: Plan, count: int) -> Sequence[PreparedRequest]:
 
     All are different, but for those of an encoder, which repeat after DISTINCT_REQUESTS:
     at tens of thousands a second, making them would take longer than the run.
+
+    Raises:
+        BenchError: a tier over gRPC, which this generator does not tell there.
     """
+    if plan.tier and plan.protocol is not Protocol.HTTP:
+        raise BenchError("a tier is told over HTTP only; leave it out for gRPC")
     match plan.work:
         case SimulatedWork():
             return _simulated(plan, plan.work, count)
@@ -74,14 +81,15 @@ def _simulated(plan: Plan, work: SimulatedWork, count: int) -> Sequence[Prepared
     )
     requests = []
     for length in lengths:
-        ids = source.choices(range(VOCABULARY_SIZE), k=length)
+        shape = (work.rows, length)
+        ids = source.choices(range(VOCABULARY_SIZE), k=work.rows * length)
         if plan.protocol is Protocol.GRPC:
-            raw = struct.pack(f"<{length}q", *ids)
-            wire = grpc_message(plan.model, [RawTensor("input_ids", (1, length), "INT64", raw)])
+            raw = struct.pack(f"<{len(ids)}q", *ids)
+            wire = grpc_message(plan.model, [RawTensor("input_ids", shape, "INT64", raw)])
         else:
-            body = json_body([Tensor("input_ids", (1, length), "INT64", ids)])
-            wire = _infer_post(plan, body)
-        requests.append(PreparedRequest(wire, length, Checksum(sum(ids))))
+            wire = _infer_post(plan, json_body([Tensor("input_ids", shape, "INT64", ids)]))
+        sums = (sum(ids[first : first + length]) for first in range(0, len(ids), length))
+        requests.append(PreparedRequest(wire, len(ids), Checksums(tuple(sums)), work.rows))
     return requests
 
 
@@ -189,4 +197,6 @@ def _raw_texts(texts: Sequence[str], shape: Sequence[int]) -> RawTensor:
 
 
 def _infer_post(plan: Plan, body: bytes, tail: bytes = b"") -> bytes:
-    return http_post(plan.host, plan.port, f"/v2/models/{plan.model}/infer", body, tail)
+    headers = {TIER_HEADER: plan.tier} if plan.tier else {}
+    path = f"/v2/models/{plan.model}/infer"
+    return http_post(plan.host, plan.port, path, body, tail, headers)

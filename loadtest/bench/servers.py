@@ -58,16 +58,17 @@ def one_model_parameters(
     interactive_slo_ms: float,
     *,
     max_queue_size: int = 2000,
+    bulk: TierParameters = DEFAULT_PARAMETERS.tiers["bulk"],
     generation: int = 1,
 ) -> Parameters:
-    """A parameter document for one model whose requests all ride in the interactive tier."""
+    """A parameter document for one model; requests that name no tier are interactive."""
     interactive = TierParameters(
         priority=1, slo_ms=interactive_slo_ms, max_queue_size=max_queue_size, weight=10.0
     )
     return Parameters(
         generation=generation,
         models={model: batching},
-        tiers={**DEFAULT_PARAMETERS.tiers, "interactive": interactive},
+        tiers={"interactive": interactive, "bulk": bulk},
     )
 
 
@@ -130,13 +131,6 @@ def _arguments(command: ServerCommand, http_port: int, grpc_port: int, folder: P
 
 def _parameters_file(folder: Path) -> Path:
     return folder / "parameters.yaml"
-
-
-def replace_parameters(server: RunningServer, parameters: Parameters) -> None:
-    """Write the document that the server follows, atomically. It takes hold a moment later."""
-    fresh = server.parameters_file.with_suffix(".new")
-    fresh.write_bytes(parameter_document(parameters))
-    fresh.replace(server.parameters_file)
 
 
 def wait_until_ready(

@@ -1,6 +1,6 @@
 """v2 requests as the bytes that go over the wire."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -56,15 +56,23 @@ def binary_body(tensors: Sequence[RawTensor], wanted: str) -> tuple[bytes, bytes
     return msgspec.json.encode(body), b"".join(each.raw for each in tensors)
 
 
-def http_post(host: str, port: int, path: str, body: bytes, tail: bytes = b"") -> bytes:
+def http_post(
+    host: str,
+    port: int,
+    path: str,
+    body: bytes,
+    tail: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """The whole request; `tail` is binary data that follows the JSON."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     content = "application/octet-stream" if tail else "application/json"
     binary = f"Inference-Header-Content-Length: {len(body)}\r\n" if tail else ""
     head = (
         f"POST {path} HTTP/1.1\r\n"
         f"Host: {host}:{port}\r\n"
         f"Content-Type: {content}\r\n"
-        f"{binary}"
+        f"{more}{binary}"
         f"Content-Length: {len(body) + len(tail)}\r\n\r\n"
     )
     return b"".join((head.encode(), body, tail))

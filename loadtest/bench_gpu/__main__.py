@@ -18,7 +18,7 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import add_output_option, names_among, run_scenarios
 from loadtest.bench.scenarios.context import Result
-from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech
+from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech, tiers
 from loadtest.bench_gpu.context import GpuContext
 from loadtest.bench_gpu.pace import FULL
 from loadtest.bench_gpu.rival_servers import RIVALS
@@ -31,6 +31,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "gpu_bulk": bulk.run,
     "gpu_single": single.run,
     "gpu_overload": overload.run,
+    "gpu_tiers": tiers.run,
     "gpu_low_load": low_load.run,
     "gpu_speech": speech.run,
 }

@@ -111,16 +111,22 @@ class GpuContext:
         return self._device_findings
 
     def server(
-        self, slo_ms: float, *, capture: bool = True, workers: int | None = None
+        self,
+        slo_ms: float,
+        *,
+        capture: bool = True,
+        workers: int | None = None,
+        max_slice_ms: float | None = None,
     ) -> RunningServer:
-        """Our server with that SLO in force; the one that is up is kept where it will do."""
+        """Our server with that SLO, and longest slice of bulk, in force; the one that is up is
+        kept where it will do."""
         flags = (
             *("--task", "text-classification", "--model_dir", str(self.checkpoint())),
             *("--device", self.device, "--dtype", self.dtype, "--host", "127.0.0.1"),
             *("--workers", str(workers or self.workers)),
             *(() if capture else ("--capture_graphs", "false")),
         )
-        return self._ours.serve(flags, slo_ms, self.say)
+        return self._ours.serve(flags, slo_ms, self.say, max_slice_ms)
 
     def stop_server(self) -> None:
         self._ours.stop()

@@ -2,27 +2,24 @@
 will do. Loading takes a quarter of a minute; a change of the SLO takes hold in a moment."""
 
 import contextlib
-import time
 from collections.abc import Sequence
 
-from loadtest.bench.errors import BenchError
+import msgspec
+
 from loadtest.bench.running import Say
 from loadtest.bench.servers import (
     RunningServer,
     ServerCommand,
     one_model_parameters,
-    replace_parameters,
     running_server,
 )
-from loadtest.bench_gpu.scrapes import scrape
-from predictor.core.parameters import ModelParameters, Parameters
-from predictor.metrics import names
+from loadtest.bench.tuning import put_in_force
+from predictor.core.parameters import DEFAULT_PARAMETERS, ModelParameters, Parameters
 
 MODEL = "bert"
 BATCHING = ModelParameters(max_batch_size=512, max_batch_tokens=16_384)
 MAX_QUEUE_SIZE = 100_000
 READY_LIMIT_S = 180.0  # captures graphs first
-TAKES_HOLD_LIMIT_S = 5.0
 
 
 class OurServer:
@@ -32,11 +29,14 @@ class OurServer:
         self._stack = contextlib.ExitStack()
         self._running: RunningServer | None = None
         self._flags: Sequence[str] = ()
-        self._slo_ms = 0.0
+        self._tiers: tuple[float, float | None] = (0.0, None)
         self._generation = 1
 
-    def serve(self, flags: Sequence[str], slo_ms: float, say: Say) -> RunningServer:
-        """A server with these flags and that SLO in force. Raises BenchError."""
+    def serve(
+        self, flags: Sequence[str], slo_ms: float, say: Say, max_slice_ms: float | None = None
+    ) -> RunningServer:
+        """A server with these flags, that SLO and that slice in force. Raises BenchError."""
+        tiers = (slo_ms, max_slice_ms)
         if self._running is None or self._flags != flags:
             self.stop()
             say(f"starting the server: {' '.join(flags[-4:])}")
@@ -44,34 +44,28 @@ class OurServer:
                 module="predictor",
                 model=MODEL,
                 flags=tuple(flags),
-                parameters=self._parameters(slo_ms),
+                parameters=self._parameters(*tiers),
                 ready_limit_s=READY_LIMIT_S,
             )
             self._running = self._stack.enter_context(running_server(command))
             self._flags = flags
-        elif self._slo_ms != slo_ms:
+        elif self._tiers != tiers:
             self._generation += 1
-            replace_parameters(self._running, self._parameters(slo_ms))
-            self._await_generation(self._running.http_port)
-        self._slo_ms = slo_ms
+            put_in_force(self._running, self._parameters(*tiers))
+        self._tiers = tiers
         return self._running
 
     def stop(self) -> None:
         self._running = None
         self._stack.close()
 
-    def _parameters(self, slo_ms: float) -> Parameters:
+    def _parameters(self, slo_ms: float, max_slice_ms: float | None) -> Parameters:
+        bulk = DEFAULT_PARAMETERS.tiers["bulk"]
         return one_model_parameters(
             MODEL,
             BATCHING,
             slo_ms,
             max_queue_size=MAX_QUEUE_SIZE,
+            bulk=msgspec.structs.replace(bulk, max_slice_ms=max_slice_ms),
             generation=self._generation,
         )
-
-    def _await_generation(self, port: int) -> None:
-        give_up_at = time.monotonic() + TAKES_HOLD_LIMIT_S
-        while scrape(port).total(names.PARAMETERS_GENERATION.name) < self._generation:
-            if time.monotonic() > give_up_at:
-                raise BenchError(f"generation {self._generation} did not take hold in time")
-            time.sleep(0.05)

@@ -92,8 +92,8 @@ class Connection:
         """What is published on the channel while inside, from the first moment."""
         subscription = self._redis.pubsub()
         try:
-            await subscription.subscribe(self.prefix + channel)
-            if await subscription.get_message(timeout=ANSWER_WITHIN_S) is None:
+            await _cancellable(subscription.subscribe(self.prefix + channel))
+            if await _cancellable(subscription.get_message(timeout=ANSWER_WITHIN_S)) is None:
                 raise TimeoutError("no answer to a subscription")
             self._up()
             yield self._messages(subscription)
@@ -114,7 +114,7 @@ class Connection:
             asked = message is None
             if asked:
                 async with asyncio.timeout(ANSWER_WITHIN_S):
-                    await subscription.ping()
+                    await _cancellable(subscription.ping())
             elif message["type"] == "message":
                 yield message["data"]
 
@@ -137,10 +137,11 @@ async def _cancellable(call: Awaitable[Any]) -> Any:
     task = asyncio.current_task()
     assert task is not None
     cancels = task.cancelling()
-    answer = await call
-    if task.cancelling() > cancels:
-        raise asyncio.CancelledError
-    return answer
+    try:
+        return await call
+    finally:
+        if task.cancelling() > cancels:
+            raise asyncio.CancelledError
 
 
 class Retries:

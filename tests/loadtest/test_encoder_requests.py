@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loadtest.bench import v2_messages
-from loadtest.bench.answers import AnyAnswer, Checksum, Holds, Probabilities
+from loadtest.bench.answers import AnyAnswer, Checksums, Holds, Probabilities
 from loadtest.bench.plan import ClosedLoop, Dialect, EncoderWork, Plan, Protocol
 from loadtest.bench.requests import ADDED_TOKENS, DISTINCT_REQUESTS, prepare_requests
 from predictor.edge import grpc_codec, http_codec
@@ -121,9 +121,12 @@ def test_an_encoder_reuses_its_requests() -> None:
 
 def test_what_is_no_right_answer() -> None:
     assert AnyAnswer().http(b"", 0)
-    assert Checksum(7).http(b'{"data": [7]}', 0)
-    assert not Checksum(7).http(b'{"data": [8]}', 0)
-    assert not Checksum(7).grpc(b"")
+    assert Checksums((7,)).http(b'{"data": [7]}', 0)
+    assert Checksums((7, -8)).http(b'{"data": [ 7, -8 ]}', 0)
+    assert not Checksums((7,)).http(b'{"data": [8]}', 0)
+    assert not Checksums((7,)).http(b'{"data": [7,7]}', 0)
+    assert not Checksums((7,)).http(b"{}", 0)
+    assert not Checksums((7,)).grpc(b"")
     assert not Probabilities(1, 2).http(b'"shape":[1,2],"data":[0.5]', 0)
     assert not Probabilities(1, 2).grpc(b"")
     assert not Holds(b",", 1).http(b"1,2,3", 0)

@@ -3,12 +3,22 @@
 import asyncio
 import itertools
 
+import msgspec
 import pytest
 
 from loadtest.bench.answers import AnyAnswer
 from loadtest.bench.errors import BenchError
-from loadtest.bench.generator import generate_load, run_plan
-from loadtest.bench.plan import ClosedLoop, OpenLoop, Plan, Protocol, RunReport, TextWork
+from loadtest.bench.generator import generate_load, generate_loads, run_plan
+from loadtest.bench.plan import (
+    MAX_PLANS,
+    ClosedLoop,
+    OpenLoop,
+    Plan,
+    Protocol,
+    RunReport,
+    SimulatedWork,
+    TextWork,
+)
 from loadtest.bench.requests import prepare_requests
 from loadtest.bench.servers import free_ports
 from tests.loadtest.fake_server import Behaviour, FakeServer, always
@@ -147,6 +157,57 @@ async def test_the_process_says_what_is_wrong_without_a_stack_trace() -> None:
     with pytest.raises(BenchError, match="is the server running") as failure:
         await asyncio.to_thread(generate_load, plan)
     assert "Traceback" not in str(failure.value)
+
+
+async def test_plans_run_side_by_side_and_each_has_its_report() -> None:
+    async with FakeServer(always(Behaviour.RIGHT)).running() as server:
+        plans = [open_plan(server), closed_plan(server, in_flight=5)]
+        plans[1] = msgspec.structs.replace(plans[1], processes=2)
+        opened, closed = await asyncio.to_thread(generate_loads, plans)
+    for report in (opened, closed):
+        assert_all_accounted(report)
+        assert report.answered == report.scheduled
+    assert opened.answered + closed.answered == server.requests
+    assert (opened.seconds, closed.seconds) == (0.4, 0.2)
+    assert closed.connections == 5
+
+
+def test_too_many_plans_at_once_are_refused() -> None:
+    plan = Plan(port=1, model="sim", load=ClosedLoop())
+    for plans in ([], [plan] * (MAX_PLANS + 1)):
+        with pytest.raises(BenchError, match="plans are to run at once"):
+            generate_loads(plans)
+
+
+async def test_tokens_count_when_their_answer_comes() -> None:
+    """Those in flight when the counting begins, and not those that are when it ends."""
+    async with FakeServer(always(Behaviour.RIGHT)).running() as server:
+        plan = msgspec.structs.replace(open_plan(server), warmup_s=0.1)
+        report = await run_plan(plan)
+        nothing = await run_plan(msgspec.structs.replace(plan, warmup_s=0.0, seconds=1e-9))
+    assert 0 < report.finished_tokens <= report.answered_tokens * 1.5
+    assert nothing.finished_tokens == 0
+
+
+def test_rows_of_a_simulated_request_have_one_length_and_a_sum_each() -> None:
+    plan = Plan(port=1, model="s", load=ClosedLoop(), work=SimulatedWork(rows=3), tier="bulk")
+    for request in prepare_requests(plan, 20):
+        head, _, body = request.wire.partition(b"\r\n\r\n")
+        (tensor,) = msgspec.json.decode(body)["inputs"]
+        rows, length = tensor["shape"]
+        assert (rows, rows * length) == (3, request.tokens) == (request.rows, len(tensor["data"]))
+        sums = [
+            sum(tensor["data"][first : first + length]) for first in range(0, 3 * length, length)
+        ]
+        assert request.check.http(b'"data":%s' % msgspec.json.encode(sums), 0)
+        assert not request.check.http(b'"data":%s' % msgspec.json.encode(sums[:2]), 0)
+        assert b"\r\nX-Headway-Tier: bulk\r\n" in head
+
+
+def test_a_tier_over_grpc_is_refused() -> None:
+    plan = Plan(port=1, model="s", load=ClosedLoop(), protocol=Protocol.GRPC, tier="bulk")
+    with pytest.raises(BenchError, match="over HTTP only"):
+        prepare_requests(plan, 1)
 
 
 async def test_an_open_loop_over_grpc_is_refused() -> None:

@@ -14,9 +14,10 @@ from loadtest.bench.capacity import Capacity
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import RunReport
 from loadtest.bench.requests import ADDED_TOKENS, WORDS
+from loadtest.bench.scrapes import Scrape, busiest_shares, cpu_seconds
 from loadtest.bench.servers import RunningServer
 from loadtest.bench_gpu import __main__ as command
-from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single
+from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, tiers
 from loadtest.bench_gpu.checkpoints import VOCABULARY_SIZE, write_tokenizer
 from loadtest.bench_gpu.context import GpuContext, Target
 from loadtest.bench_gpu.device_findings import DeviceFindings, Throughput
@@ -31,7 +32,6 @@ from loadtest.bench_gpu.findings import (
     ratio,
 )
 from loadtest.bench_gpu.rival_servers import RIVALS, Rival, installed_version, place_of
-from loadtest.bench_gpu.scrapes import Scrape, busiest_shares, cpu_seconds
 from tests.loadtest.reports import CALM, NOTHING_ANSWERED, SOME_REFUSED
 
 FIGURE = Throughput(
@@ -269,7 +269,7 @@ def test_served_benchmarks_run_on_any_machine(tmp_path: Path) -> None:
     """What a tiny model on a CPU measures means nothing; that it is measured does."""
     context = tiny(GpuContext, tmp_path)
     try:
-        for run in (bulk.run, single.run, overload.run, low_load.run):
+        for run in (bulk.run, single.run, overload.run, tiers.run, low_load.run):
             assert_is_a_table(run(context))
     finally:
         context.stop_server()

@@ -21,6 +21,8 @@ from loadtest.bench.report import (
 )
 from loadtest.bench.scenarios import capacity, edge, low_load, minilm, order, overload
 from loadtest.bench.scenarios.context import Context, Result
+from loadtest.bench.scenarios.tiers_result import Overload, TierRow, TiersResult
+from loadtest.bench.sharing import Sharing
 from predictor.core.parameters import Order
 from tests.loadtest.reports import CALM, NOTHING_ANSWERED, SOME_REFUSED
 
@@ -124,12 +126,24 @@ ORDER = order.OrderResult(
 MINILM_ROW = minilm.MiniLMRow(
     label="adaptive", requests_per_s=100, p50_ms=50, p99_ms=90, alone_p50_ms=12, errors=0
 )
+SHARING = Sharing(
+    alone=CALM, interactive=CALM, bulk=NOTHING_ANSWERED, best_tokens_per_s=1e5, slo_ms=100
+)
+TIER_ROW = TierRow(scheduler="tiers", load=0.1, max_slice_ms=None, sharing=SHARING)
+TIERS = TiersResult(
+    rows=[TIER_ROW, msgspec.structs.replace(TIER_ROW, scheduler="FIFO")],
+    curve=[msgspec.structs.replace(TIER_ROW, max_slice_ms=10.0)],
+    overload=Overload(load=1.5, min_share=0.1, share=0.098, slice_share=0.003, goodput_ratio=0.8),
+    best_tokens_per_s=1e5,
+    longest_batch_ms=84.0,
+)
 RESULTS: Sequence[Result] = (
     EDGE,
     LOW_LOAD,
     capacity.CapacityResult([CAPACITY_ROW]),
     overload.OverloadResult([_overload_row(100)]),
     ORDER,
+    TIERS,
     minilm.MiniLMResult(adaptive=MINILM_ROW, one_at_a_time=MINILM_ROW, mean_words=27),
 )
 
@@ -150,6 +164,9 @@ def test_bounds_are_held_or_not() -> None:
     assert msgspec.structs.replace(CAPACITY_ROW, required_ratio=None).held is None
     assert _overload_row(100).held
     assert not _overload_row(110).held
+    assert TIERS.overload.held
+    assert not msgspec.structs.replace(TIERS.overload, share=0.096).held
+    assert [row.asked for row in (*TIERS.rows, *TIERS.curve)] == [True, False, False]
 
 
 def test_a_benchmark_that_cannot_run_does_not_stop_the_others(tmp_path: Path) -> None:
