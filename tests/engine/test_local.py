@@ -317,3 +317,15 @@ async def _storm(rng: random.Random) -> None:
         assert memory.outcomes.count(Outcome.OK) == answered
         cancelled = sum(isinstance(each, asyncio.CancelledError) for each in settled)
         assert memory.outcomes.count(Outcome.CANCELLED) == cancelled
+
+
+async def test_a_tier_that_relegates_answers_late() -> None:
+    relegating = parameters(slo_ms=1e-3, overload="relegate")
+    async with running(Sums(), given=relegating) as (engine, memory):
+        late = await engine.submit(submission(row(1), row(2)))
+        assert len(late.results) == 2
+        (settled,) = memory.of(Settled)
+        assert (settled.outcome, settled.deadline_met) == (Outcome.OK, False)
+        timed = engine.submit(submission(row(1), timeout_s=1e-9))
+        with pytest.raises(DeadlineExceeded):
+            await timed
