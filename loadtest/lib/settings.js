@@ -35,6 +35,7 @@ export class Settings {
     for (const [name, value] of Object.entries({ ...DEFAULTS, ...defaults })) {
       this.values[name] = (__ENV[name] || value).trim();
     }
+    this.values.URL = this.values.URL.replace(/\/+$/, '');
   }
 
   text(name) {
