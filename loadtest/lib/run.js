@@ -3,7 +3,7 @@ import { sleep } from 'k6';
 import exec from 'k6/execution';
 import { drawn, leadOf, paced } from './arrivals.js';
 import { HttpClient } from './http.js';
-import { record } from './measures.js';
+import { REFUSED, record } from './measures.js';
 import { Payloads, lengthsOf } from './payloads.js';
 import { summarised } from './summary.js';
 import { thresholdsOf } from './thresholds.js';
@@ -83,7 +83,7 @@ export function loadTest(settings, phases, streams, extras = {}) {
     const lag_ms = Math.max(0, Date.now() - due_ms);
     const answer = client.send(payload, tier, tags);
     record({ ...answer, lag_ms, latency_ms: lag_ms + answer.took_ms }, stream.slo_ms, tags);
-    if (answer.problem && !told && exec.vu.idInTest <= TELLING_VUS) {
+    if (answer.problem && answer.outcome !== REFUSED && !told && exec.vu.idInTest <= TELLING_VUS) {
       told = true;
       console.warn(`${tier}: ${answer.outcome}: ${answer.problem.slice(0, 300)}`);
     }
