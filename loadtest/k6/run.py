@@ -23,6 +23,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 # As in lib/settings.js.
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_MODEL = "topics"
+RESULTS = Path("results")  # where runs are kept, unless told otherwise
 SUMMARY = "summary.json"
 TEXT = "k6.txt"
 LOG = "k6.log"
@@ -110,6 +111,14 @@ def run_k6(
     result = read_summary(folder / SUMMARY)
     _check_alive(result, url, model)
     return result
+
+
+def as_settings(pairs: Sequence[str]) -> Mapping[str, str]:
+    """Raises BenchError for what is not NAME=VALUE."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise BenchError(f"{wrong[0]!r} is no setting; write NAME=VALUE, as RATE=50")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _new_folder(results: Path, script: str) -> Path:

@@ -70,7 +70,7 @@ def test_a_trace_is_replayed_whole(settings: Mapping[str, str], tmp_path: Path) 
 def test_the_same_seed_sends_the_same(settings: Mapping[str, str], tmp_path: Path) -> None:
     seeds = ("1", "1", "2")
     counts = [
-        run("steady", tmp_path, settings, {"SEED": seed, "RATE": "60"})
+        run("steady", tmp_path, settings, {"SEED": seed, "RATE": "120", "DURATION": "0.5s"})
         .tiers["interactive"]
         .requests
         for seed in seeds
