@@ -101,7 +101,7 @@ def run_k6(
     environment = dict(os.environ)
     if prometheus_url is not None:
         options += ["--out", "experimental-prometheus-rw", "--tag", f"testid={folder.name}"]
-        environment["K6_PROMETHEUS_RW_SERVER_URL"] = f"{prometheus_url}/api/v1/write"
+        environment["K6_PROMETHEUS_RW_SERVER_URL"] = f"{prometheus_url.rstrip('/')}/api/v1/write"
         environment.setdefault("K6_PROMETHEUS_RW_TREND_STATS", "p(50),p(95),p(99),avg,max")
     command = [program, "run", "--quiet", "--no-usage-report", "--address", ""]
     command += ["--include-system-env-vars=false", *options, str(path)]
