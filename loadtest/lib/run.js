@@ -63,7 +63,7 @@ export function loadTest(settings, phases, streams, extras = {}) {
     phases,
     duration_s,
     tiers: streams.map(({ tier }) => tier),
-    // Not in every VU: it asks for it only where k6 reads options or sums up.
+    // Asked for only where k6 reads options or sums up, which is in no numbered VU.
     planned: __VU ? 0 : streams.reduce((sum, { arrivals }) => sum + arrivals.length, 0),
   };
   if (!__VU && !run.planned) settings.refuse('DURATION', 'longer: no request falls into it');

@@ -128,7 +128,7 @@ function cells(name, measured, seconds) {
 
 function lagLine({ lag_p99_ms }) {
   if (lag_p99_ms < NOTED_LAG_MS) return [];
-  return [`k6 itself was late, by ${lag_p99_ms.toFixed(0)} ms (p99): this machine is too busy for it`];
+  return [`k6 itself was late, by ${lag_p99_ms.toFixed(0)} ms (p99): its machine is too busy`];
 }
 
 function failureLines(tiers) {
