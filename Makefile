@@ -2,7 +2,13 @@
 HTTP_PORT ?= 8080
 GRPC_PORT ?= 8081
 REDIS_PORT ?= 8082
-# More flags for the predictor (`up`) or the benchmark (`bench`).
+# 0: no Prometheus.
+PROMETHEUS_PORT ?= 9090
+# For `load`: a server instead of one of its own, times the rate, the own server's policy.
+URL ?=
+RATE_FACTOR ?= 1
+POLICY ?= adaptive
+# More flags for the predictor (`up`) or the benchmark (`bench`), settings NAME=VALUE for `load`.
 FLAGS ?=
 
 # The first Python that all dependencies support.
@@ -13,7 +19,7 @@ EXTRAS = predictor,jobs,torch,topic,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu
+.PHONY: help env up test test-faults check format bench bench-gpu load load-proof
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +29,7 @@ env: $(INSTALLED) ## create .venv and install everything into it
 
 up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC_PORT=8081]
 	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
-	--redis_port=$(REDIS_PORT) $(FLAGS)
+	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) $(FLAGS)
 
 test: check ## check, then run all tests
 	@$(BIN)/python -m pytest
@@ -46,6 +52,13 @@ bench: $(INSTALLED) ## measure, and write BENCHMARKS.md
 
 bench-gpu: $(INSTALLED) ## measure on a GPU, under 8 minutes; FLAGS=--tiny rehearses without one
 	@$(BIN)/python -m loadtest.bench_gpu $(FLAGS)
+
+load: $(INSTALLED) ## load a server with k6: make load [URL=http://…] [RATE_FACTOR=3] [POLICY=constant]
+	@$(BIN)/python -m loadtest.k6.load --url=$(URL) --rate_factor=$(RATE_FACTOR) \
+	--policy=$(POLICY) $(FLAGS)
+
+load-proof: $(INSTALLED) ## at 3 times the rate that is held, constant fails and adaptive holds
+	@$(BIN)/python -m loadtest.k6.load --proof $(FLAGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \
