@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import EncoderWork, RunReport
+from loadtest.bench.scrapes import Scrape, busiest_shares, cpu_seconds, scrape
 from loadtest.bench_gpu.context import GpuContext
 from loadtest.bench_gpu.findings import Findings, Measure, at_least, errors_of, ratio
-from loadtest.bench_gpu.scrapes import Scrape, busiest_shares, cpu_seconds, scrape
 from predictor.metrics import names
 
 REQUIRED_RATIO = 0.80

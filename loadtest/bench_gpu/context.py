@@ -56,7 +56,7 @@ class GpuContext:
     _checkpoint: Path | None = None
     _device_findings: DeviceFindings | None = None
     _device_failure: BenchError | None = None
-    _capacities: dict[tuple[float, EncoderWork], Capacity] = field(default_factory=dict)
+    _capacities: dict[tuple[float, EncoderWork], Capacity[RunReport]] = field(default_factory=dict)
     _ours: OurServer = field(default_factory=OurServer)
 
     @property
@@ -172,7 +172,9 @@ class GpuContext:
             )
         )
 
-    def capacity(self, slo_ms: float, server_slo_ms: float, work: EncoderWork) -> Capacity:
+    def capacity(
+        self, slo_ms: float, server_slo_ms: float, work: EncoderWork
+    ) -> Capacity[RunReport]:
         """The highest rate with 99% answered within the SLO; each is searched once."""
         key = (slo_ms, work)
         if key not in self._capacities:
@@ -196,7 +198,7 @@ class GpuContext:
         start_rate_per_s: float,
         *,
         warming_processes: int = 1,
-    ) -> Capacity:
+    ) -> Capacity[RunReport]:
         self._warm(target, work, warming_processes)
         ends_at = time.monotonic() + (self.search_limit_s or self.pace.search_limit_s)
 

@@ -2,9 +2,9 @@
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import EncoderWork, RunReport, Spread
+from loadtest.bench.scrapes import scrape
 from loadtest.bench_gpu.context import GpuContext, Target
 from loadtest.bench_gpu.findings import Findings, Measure, at_most
-from loadtest.bench_gpu.scrapes import scrape
 from predictor.metrics import names
 
 RATE_PER_S = 10.0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.running import Say
+from loadtest.bench.scrapes import scrape
 from loadtest.bench.servers import (
     RunningServer,
     ServerCommand,
@@ -14,7 +15,6 @@ from loadtest.bench.servers import (
     replace_parameters,
     running_server,
 )
-from loadtest.bench_gpu.scrapes import scrape
 from predictor.core.parameters import ModelParameters, Parameters
 from predictor.metrics import names
 
