@@ -1,4 +1,4 @@
-"""`python -m loadtest capacity`: the highest rate that a server sustains, beside what it could be."""
+"""`python -m loadtest capacity`: the highest rate that a server sustains, and what it could be."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,6 @@ from loadtest.target import LiveParameters, Target
 from predictor.core.parameters import Parameters, Policy
 
 LOOK_RATE_PER_S = 5.0  # slow enough for any server that is worth a search
-KEEPS_UP_SHARE = 0.98  # of the iterations asked for; k6 may lose the last one of a run
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +56,7 @@ def shortfall(result: K6Result, slo_ms: float) -> str:
     """Why the run does not count as sustained; empty where it does."""
     seen = whole(result)
     if not result.valid:
-        return f"k6 dropped {result.dropped} iterations: the generator could not keep up"
+        return f"the generator could not keep up: k6 dropped {result.dropped} iterations"
     if not seen.requests:
         return "no request was sent"
     if seen.failed:
@@ -83,15 +82,12 @@ class PolicySearch:
         target: Target,
         driver: Driver,
         parameters: Parameters,
-        traffic: Traffic,
         pace: Pace,
         say: Callable[[str], None],
     ) -> None:
-        """`traffic`: its mean length is replaced by the one that the server measures."""
         self._target = target
         self._driver = driver
         self._parameters = parameters
-        self._traffic = traffic
         self._pace = pace
         self._say = say
         self._lowest_failure: tuple[float, str] | None = None
@@ -141,7 +137,7 @@ class PolicySearch:
             self._parameters,
             self._target.model,
             learned,
-            msgspec.structs.replace(self._traffic, mean_tokens=length),
+            Traffic(mean_tokens=length, lengths=load.lengths, even=load.arrivals == "even"),
             tier=load.tier,
             slo_ms=load.slo_ms,
             seconds=load.seconds,
@@ -161,7 +157,6 @@ class PolicySearch:
 def compared(
     target: Target,
     driver: Driver,
-    traffic: Traffic,
     pace: Pace,
     say: Callable[[str], None],
     *,
@@ -170,13 +165,13 @@ def compared(
 ) -> Sequence[Found]:
     """Each policy in turn, edited live; with none named, the one in force."""
     if not policies:
-        return [PolicySearch(target, driver, live.current, traffic, pace, say).run()]
+        return [PolicySearch(target, driver, live.current, pace, say).run()]
     found = []
     for policy in policies:
         batching = live.original.for_model(target.model)
         parameters = live.edit(target.model, msgspec.structs.replace(batching, policy=policy))
         told = partial(_say_of, policy, say)
-        found.append(PolicySearch(target, driver, parameters, traffic, pace, told).run())
+        found.append(PolicySearch(target, driver, parameters, pace, told).run())
     return found
 
 
@@ -190,11 +185,13 @@ def table_of(found: Sequence[Found], slo_ms: float) -> Table:
     for each in found:
         report = each.measured.report
         p99 = f"{whole(report).p99_ms:.1f}" if report else "-"
+        lag = f"{report.lag_p99_ms:.1f}" if report else "-"
         rows.append(
             (
                 each.policy.value,
                 f"{each.measured.rate_per_s:,.1f}",
                 p99,
+                lag,
                 f"{each.bound_per_s:,.1f}",
                 f"{each.ratio_to_bound:.2f}",
                 f"{each.predicted_per_s:,.1f}",
@@ -210,7 +207,7 @@ def table_of(found: Sequence[Found], slo_ms: float) -> Table:
         "bound is a device that always runs its best full batch, by the learned service-time "
         f"model, at the mean length sent ({found[0].mean_tokens:.1f} tokens).",
         columns=(
-            *("policy", "requests/s", "p99 ms", "bound", "÷ bound"),
+            *("policy", "requests/s", "p99 ms", "generator lag p99 ms", "bound", "÷ bound"),
             *("simulator", "÷ simulator", "what failed above it"),
         ),
         rows=rows,

@@ -1,4 +1,4 @@
-"""The port to k6: what capacity, sweep and replay ask of it, and the settings they have in common."""
+"""The port to k6: what capacity, sweep and replay ask of it, and the settings they share."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +34,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
     slo_ms: float
     seconds: float
-    more: Mapping[str, str] = {}  # more settings of the script, such as LENGTHS
+    arrivals: str = "poisson"  # or even; lib/arrivals.js makes them
+    lengths: str = "mixed"  # of lib/payloads.js: short, mixed, long, lognormal:MEDIAN:SIGMA
+    more: Mapping[str, str] = {}  # more settings of the script
 
     def settings(self, rate_per_s: float, attempt: int = 0) -> Mapping[str, str]:
         return {
@@ -42,7 +44,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             "URL": self.url,
             "MODEL": self.model,
             "TASK": self.task,
-            "TIER": self.tier,
+            "TIERS": self.tier,
+            "ARRIVALS": self.arrivals,
+            "LENGTHS": self.lengths,
             "SLO_MS": f"{self.slo_ms:g}",
             "RATE": f"{rate_per_s:.3f}".rstrip("0").rstrip("."),
             "DURATION": f"{self.seconds:g}s",

@@ -4,10 +4,9 @@ The simulator knows nothing of HTTP, of Python or of other users of the machine.
 measured capacity is well below the predicted one, those are what it is lost to.
 """
 
-import math
 import random
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -23,33 +22,43 @@ from predictor.simulation.traffic import gamma_times, lognormal_lengths
 RESOLUTION = 1.01
 MOST_RUNS = 40
 MOST_ROWS = 400_000  # of all runs together: about half a minute
+MEAN_OF = 20_000
+LOGNORMAL = (64.0, 0.8)  # median and sigma
+WORDS = {"short": (4, 16), "medium": (17, 80), "long": (80, 300)}
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """The statistics of what is sent. `burstiness` as in predictor.simulation.traffic."""
+    """The statistics of what is sent; `lengths` as LENGTHS of the k6 scripts."""
 
     mean_tokens: float
-    sigma: float = 0.8  # of the logarithm of the length; 0: all alike
-    shortest_tokens: int = 8
-    longest_tokens: int = 512
-    burstiness: float = 0.0  # k6's arrival-rate executors space iterations evenly
+    lengths: str = "lognormal"
+    even: bool = False  # else Poisson arrivals
 
     def arrivals(
         self, rate_per_s: float, seconds: float, model: str, tier: str, seed: int
     ) -> Sequence[Arrival]:
-        lengths = (
-            lognormal_lengths(
-                random.Random(seed + 1),
-                self.mean_tokens / math.exp(self.sigma**2 / 2),
-                self.sigma,
-                self.shortest_tokens,
-                self.longest_tokens,
-            )
-            if self.sigma
-            else repeat(max(1, round(self.mean_tokens)))
-        )
-        times = gamma_times(rate_per_s, seconds, random.Random(seed), self.burstiness)
+        times = gamma_times(rate_per_s, seconds, random.Random(seed), 0.0 if self.even else 1.0)
+        lengths = self._tokens(random.Random(seed + 1))
         return [Arrival(time_s, next(lengths), model, tier) for time_s in times]
+
+    def _tokens(self, source: random.Random) -> Iterator[int]:
+        """Lengths as they are sent, in proportion such that their mean is the measured one."""
+        sample = list(islice(_lengths(self.lengths, random.Random(0)), MEAN_OF))
+        scale = self.mean_tokens * len(sample) / sum(sample)
+        return (max(1, round(length * scale)) for length in _lengths(self.lengths, source))
+
+
+def _lengths(mix: str, source: random.Random) -> Iterator[int]:
+    """As lib/payloads.js draws them."""
+    kind, *more = mix.split(":")
+    if kind == "lognormal":
+        median, sigma = (*map(float, more), *LOGNORMAL[len(more) :])
+        yield from lognormal_lengths(source, median, sigma)
+    while True:
+        each = kind
+        if each == "mixed":
+            each = source.choices(("short", "medium", "long"), (0.70, 0.25, 0.05))[0]
+        yield source.randint(*WORDS[each])
 
 
 def simulated(

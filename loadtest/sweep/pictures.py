@@ -31,7 +31,7 @@ def _panels(rows: int, cols: int, title: str) -> tuple[Figure, Sequence[Sequence
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width * cols, height * rows), layout="constrained")
     figure.suptitle(title)
-    panels: Sequence[Sequence[Axes]] = figure.subplots(rows, cols, squeeze=False)
+    panels: Sequence[Sequence[Axes]] = figure.subplots(rows, cols, squeeze=False).tolist()
     return figure, panels
 
 
