@@ -1,0 +1,61 @@
+// A v2 request over HTTP, and the check of its answer.
+import { check } from 'k6';
+import http from 'k6/http';
+import { isRight } from './answers.js';
+import { OK, outcomeOfStatus } from './measures.js';
+
+http.setResponseCallback(http.expectedStatuses(200, 202, 429));
+
+export class HttpClient {
+  constructor(settings) {
+    this.url = `${settings.text('URL')}/v2/models/${settings.text('MODEL')}/infer`;
+    this.timeout = `${settings.seconds('TIMEOUT')}s`;
+  }
+
+  // {outcome, took_ms, queue_us, service_us, batch_size, problem}
+  send(payload, tier, tags) {
+    const response = http.post(
+      this.url,
+      JSON.stringify({ id: payload.id, inputs: [payload.input] }),
+      {
+        headers: { 'Content-Type': 'application/json', 'x-headway-tier': tier },
+        timeout: this.timeout,
+        tags: { ...tags, name: 'infer' },
+      },
+    );
+    let outcome = outcomeOfStatus(response.status);
+    check(response, { 'answered or refused': (each) => [200, 429].includes(each.status) }, tags);
+    let answer = {};
+    if (outcome === OK) {
+      answer = parsed(response.body);
+      if (!isRight(answer, payload, tags)) outcome = 'wrong';
+    }
+    return {
+      ...(answer.parameters || {}),
+      outcome,
+      // Waiting for a connection counts: the client waits for it, too.
+      took_ms: response.timings.blocked + response.timings.duration,
+      problem: outcome === OK ? '' : response.error || `${response.status} ${response.body}`,
+    };
+  }
+}
+
+function parsed(body) {
+  try {
+    return JSON.parse(body) || {};
+  } catch (_) {
+    return {};
+  }
+}
+
+// Throws, with one sentence, unless the model is ready.
+export function checkReady(settings) {
+  const url = `${settings.text('URL')}/v2/models/${settings.text('MODEL')}/ready`;
+  const response = http.get(url, { timeout: '5s', tags: { name: 'ready' } });
+  if (response.status === 0) {
+    throw new Error(`${url} does not answer (${response.error}); start the server or set URL`);
+  }
+  if (response.status !== 200) {
+    throw new Error(`${url} answers ${response.status}; set MODEL, or wait until it is ready`);
+  }
+}

@@ -1,0 +1,109 @@
+// A load test from its parts: phases one after another, a stream of requests for each tier.
+import { sleep } from 'k6';
+import exec from 'k6/execution';
+import { drawn, leadOf, paced } from './arrivals.js';
+import { HttpClient, checkReady } from './http.js';
+import { record } from './measures.js';
+import { Payloads, lengthsOf } from './payloads.js';
+import { summarised } from './summary.js';
+import { thresholdsOf } from './thresholds.js';
+
+const TELLING_VUS = 3; // so many VUs tell of their first failure, else there would be thousands
+const TREND_STATS = ['avg', 'min', 'med', 'p(95)', 'p(99)', 'max'];
+const HOLD_S = 5; // how long an answer may take where there is no SLO, for the number of VUs
+
+// Phases one after another, from {name, seconds, rate, lengths}; rate and lengths as set, else.
+export function inTurn(settings, phases) {
+  let from_s = 0;
+  return phases.map(({ name, seconds, rate, lengths }) => {
+    const phase = {
+      name,
+      from_s,
+      to_s: from_s + seconds,
+      rate: rate === undefined ? settings.number('RATE', 0.001, 1e5) : rate,
+      lengths: lengthsOf(settings, lengths || settings.text('LENGTHS')),
+    };
+    from_s = phase.to_s;
+    return phase;
+  });
+}
+
+// A stream for each tier that has its share of the rate.
+export function shared(settings, phases) {
+  return settings.tiers().map(([tier, share]) => ({
+    tier,
+    arrivals: drawn(settings, tier, phases, share),
+  }));
+}
+
+// What a script exports: options, setup, handleSummary, and `request` as its default.
+//
+// `judged: false`: no thresholds but those that make a run valid.
+export function loadTest(settings, phases, streams, { client, judged = true } = {}) {
+  const duration_s = phases[phases.length - 1].to_s;
+  const lead_ms = leadOf(duration_s);
+  const payloads = new Payloads(settings);
+  const sender = client || new HttpClient(settings);
+  const byTier = Object.fromEntries(
+    streams.map(({ tier, arrivals }) => [
+      tier,
+      {
+        arrivals,
+        rows: settings.ofTier('ROWS', tier, 1, 1024) || 1,
+        slo_ms: settings.ofTier('SLO_MS', tier),
+      },
+    ]),
+  );
+  const vus = settings.text('VUS') === 'auto' ? 0 : settings.number('VUS', 1, 20000);
+  const run = {
+    settings,
+    phases,
+    duration_s,
+    tiers: streams.map(({ tier }) => tier),
+    // k6 reads options once, in the first of many times that a script is loaded.
+    planned: __VU ? 0 : streams.reduce((sum, { arrivals }) => sum + arrivals.length, 0),
+  };
+  const thresholds = thresholdsOf(run, judged);
+  let told = false;
+
+  function request() {
+    const tier = exec.scenario.name;
+    const stream = byTier[tier];
+    const index = exec.scenario.iterationInTest;
+    if (index >= stream.arrivals.length) return;
+    const [at_ms, tokens] = stream.arrivals[index];
+    const phase = phases.find((each) => at_ms < each.to_s * 1000) || phases[phases.length - 1];
+    const tags = { tier, phase: phase.name };
+    const payload = payloads.make(tier, index, stream.rows, phase.lengths, tokens);
+    const due_ms = exec.scenario.startTime + lead_ms + at_ms;
+    if (Date.now() < due_ms) sleep((due_ms - Date.now()) / 1000);
+    const lag_ms = Math.max(0, Date.now() - due_ms);
+    const answer = sender.send(payload, tier, tags);
+    record({ ...answer, lag_ms, latency_ms: lag_ms + answer.took_ms }, stream.slo_ms, tags);
+    if (answer.problem && !told && exec.vu.idInTest <= TELLING_VUS) {
+      told = true;
+      console.warn(`${tier}: ${answer.outcome}: ${answer.problem.slice(0, 300)}`);
+    }
+  }
+
+  return {
+    options: __VU
+      ? {}
+      : {
+          scenarios: Object.fromEntries(
+            Object.entries(byTier).map(([tier, { arrivals, slo_ms }]) => {
+              const hold_s = slo_ms === null ? HOLD_S : (2 * slo_ms) / 1000;
+              const scenario = paced(arrivals, duration_s, hold_s, vus);
+              return [tier, { ...scenario, gracefulStop: `${settings.seconds('TIMEOUT') + 1}s` }];
+            }),
+          ),
+          thresholds: thresholds.asOptions,
+          summaryTrendStats: TREND_STATS,
+          systemTags: ['scenario', 'name', 'status', 'error_code'],
+          userAgent: 'headway-loadtest',
+        },
+    setup: () => checkReady(settings),
+    handleSummary: (data) => summarised(run, thresholds, data),
+    request,
+  };
+}

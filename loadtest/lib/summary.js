@@ -1,0 +1,117 @@
+// The end of a run: a short text for a person, and JSON that loadtest/k6/result.py reads.
+import { FAILURES, OK, REFUSED } from './measures.js';
+import { percent } from './thresholds.js';
+
+export function summarised(run, thresholds, data) {
+  const { settings, duration_s, phases, tiers } = run;
+  const groups = (names, tag) =>
+    Object.fromEntries(names.map((name) => [name, group(data.metrics, `${tag}:${name}`)]));
+  const names = [...new Set(phases.map(({ name }) => name))];
+  const summary = {
+    script: settings.script,
+    settings: settings.values,
+    seconds: duration_s,
+    dropped: valuesOf(data.metrics, 'dropped_iterations').count || 0,
+    lag_p99_ms: valuesOf(data.metrics, 'headway_lag_ms')['p(99)'] || 0,
+    tiers: groups(tiers, 'tier'),
+    phases: Object.entries(groups(names, 'phase')).map(([name, measured]) => ({
+      name,
+      seconds: phases
+        .filter((phase) => phase.name === name)
+        .reduce((sum, phase) => sum + phase.to_s - phase.from_s, 0),
+      measured,
+    })),
+    thresholds: thresholds.rules.map((rule) => outcomeOf(rule, data.metrics)),
+  };
+  const files = { stdout: asText(summary) };
+  if (settings.text('SUMMARY')) files[settings.text('SUMMARY')] = JSON.stringify(summary, null, 2);
+  return files;
+}
+
+function group(metrics, tag) {
+  const count = (outcome) =>
+    valuesOf(metrics, `headway_requests{${tag},outcome:${outcome}}`).count || 0;
+  const failures = Object.fromEntries(
+    Object.keys(FAILURES)
+      .map((outcome) => [outcome, count(outcome)])
+      .filter(([, number]) => number > 0),
+  );
+  const failed = Object.values(failures).reduce((sum, each) => sum + each, 0);
+  const latency = valuesOf(metrics, `headway_latency_ms{${tag}}`);
+  const mean = (name) => valuesOf(metrics, `headway_${name}{${tag}}`).avg || 0;
+  return {
+    requests: count(OK) + count(REFUSED) + failed,
+    ok: count(OK),
+    within_slo: valuesOf(metrics, `headway_within_slo{${tag}}`).count || 0,
+    refused: count(REFUSED),
+    failed,
+    failures,
+    mean_ms: latency.avg || 0,
+    p50_ms: latency.med || 0,
+    p95_ms: latency['p(95)'] || 0,
+    p99_ms: latency['p(99)'] || 0,
+    queue_mean_ms: mean('queue_us') / 1000,
+    service_mean_ms: mean('service_us') / 1000,
+    batch_size_mean: mean('batch_size'),
+  };
+}
+
+function valuesOf(metrics, name) {
+  return metrics[name] ? metrics[name].values : {};
+}
+
+function outcomeOf({ metric, condition, text, seen, validity = false }, metrics) {
+  const found = metrics[metric];
+  // What was never observed has no metric: no request at all.
+  const ok = found ? found.thresholds[condition].ok : metric === 'dropped_iterations';
+  return { text, seen: found ? seen(found.values) : 'none', ok, validity };
+}
+
+function asText(summary) {
+  const { settings, seconds, tiers, phases, thresholds } = summary;
+  const several = phases.length > 1 ? phases : [];
+  const missed = thresholds.filter(({ ok }) => !ok);
+  const rows = [
+    ['', 'sent/s', 'in time/s', 'refused', 'failed', 'p50 ms', 'p95 ms', 'p99 ms', 'queue ms'],
+    ...Object.entries(tiers).map(([name, measured]) => cells(name, measured, seconds)),
+    ...several.map((phase) => cells(phase.name, phase.measured, phase.seconds)),
+  ];
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const aligned = rows.map((row) =>
+    row
+      .map((cell, column) => (column ? cell.padStart(widths[column]) : cell.padEnd(widths[0])))
+      .join('  '),
+  );
+  const verdict = missed.length
+    ? `FAILED ${summary.script}: ${missed.map(({ text, seen }) => `${text}; seen ${seen}`).join('. ')}.`
+    : `passed ${summary.script}: all ${thresholds.length} thresholds.`;
+  return [
+    '',
+    `${summary.script}: ${settings.MODEL} at ${settings.URL}, ${seconds} s`,
+    ...aligned,
+    ...failureLines(tiers),
+    ...thresholds.map(({ text, seen, ok }) => `${ok ? '    ok' : 'MISSED'}  ${text} (${seen})`),
+    verdict,
+    '',
+  ].join('\n');
+}
+
+function cells(name, measured, seconds) {
+  const of = (count) => percent(measured.requests ? count / measured.requests : 0);
+  return [
+    name,
+    (measured.requests / seconds).toFixed(1),
+    (measured.within_slo / seconds).toFixed(1),
+    of(measured.refused),
+    of(measured.failed),
+    ...[measured.p50_ms, measured.p95_ms, measured.p99_ms, measured.queue_mean_ms].map((ms) =>
+      ms.toFixed(1),
+    ),
+  ];
+}
+
+function failureLines(tiers) {
+  return Object.entries(tiers).flatMap(([tier, { failures }]) =>
+    Object.entries(failures).map(([kind, count]) => `${tier}: ${count} ${FAILURES[kind]}`),
+  );
+}
