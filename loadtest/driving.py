@@ -38,6 +38,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     lengths: str = "mixed"  # of lib/payloads.js: short, mixed, long, lognormal:MEDIAN:SIGMA
     more: Mapping[str, str] = {}  # more settings of the script
 
+    def at(self, url: str) -> "Load":
+        return msgspec.structs.replace(self, url=url)
+
     def settings(self, rate_per_s: float, attempt: int = 0) -> Mapping[str, str]:
         return {
             **self.more,

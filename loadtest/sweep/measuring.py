@@ -20,7 +20,8 @@ class SweepPlan(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     price_per_hour: float
     serve: str | None = None  # flags of the server that the sweep starts; None: one is there
-    title: str = ""
+    title: str
+    command: str  # that measures the same again
 
     def write(self, folder: Path) -> None:
         text = msgspec.json.format(msgspec.json.encode(self))
