@@ -16,7 +16,8 @@ from loadtest.commands import run_capacity, run_replay, run_sweep
 from loadtest.driving import RunK6
 from loadtest.k6.run import run_k6
 
-EXIT_FAILED, EXIT_WRONG, EXIT_STOPPED = 1, 2, 130
+EXIT_WRONG, EXIT_STOPPED = 2, 130
+WIDTH_OF_FILES = 120
 
 
 class Command(Protocol):
@@ -35,7 +36,7 @@ COMMANDS: Mapping[str, Command] = {
 def main(arguments: Sequence[str], run: RunK6 = run_k6) -> int:
     """1: what was asked for was not met; 2: it could not be tried; 130: stopped by Ctrl-C."""
     given = options.parsed(arguments)
-    console = Console(stderr=not sys.stdout.isatty())
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
     folder = given.results / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{given.command}"
     try:
         return COMMANDS[given.command](given, folder, run, console)

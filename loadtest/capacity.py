@@ -180,36 +180,42 @@ def _say_of(policy: Policy, say: Callable[[str], None], text: str) -> None:
 
 
 def table_of(found: Sequence[Found], slo_ms: float) -> Table:
-    rows = []
-    notes = []
-    for each in found:
-        report = each.measured.report
-        p99 = f"{whole(report).p99_ms:.1f}" if report else "-"
-        lag = f"{report.lag_p99_ms:.1f}" if report else "-"
-        rows.append(
-            (
-                each.policy.value,
-                f"{each.measured.rate_per_s:,.1f}",
-                p99,
-                lag,
-                f"{each.bound_per_s:,.1f}",
-                f"{each.ratio_to_bound:.2f}",
-                f"{each.predicted_per_s:,.1f}",
-                f"{each.ratio_to_prediction:.2f}",
-                each.stopped_by or "-",
-            )
-        )
-        if not each.measured.settled:
-            notes.append(f"{each.policy}: the search ended early; a lower bound")
+    """A column for each policy."""
     return Table(
         title="Capacity",
         intro=f"Highest rate with p99 ≤ {slo_ms:g} ms, no error and no dropped iteration. The "
         "bound is a device that always runs its best full batch, by the learned service-time "
-        f"model, at the mean length sent ({found[0].mean_tokens:.1f} tokens).",
-        columns=(
-            *("policy", "requests/s", "p99 ms", "generator lag p99 ms", "bound", "÷ bound"),
-            *("simulator", "÷ simulator", "what failed above it"),
-        ),
-        rows=rows,
-        notes=notes,
+        "model, at the mean length sent.",
+        columns=("", *(each.policy.value for each in found)),
+        rows=list(zip(MEASURED, *map(_column, found), strict=True)),
+        notes=[
+            f"{each.policy}: the search ended early; a lower bound"
+            for each in found
+            if not each.measured.settled
+        ],
+    )
+
+
+MEASURED = (
+    *("capacity, requests/s", "fails at", "what fails there"),
+    *("p99 at capacity, ms", "generator lag p99 there, ms", "mean length, tokens"),
+    *("bound, requests/s", "capacity ÷ bound"),
+    *("simulator's capacity, requests/s", "capacity ÷ simulator's"),
+)
+
+
+def _column(found: Found) -> Sequence[str]:
+    measured, report = found.measured, found.measured.report
+    failing_per_s = measured.failing_rate_per_s
+    return (
+        f"{measured.rate_per_s:,.1f}",
+        "-" if failing_per_s is None else f"{failing_per_s:,.1f}",
+        found.stopped_by or "-",
+        f"{whole(report).p99_ms:.1f}" if report else "-",
+        f"{report.lag_p99_ms:.1f}" if report else "-",
+        f"{found.mean_tokens:.1f}",
+        f"{found.bound_per_s:,.1f}",
+        f"{found.ratio_to_bound:.2f}",
+        f"{found.predicted_per_s:,.1f}",
+        f"{found.ratio_to_prediction:.2f}",
     )
