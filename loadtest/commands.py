@@ -114,6 +114,7 @@ def run_replay(options: argparse.Namespace, folder: Path, run_k6: RunK6, console
         options.speed,
         target=target,
         task=task,
+        tier=options.tier,
         slo_ms=options.slo_ms,
         folder=folder,
         run_k6=run_k6,

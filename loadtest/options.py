@@ -57,10 +57,11 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
 
 def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="CSV or NDJSON: time_s, tokens, tier")
-    parser.add_argument("--speed", type=_positive, default=1.0, help="2: twice as fast; default 1")
+    parser.add_argument("--speed", type=_speed, default=1.0, help="2: twice as fast; default 1")
     parser.add_argument("--url", default=URL, help=f"of the server; default {URL}")
     parser.add_argument("--model", default=MODEL, help=f"its name; default {MODEL}")
     parser.add_argument("--task", choices=("auto", "text", "simulated"), default="auto")
+    parser.add_argument("--tier", default="interactive", help="of lines that name none")
     parser.add_argument("--slo_ms", type=_positive, default=200.0, help="default 200")
     _add_results(parser)
 
@@ -141,6 +142,13 @@ def _positive(text: str) -> float:
     if not 0 < number <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, at most 1e6")
     return number
+
+
+def _speed(text: str) -> float:
+    speed = _positive(text)
+    if not 1e-3 <= speed <= 1e3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 0.001 to 1000")
+    return speed
 
 
 def _above_one(text: str) -> float:

@@ -18,7 +18,6 @@ from loadtest.bench.errors import BenchError
 
 MAX_TRACE_BYTES = 256 << 20
 MAX_REQUESTS = 1_000_000
-MAX_REPLAY_S = 86_400
 NDJSON_SUFFIXES = (".ndjson", ".jsonl", ".json")
 
 
@@ -84,13 +83,3 @@ def _csv(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
         if None in row:
             raise BenchError(f"{path}, line {reader.line_num}: more values than the header has")
         yield reader.line_num, {name: value.strip() for name, value in row.items() if value}
-
-
-def at_speed(requests: list[TracedRequest], speed: float) -> list[TracedRequest]:
-    """The same requests, `speed` times as fast. Raises BenchError where that takes too long."""
-    seconds = requests[-1].time_s / speed
-    if seconds > MAX_REPLAY_S:
-        raise BenchError(
-            f"the trace would take {seconds / 3600:.1f} h; raise --speed to end within 24 h"
-        )
-    return [msgspec.structs.replace(request, time_s=request.time_s / speed) for request in requests]
