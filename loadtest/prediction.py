@@ -19,9 +19,9 @@ from predictor.policy.service_time import Work
 from predictor.simulation.simulator import Arrival, Run, Simulator
 from predictor.simulation.traffic import gamma_times, lognormal_lengths
 
-RESOLUTION = 1.01
-MOST_RUNS = 40
-MOST_ROWS = 400_000  # of all runs together: about half a minute
+RESOLUTION = 1.02
+MOST_RUNS = 30
+ROWS_AT_BOUND = 5000  # at most, in one run: enough for a p99, and a fraction of a second
 MEAN_OF = 20_000
 LOGNORMAL = (64.0, 0.8)  # median and sigma
 WORDS = {"short": (4, 16), "medium": (17, 80), "long": (80, 300)}
@@ -86,12 +86,11 @@ def predicted_capacity(
     seconds: float,
 ) -> Capacity[Run]:
     """The highest rate that the simulator sustains, by the search that measures servers."""
-    rows = 0
+    bound_per_s = learned.bound_per_s(parameters.for_model(model), traffic.mean_tokens)
+    seconds = min(seconds, ROWS_AT_BOUND / bound_per_s)
 
     def probe(rate_per_s: float, attempt: int) -> Run:
-        nonlocal rows
         arrivals = traffic.arrivals(rate_per_s, seconds, model, tier, seed=1 + attempt)
-        rows += len(arrivals)
         return simulated(parameters, model, learned, arrivals)
 
     def accept(run: Run) -> bool:
@@ -99,10 +98,6 @@ def predicted_capacity(
         return answered and run.latency_quantile_s(0.99) * 1e3 <= slo_ms
 
     search = CapacitySearch(
-        probe,
-        resolution=RESOLUTION,
-        max_probes=MOST_RUNS,
-        out_of_time=lambda: rows > MOST_ROWS,
+        probe, resolution=RESOLUTION, max_probes=MOST_RUNS, out_of_time=lambda: False
     )
-    bound = learned.bound_per_s(parameters.for_model(model), traffic.mean_tokens)
-    return search.highest(accept, 0.8 * bound)
+    return search.highest(accept, 0.8 * bound_per_s)
