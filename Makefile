@@ -1,6 +1,8 @@
 # Everything a person runs here; `make` alone lists it.
 HTTP_PORT ?= 8080
 GRPC_PORT ?= 8081
+# 0: no Prometheus.
+PROMETHEUS_PORT ?= 9090
 # More flags for the predictor (`up`) or the benchmark (`bench`).
 FLAGS ?=
 
@@ -21,7 +23,8 @@ env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
 up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC_PORT=8081]
-	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) $(FLAGS)
+	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
+	--prometheus_port=$(PROMETHEUS_PORT) $(FLAGS)
 
 test: check ## check, then run all tests
 	@$(BIN)/python -m pytest

@@ -18,9 +18,16 @@ from http.client import HTTPException
 from pathlib import Path
 
 from predictor.parameters_file import commented_document
+from predictor.prometheus_server import (
+    obtain_prometheus,
+    prometheus_command,
+    takes_remote_write,
+)
 
 MODEL = "topics"
 PARAMETERS_FILE = Path("run/parameters.yaml")
+PROMETHEUS_FOLDER = Path("run/prometheus")
+LOCALHOST = "127.0.0.1"
 READY_WITHIN_S = 600.0
 PROGRESS_EVERY_S = 5.0
 STOPPED_WITHIN_S = 40.0  # the predictor's own grace period, and some
@@ -48,18 +55,26 @@ class Child:
 def main(arguments: Sequence[str]) -> int:
     """Run until Ctrl-C (0), until a service ends (its exit code), or refuse to start (2)."""
     flags, predictor_flags = _parse(arguments)
-    for flag, port in (("HTTP_PORT", flags.http_port), ("GRPC_PORT", flags.grpc_port)):
-        problem = port_problem(flags.host, port)
+    ports = [
+        ("HTTP_PORT", flags.host, flags.http_port),
+        ("GRPC_PORT", flags.host, flags.grpc_port),
+    ]
+    if flags.prometheus_port:
+        ports.append(("PROMETHEUS_PORT", LOCALHOST, flags.prometheus_port))
+    for flag, host, port in ports:
+        problem = port_problem(host, port)
         if problem:
             say(f"{problem}; stop what uses it, or choose another: make up {flag}=<port>")
             return 2
     try:
         create_parameters_file(PARAMETERS_FILE)
+        prometheus = _prometheus(flags)
     except OSError as error:
-        say(
-            f"{PARAMETERS_FILE} cannot be written: {error.strerror}; check the folder's permissions"
-        )
+        say(f"{error.filename} cannot be written: {error.strerror}; check the folder's permissions")
         return 2
+    except KeyboardInterrupt:
+        say("stopping")
+        return 0
     url = f"http://{flags.host}:{flags.http_port}"
     predictor = Service(
         name="predictor",
@@ -77,11 +92,38 @@ def main(arguments: Sequence[str]) -> int:
         f"  gRPC        {flags.host}:{flags.grpc_port}\n"
         f"  metrics     {url}/metrics\n"
         f"  parameters  {PARAMETERS_FILE} (edit and save)\n"
-        "Try it:\n"
+        + (f"  Prometheus  {_prometheus_url(flags)}\n" if prometheus else "")
+        + "Try it:\n"
         f"  curl -s {url}/v2/models/{MODEL}/infer -H 'Content-Type: application/json'"
         f" -d {shlex.quote(EXAMPLE)}\n"
     )
-    return asyncio.run(run_together([predictor], welcome))
+    services = [predictor] if prometheus is None else [predictor, prometheus]
+    return asyncio.run(run_together(services, welcome))
+
+
+def _prometheus(flags: argparse.Namespace) -> Service | None:
+    """None where there is to be none, or none can be had."""
+    if not flags.prometheus_port:
+        return None
+    program = obtain_prometheus(say)
+    if program is None:
+        return None
+    remote_write = takes_remote_write(program)
+    if not remote_write:
+        say(f"{program} is older than 2.33; it scrapes, but does not take k6's series")
+    scraped = LOCALHOST if flags.host == "0.0.0.0" else flags.host
+    command = prometheus_command(
+        program,
+        PROMETHEUS_FOLDER,
+        f"{LOCALHOST}:{flags.prometheus_port}",
+        f"{scraped}:{flags.http_port}",
+        remote_write=remote_write,
+    )
+    return Service("prometheus", command, f"{_prometheus_url(flags)}/-/ready")
+
+
+def _prometheus_url(flags: argparse.Namespace) -> str:
+    return f"http://{LOCALHOST}:{flags.prometheus_port}"
 
 
 async def run_together(
@@ -233,6 +275,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--http_port", type=int, default=8080)
     parser.add_argument("--grpc_port", type=int, default=8081)
+    parser.add_argument("--prometheus_port", type=int, default=9090, help="0: no Prometheus")
     return parser.parse_known_args(arguments)
 
 

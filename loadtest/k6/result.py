@@ -34,6 +34,7 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     seconds: float
+    rate: float  # requests a second, as sent
     measured: TierResult
 
 

@@ -81,7 +81,7 @@ def run_k6(
     if not path.is_file():
         names = ", ".join(sorted(each.stem for each in SCRIPTS.glob("*.js")))
         raise BenchError(f"there is no script {script!r}; use one of {names}")
-    url = settings.get("URL", DEFAULT_URL)
+    url = settings.get("URL", DEFAULT_URL).rstrip("/")
     model = settings.get("MODEL", DEFAULT_MODEL)
     check_ready(url, model)
     folder = _new_folder(results, script)

@@ -35,7 +35,8 @@ export function drawn(settings, name, phases, share) {
     const times = [];
     for (const { from_s, to_s, rate } of phases) {
       if (rate * share > 0) {
-        let at_s = from_s + (gaps[process]() * random()) / (rate * share);
+        const first = process === 'even' ? 0.5 : gaps[process]();
+        let at_s = from_s + first / (rate * share);
         for (; at_s < to_s; at_s += gaps[process]() / (rate * share)) {
           times.push([Math.round(at_s * 1e6) / 1e3, 0]);
         }

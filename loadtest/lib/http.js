@@ -2,14 +2,31 @@
 import { check } from 'k6';
 import http from 'k6/http';
 import { isRight } from './answers.js';
-import { OK, outcomeOfStatus } from './measures.js';
+import { OK, outcomeOfResponse } from './measures.js';
 
 http.setResponseCallback(http.expectedStatuses(200, 202, 429));
 
+// Throws, with one sentence, unless the model is ready.
+export function checkReady(settings) {
+  const url = `${settings.text('URL')}/v2/models/${settings.text('MODEL')}/ready`;
+  const response = http.get(url, { timeout: '5s', tags: { name: 'ready' } });
+  if (response.status === 0) {
+    throw new Error(`${url} does not answer (${response.error}); start the server or set URL`);
+  }
+  if (response.status !== 200) {
+    throw new Error(`${url} answers ${response.status}; set MODEL, or wait until it is ready`);
+  }
+}
+
 export class HttpClient {
   constructor(settings) {
+    this.settings = settings;
     this.url = `${settings.text('URL')}/v2/models/${settings.text('MODEL')}/infer`;
     this.timeout = `${settings.seconds('TIMEOUT')}s`;
+  }
+
+  checkReady() {
+    checkReady(this.settings);
   }
 
   // {outcome, took_ms, queue_us, service_us, batch_size, problem}
@@ -23,7 +40,7 @@ export class HttpClient {
         tags: { ...tags, name: 'infer' },
       },
     );
-    let outcome = outcomeOfStatus(response.status);
+    let outcome = outcomeOfResponse(response);
     check(response, { 'answered or refused': (each) => [200, 429].includes(each.status) }, tags);
     let answer = {};
     if (outcome === OK) {
@@ -45,17 +62,5 @@ function parsed(body) {
     return JSON.parse(body) || {};
   } catch (_) {
     return {};
-  }
-}
-
-// Throws, with one sentence, unless the model is ready.
-export function checkReady(settings) {
-  const url = `${settings.text('URL')}/v2/models/${settings.text('MODEL')}/ready`;
-  const response = http.get(url, { timeout: '5s', tags: { name: 'ready' } });
-  if (response.status === 0) {
-    throw new Error(`${url} does not answer (${response.error}); start the server or set URL`);
-  }
-  if (response.status !== 200) {
-    throw new Error(`${url} answers ${response.status}; set MODEL, or wait until it is ready`);
   }
 }

@@ -4,12 +4,14 @@ import { Counter, Rate, Trend } from 'k6/metrics';
 export const OK = 'ok';
 export const REFUSED = 'refused'; // 429: the server says that it would be late
 export const TRANSPORT = 'transport'; // no answer at all
+const TIMED_OUT = 1050; // k6's code
 export const FAILURES = {
   late: 'ended by their deadline (504)',
   unavailable: 'not served, the server loads or drains (503)',
   rejected: 'rejected as wrong (4xx)',
   error: 'failed in the server (5xx)',
-  [TRANSPORT]: 'without an answer: connection refused, reset or timed out',
+  timeout: 'not answered within TIMEOUT',
+  [TRANSPORT]: 'without an answer: connection refused or reset',
   wrong: 'answered wrongly: the id or the result is not what it must be',
 };
 
@@ -40,12 +42,12 @@ export function record(answer, slo_ms, tags) {
   }
 }
 
-export function outcomeOfStatus(status) {
+export function outcomeOfResponse({ status, error_code }) {
   if (status === 200) return OK;
   if (status === 429) return REFUSED;
   if (status === 504) return 'late';
   if (status === 503) return 'unavailable';
-  if (status === 0) return TRANSPORT;
+  if (status === 0) return error_code === TIMED_OUT ? 'timeout' : TRANSPORT;
   return status < 500 ? 'rejected' : 'error';
 }
 

@@ -2,15 +2,14 @@
 import { sleep } from 'k6';
 import exec from 'k6/execution';
 import { drawn, leadOf, paced } from './arrivals.js';
-import { HttpClient, checkReady } from './http.js';
-import { record } from './measures.js';
+import { HttpClient } from './http.js';
+import { REFUSED, record } from './measures.js';
 import { Payloads, lengthsOf } from './payloads.js';
 import { summarised } from './summary.js';
 import { thresholdsOf } from './thresholds.js';
 
 const TELLING_VUS = 3; // so many VUs tell of their first failure, else there would be thousands
 const TREND_STATS = ['avg', 'min', 'med', 'p(95)', 'p(99)', 'max'];
-const HOLD_S = 5; // how long an answer may take where there is no SLO, for the number of VUs
 
 // Phases one after another, from {name, seconds, rate, lengths}; rate and lengths as set, else.
 export function inTurn(settings, phases) {
@@ -38,12 +37,15 @@ export function shared(settings, phases) {
 
 // What a script exports: options, setup, handleSummary, and `request` as its default.
 //
-// `judged: false`: no thresholds but those that make a run valid.
-export function loadTest(settings, phases, streams, { client, judged = true } = {}) {
+// `client` sends requests, over HTTP where none is given, and `build` makes what it sends.
+// `judged: false`: no thresholds but those that make a run valid. `closing` gives a last line.
+export function loadTest(settings, phases, streams, extras = {}) {
   const duration_s = phases[phases.length - 1].to_s;
   const lead_ms = leadOf(duration_s);
+  const timeout_s = settings.seconds('TIMEOUT');
   const payloads = new Payloads(settings);
-  const sender = client || new HttpClient(settings);
+  const build = extras.build || ((...parts) => payloads.make(...parts));
+  const client = extras.client || new HttpClient(settings);
   const byTier = Object.fromEntries(
     streams.map(({ tier, arrivals }) => [
       tier,
@@ -63,7 +65,8 @@ export function loadTest(settings, phases, streams, { client, judged = true } = 
     // k6 reads options once, in the first of many times that a script is loaded.
     planned: __VU ? 0 : streams.reduce((sum, { arrivals }) => sum + arrivals.length, 0),
   };
-  const thresholds = thresholdsOf(run, judged);
+  if (!__VU && !run.planned) settings.refuse('DURATION', 'longer: no request falls into it');
+  const thresholds = thresholdsOf(run, extras.judged !== false);
   let told = false;
 
   function request() {
@@ -74,13 +77,13 @@ export function loadTest(settings, phases, streams, { client, judged = true } = 
     const [at_ms, tokens] = stream.arrivals[index];
     const phase = phases.find((each) => at_ms < each.to_s * 1000) || phases[phases.length - 1];
     const tags = { tier, phase: phase.name };
-    const payload = payloads.make(tier, index, stream.rows, phase.lengths, tokens);
+    const payload = build(tier, index, stream.rows, phase.lengths, tokens);
     const due_ms = exec.scenario.startTime + lead_ms + at_ms;
     if (Date.now() < due_ms) sleep((due_ms - Date.now()) / 1000);
     const lag_ms = Math.max(0, Date.now() - due_ms);
-    const answer = sender.send(payload, tier, tags);
+    const answer = client.send(payload, tier, tags);
     record({ ...answer, lag_ms, latency_ms: lag_ms + answer.took_ms }, stream.slo_ms, tags);
-    if (answer.problem && !told && exec.vu.idInTest <= TELLING_VUS) {
+    if (answer.problem && answer.outcome !== REFUSED && !told && exec.vu.idInTest <= TELLING_VUS) {
       told = true;
       console.warn(`${tier}: ${answer.outcome}: ${answer.problem.slice(0, 300)}`);
     }
@@ -92,9 +95,9 @@ export function loadTest(settings, phases, streams, { client, judged = true } = 
       : {
           scenarios: Object.fromEntries(
             Object.entries(byTier).map(([tier, { arrivals, slo_ms }]) => {
-              const hold_s = slo_ms === null ? HOLD_S : (2 * slo_ms) / 1000;
+              const hold_s = Math.min(timeout_s, slo_ms === null ? duration_s : (2 * slo_ms) / 1000);
               const scenario = paced(arrivals, duration_s, hold_s, vus);
-              return [tier, { ...scenario, gracefulStop: `${settings.seconds('TIMEOUT') + 1}s` }];
+              return [tier, { ...scenario, gracefulStop: `${timeout_s + 1}s` }];
             }),
           ),
           thresholds: thresholds.asOptions,
@@ -102,8 +105,8 @@ export function loadTest(settings, phases, streams, { client, judged = true } = 
           systemTags: ['scenario', 'name', 'status', 'error_code'],
           userAgent: 'headway-loadtest',
         },
-    setup: () => checkReady(settings),
-    handleSummary: (data) => summarised(run, thresholds, data),
+    setup: () => client.checkReady(),
+    handleSummary: (data) => summarised(run, thresholds, data, extras.closing),
     request,
   };
 }

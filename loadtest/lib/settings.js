@@ -7,7 +7,7 @@ const DEFAULTS = {
   GRPC: '127.0.0.1:8081', // host:port, for grpc.js
   MODEL: 'topics',
   TASK: 'text', // text: sends texts | simulated: sends ids and checks the sum
-  RATE: '20', // requests a second, all tiers together
+  RATE: '10', // requests a second, all tiers together
   DURATION: '30s',
   TIERS: 'interactive', // a name, or shares: interactive:0.8,bulk:0.2
   ROWS: '1', // rows in a request, for each tier
@@ -35,6 +35,7 @@ export class Settings {
     for (const [name, value] of Object.entries({ ...DEFAULTS, ...defaults })) {
       this.values[name] = (__ENV[name] || value).trim();
     }
+    this.values.URL = this.values.URL.replace(/\/+$/, '');
   }
 
   text(name) {

@@ -2,7 +2,7 @@
 import { FAILURES, OK, REFUSED } from './measures.js';
 import { percent } from './thresholds.js';
 
-export function summarised(run, thresholds, data) {
+export function summarised(run, thresholds, data, closing) {
   const { settings, duration_s, phases, tiers } = run;
   const groups = (names, tag) =>
     Object.fromEntries(names.map((name) => [name, group(data.metrics, `${tag}:${name}`)]));
@@ -14,16 +14,15 @@ export function summarised(run, thresholds, data) {
     dropped: valuesOf(data.metrics, 'dropped_iterations').count || 0,
     lag_p99_ms: valuesOf(data.metrics, 'headway_lag_ms')['p(99)'] || 0,
     tiers: groups(tiers, 'tier'),
-    phases: Object.entries(groups(names, 'phase')).map(([name, measured]) => ({
-      name,
-      seconds: phases
-        .filter((phase) => phase.name === name)
-        .reduce((sum, phase) => sum + phase.to_s - phase.from_s, 0),
-      measured,
-    })),
+    phases: Object.entries(groups(names, 'phase')).map(([name, measured]) => {
+      const parts = phases.filter((phase) => phase.name === name);
+      const lasted_s = parts.reduce((sum, { from_s, to_s }) => sum + to_s - from_s, 0);
+      return { name, seconds: lasted_s, rate: measured.requests / lasted_s, measured };
+    }),
     thresholds: thresholds.rules.map((rule) => outcomeOf(rule, data.metrics)),
   };
-  const files = { stdout: asText(summary) };
+  const last = closing ? `${closing(summary, settings.ofTier('SLO_MS', tiers[0]))}\n` : '';
+  const files = { stdout: asText(summary) + last };
   if (settings.text('SUMMARY')) files[settings.text('SUMMARY')] = JSON.stringify(summary, null, 2);
   return files;
 }
@@ -70,7 +69,6 @@ function outcomeOf({ metric, condition, text, seen, validity = false }, metrics)
 function asText(summary) {
   const { settings, seconds, tiers, phases, thresholds } = summary;
   const several = phases.length > 1 ? phases : [];
-  const missed = thresholds.filter(({ ok }) => !ok);
   const rows = [
     ['', 'sent/s', 'in time/s', 'refused', 'failed', 'p50 ms', 'p95 ms', 'p99 ms', 'queue ms'],
     ...Object.entries(tiers).map(([name, measured]) => cells(name, measured, seconds)),
@@ -82,18 +80,28 @@ function asText(summary) {
       .map((cell, column) => (column ? cell.padStart(widths[column]) : cell.padEnd(widths[0])))
       .join('  '),
   );
-  const verdict = missed.length
-    ? `FAILED ${summary.script}: ${missed.map(({ text, seen }) => `${text}; seen ${seen}`).join('. ')}.`
-    : `passed ${summary.script}: all ${thresholds.length} thresholds.`;
+  const head = `${summary.script}: ${settings.MODEL} at ${settings.URL}, ${seconds} s`;
+  if (Object.values(tiers).every(({ requests }) => requests === 0)) {
+    return `\n${head}\nFAILED ${summary.script}: no request was sent; the error beside says why.\n`;
+  }
   return [
     '',
-    `${summary.script}: ${settings.MODEL} at ${settings.URL}, ${seconds} s`,
+    head,
     ...aligned,
     ...failureLines(tiers),
     ...thresholds.map(({ text, seen, ok }) => `${ok ? '    ok' : 'MISSED'}  ${text} (${seen})`),
-    verdict,
+    verdict(summary),
     '',
   ].join('\n');
+}
+
+function verdict({ script, thresholds }) {
+  const missed = thresholds.filter(({ ok }) => !ok);
+  if (!missed.length) return `passed ${script}: all ${thresholds.length} thresholds.`;
+  const said = missed.map(({ text, seen }) => `${text}; seen ${seen}`).join('. ');
+  return missed.some(({ validity }) => validity)
+    ? `INVALID ${script}: the load was not what was asked, raise VUS or lower RATE: ${said}.`
+    : `FAILED ${script}: ${said}.`;
 }
 
 function cells(name, measured, seconds) {

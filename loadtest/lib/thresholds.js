@@ -10,15 +10,15 @@ export function thresholdsOf({ settings, phases, duration_s, tiers, planned }, j
     {
       metric: 'dropped_iterations',
       condition: 'count==0',
-      text: 'every request was sent (none dropped for want of VUs; raise VUS or lower RATE)',
+      text: 'no request dropped for want of VUs',
       seen: ({ count }) => `${count} dropped`,
       validity: true,
     },
     {
       metric: 'headway_requests',
       condition: `count>=${planned}`,
-      text: `all ${planned} requests ended`,
-      seen: ({ count }) => `${count}`,
+      text: `all ${planned} requests sent and ended`,
+      seen: ({ count }) => `${count} requests`,
       validity: true,
     },
     ...(judged ? tiers.flatMap((tier) => ofTier(settings, tier, duration_s)) : []),

@@ -1,0 +1,108 @@
+"""A Prometheus of our own on this machine: the system's program, installed if it is missing.
+
+It scrapes the predictor and takes k6's series by remote write. Its data stays in one folder.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+PROGRAM = "prometheus"
+SCRAPE_EVERY_S = 2
+RETENTION = ("--storage.tsdb.retention.time=15d", "--storage.tsdb.retention.size=2GB")
+REMOTE_WRITE = "--web.enable-remote-write-receiver"
+INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends", PROGRAM)
+INSTALL_LIMIT_S = 600
+_HELP_LIMIT_S = 30
+
+
+def find_prometheus() -> str | None:
+    """The path of the program; None where there is none."""
+    return shutil.which(PROGRAM)
+
+
+def obtain_prometheus(say: Callable[[str], None]) -> str | None:
+    """The path of the program, which root on Debian or Ubuntu gets installed if it is missing.
+
+    Before anything is installed, `say` is told what. None, and the reason said, where there is
+    no program and none can be had.
+    """
+    program = find_prometheus()
+    if program is not None:
+        return program
+    without = "going on without it, PROMETHEUS_PORT=0 says so from the start"
+    by_hand = "install it (Debian, Ubuntu: apt-get install prometheus)"
+    if os.geteuid() != 0 or shutil.which(INSTALL[0]) is None:
+        say(f"prometheus is missing; {by_hand}; {without}")
+        return None
+    say(
+        f"prometheus is missing; installing it: {' '.join(INSTALL)}."
+        " Ctrl-C stops this; PROMETHEUS_PORT=0 does without"
+    )
+    if not _installed():
+        say(
+            f"prometheus could not be installed; apt-get update may help, else {by_hand}; {without}"
+        )
+    return find_prometheus()
+
+
+def _installed() -> bool:
+    # The package would start a server of its own, at once and at every boot; only the program
+    # is wanted here. Offline, systemd starts nothing.
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}
+    try:
+        subprocess.run(INSTALL, check=True, env=environment, timeout=INSTALL_LIMIT_S)
+        if systemctl := shutil.which("systemctl"):
+            subprocess.run(
+                [systemctl, "disable", "--quiet", PROGRAM],
+                check=False,
+                env=environment,
+                timeout=_HELP_LIMIT_S,
+            )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def takes_remote_write(program: str) -> bool:
+    """Whether it is 2.33 or later."""
+    try:
+        shown = subprocess.run(
+            [program, "--help"], capture_output=True, text=True, timeout=_HELP_LIMIT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return REMOTE_WRITE in shown.stdout + shown.stderr
+
+
+def configuration(target: str) -> str:
+    """The YAML that scrapes `target`, a host:port."""
+    return f"""\
+# Written by `make up` at each start.
+global:
+  scrape_interval: {SCRAPE_EVERY_S}s
+  scrape_timeout: {SCRAPE_EVERY_S}s
+scrape_configs:
+  - job_name: headway
+    static_configs:
+      - targets: ["{target}"]
+"""
+
+
+def prometheus_command(
+    program: str, folder: Path, listening: str, target: str, *, remote_write: bool = True
+) -> list[str]:
+    """A server on `listening` (host:port) that scrapes `target` and keeps its data in `folder`.
+
+    Writes its configuration there. Raises OSError if that cannot be done.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "prometheus.yml"
+    file.write_text(configuration(target))
+    return [
+        *(program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"),
+        *(f"--web.listen-address={listening}", *RETENTION, "--log.level=warn"),
+        *([REMOTE_WRITE] if remote_write else []),
+    ]
