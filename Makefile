@@ -14,7 +14,7 @@ EXTRAS = predictor,torch,topic,jobs,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu
+.PHONY: help env up test test-faults check format bench bench-gpu sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ check: $(INSTALLED) ## format, lint, types, import contracts
 format: $(INSTALLED) ## format the code and apply safe fixes
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+sweep: $(INSTALLED) ## latency and utilisation of the default model over max_wait_ms and max_batch_size
+	@$(BIN)/python -m loadtest sweep --serve '--task topic' $(FLAGS)
 
 bench: $(INSTALLED) ## measure, and write BENCHMARKS.md
 	@$(BIN)/python -m loadtest.bench $(FLAGS)

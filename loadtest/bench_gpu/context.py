@@ -1,7 +1,5 @@
 """What the GPU benchmarks share: the machine, the checkpoints, one server that stays up."""
 
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +18,11 @@ from loadtest.bench.plan import (
 )
 from loadtest.bench.running import Say
 from loadtest.bench.servers import RunningServer
+from loadtest.bench_gpu.checkpoints import write_bert_apart
 from loadtest.bench_gpu.device_findings import DeviceFindings, DeviceRuns, run_on_device
 from loadtest.bench_gpu.pace import FULL, TINY, GpuPace
 from loadtest.bench_gpu.serving import BATCHING, OurServer
 
-CHECKPOINT_LIMIT_S = 120.0
 CONNECTIONS = 2048
 DRAIN_S = 3.0
 WARMING_IN_FLIGHT = 64  # of each generator
@@ -76,15 +74,7 @@ class GpuContext:
         if self._checkpoint is None:
             self.say("making the checkpoint")
             folder = self.folder / "bert"
-            arguments = [str(folder), *(["--tiny"] if self.tiny else [])]
-            done = subprocess.run(
-                [sys.executable, "-m", "loadtest.bench_gpu.checkpoints", *arguments],
-                capture_output=True,
-                timeout=CHECKPOINT_LIMIT_S,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise BenchError(done.stderr.decode(errors="replace").strip()[-2000:])
+            write_bert_apart(folder, tiny=self.tiny)
             self._checkpoint = folder
         return self._checkpoint
 
