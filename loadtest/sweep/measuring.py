@@ -62,7 +62,13 @@ class Sweep:
         return [place for place in self._plan.grid.places() if place not in done]
 
     def run(self, measured: Callable[[Cell], None]) -> None:
-        """Measure what remains. `measured` is told of each cell, after it is on disk."""
+        """Measure what remains. `measured` is told of each cell, after it is on disk.
+
+        A run that does not count comes first: a server that has just begun has to learn how
+        long its batches take, and the first cell would pay for it.
+        """
+        if self.remaining:
+            self._driver.steady(min(self._plan.grid.rates_per_s))
         for setting, rate_per_s in self.remaining:
             self._put_in_force(setting)
             cell = self._measure(setting, rate_per_s)
