@@ -3,7 +3,11 @@ HTTP_PORT ?= 8080
 GRPC_PORT ?= 8081
 # 0: no Prometheus.
 PROMETHEUS_PORT ?= 9090
-# More flags for the predictor (`up`) or the benchmark (`bench`).
+# For `load`: a server instead of one of its own, times the rate, the own server's policy.
+URL ?=
+RATE_FACTOR ?= 1
+POLICY ?= adaptive
+# More flags for the predictor (`up`) or the benchmark (`bench`), settings NAME=VALUE for `load`.
 FLAGS ?=
 
 # The first Python that all dependencies support.
@@ -14,7 +18,7 @@ EXTRAS = predictor,torch,topic,jobs,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu sweep
+.PHONY: help env up test test-faults check format bench bench-gpu load load-proof sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +54,13 @@ bench: $(INSTALLED) ## measure, and write BENCHMARKS.md
 
 bench-gpu: $(INSTALLED) ## measure on a GPU, under 8 minutes; FLAGS=--tiny rehearses without one
 	@$(BIN)/python -m loadtest.bench_gpu $(FLAGS)
+
+load: $(INSTALLED) ## load a server with k6: make load [URL=http://…] [RATE_FACTOR=3] [POLICY=constant]
+	@$(BIN)/python -m loadtest.k6.load --url=$(URL) --rate_factor=$(RATE_FACTOR) \
+	--policy=$(POLICY) $(FLAGS)
+
+load-proof: $(INSTALLED) ## at 3 times the rate that is held, constant fails and adaptive holds
+	@$(BIN)/python -m loadtest.k6.load --proof $(FLAGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \

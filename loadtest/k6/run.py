@@ -24,7 +24,8 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_MODEL = "topics"
 SUMMARY = "summary.json"
-LOG = "k6.txt"
+TEXT = "k6.txt"
+LOG = "k6.log"
 ENDS_WITHIN_S = 20.0  # once it was asked to; it writes a summary then
 LOG_TAIL_CHARS = 400
 # Exit codes of k6: all well, and thresholds missed.
@@ -98,12 +99,12 @@ def run_k6(
     options = [option for name, value in given.items() for option in ("--env", f"{name}={value}")]
     environment = dict(os.environ)
     if prometheus_url is not None:
-        options += ["--out", "experimental-prometheus-rw"]
+        options += ["--out", "experimental-prometheus-rw", "--tag", f"testid={folder.name}"]
         environment["K6_PROMETHEUS_RW_SERVER_URL"] = f"{prometheus_url}/api/v1/write"
         environment.setdefault("K6_PROMETHEUS_RW_TREND_STATS", "p(50),p(95),p(99),avg,max")
     command = [program, "run", "--quiet", "--no-usage-report", "--address", ""]
     command += ["--include-system-env-vars=false", *options, str(path)]
-    code = _run(command, environment, folder / LOG, limit_s)
+    code = _run(command, environment, folder, limit_s)
     if code not in _HAS_SUMMARY:
         raise BenchError(f"k6 failed with code {code}: {_complaint(folder / LOG)}")
     result = read_summary(folder / SUMMARY)
@@ -128,15 +129,17 @@ def _new_folder(results: Path, script: str) -> Path:
     raise BenchError(f"{results / name} and its like are taken; try again in a second")
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], log: Path, limit_s: float) -> int:
-    """The exit code of k6, whose output goes to `log`. However this ends, k6 has ended."""
-    with log.open("wb") as output:
+def _run(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, limit_s: float
+) -> int:
+    """The exit code of k6, whose output goes to `folder`. However this ends, k6 has ended."""
+    with (folder / TEXT).open("wb") as text, (folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=text,
+            stderr=log,
             start_new_session=True,  # Ctrl-C reaches this process, which asks k6 to end, once
         )
         try:

@@ -15,11 +15,11 @@ export const FAILURES = {
   wrong: 'answered wrongly: the id or the result is not what it must be',
 };
 
-const latency = new Trend('headway_latency_ms', true); // of right answers, from the planned time
+const latency = new Trend('headway_latency', true); // of right answers, from the planned time
 const queue = new Trend('headway_queue_us');
 const service = new Trend('headway_service_us');
 const batch = new Trend('headway_batch_size');
-const lag = new Trend('headway_lag_ms', true); // how much later than planned it was sent
+const lag = new Trend('headway_lag', true); // how much later than planned it was sent
 const requests = new Counter('headway_requests');
 const withinSlo = new Counter('headway_within_slo');
 const goodput = new Rate('headway_goodput');
@@ -58,7 +58,7 @@ export function keptMetrics(tiers, phases) {
   return groups.flatMap((group) => [
     ...outcomes.map((outcome) => [`headway_requests{${group},outcome:${outcome}}`, 'count>=0']),
     [`headway_within_slo{${group}}`, 'count>=0'],
-    ...['latency_ms', 'queue_us', 'service_us', 'batch_size'].map((name) => [
+    ...['latency', 'queue_us', 'service_us', 'batch_size'].map((name) => [
       `headway_${name}{${group}}`,
       'avg>=0',
     ]),

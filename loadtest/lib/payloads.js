@@ -6,7 +6,7 @@ const VOCABULARY = 30000;
 const LONGEST = 512;
 const NEAR = 6; // texts of about the same length to choose from
 const texts = new SharedArray('texts', () =>
-  JSON.parse(open('../data/texts.json'))
+  JSON.parse(open(import.meta.resolve('../data/texts.json')))
     .map((text) => ({ words: text.split(' ').length, text }))
     .sort((a, b) => a.words - b.words),
 );

@@ -12,7 +12,7 @@ export function summarised(run, thresholds, data, closing) {
     settings: settings.values,
     seconds: duration_s,
     dropped: valuesOf(data.metrics, 'dropped_iterations').count || 0,
-    lag_p99_ms: valuesOf(data.metrics, 'headway_lag_ms')['p(99)'] || 0,
+    lag_p99_ms: valuesOf(data.metrics, 'headway_lag')['p(99)'] || 0,
     tiers: groups(tiers, 'tier'),
     phases: Object.entries(groups(names, 'phase')).map(([name, measured]) => {
       const parts = phases.filter((phase) => phase.name === name);
@@ -36,7 +36,7 @@ function group(metrics, tag) {
       .filter(([, number]) => number > 0),
   );
   const failed = Object.values(failures).reduce((sum, each) => sum + each, 0);
-  const latency = valuesOf(metrics, `headway_latency_ms{${tag}}`);
+  const latency = valuesOf(metrics, `headway_latency{${tag}}`);
   const mean = (name) => valuesOf(metrics, `headway_${name}{${tag}}`).avg || 0;
   return {
     requests: count(OK) + count(REFUSED) + failed,

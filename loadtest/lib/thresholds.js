@@ -48,7 +48,7 @@ function ofTier(settings, tier, duration_s) {
   const perSecond = settings.ofTier('GOODPUT_PER_S', tier);
   if (p99_ms !== null) {
     add(
-      'headway_latency_ms',
+      'headway_latency',
       `p(99)<=${p99_ms}`,
       `p99 of answers at most ${p99_ms} ms`,
       (values) => `${values['p(99)'].toFixed(1)} ms`,

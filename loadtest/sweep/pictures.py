@@ -68,7 +68,14 @@ def _front(panel: Axes, cells: Sequence[Cell], latency: Latency, colours: Normal
             [adaptive.utilisation], [latency(adaptive)], marker="*", s=180, c="crimson", zorder=3
         )
     panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(_whole_ms)
+    panel.yaxis.set_minor_formatter(_whole_ms)
+    panel.tick_params(which="both", labelsize=7)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def _whole_ms(value: float, _: int) -> str:
+    return f"{value:,.0f}"
 
 
 def _grids(cells: Sequence[Cell], grid: Grid, title: str) -> Figure:
