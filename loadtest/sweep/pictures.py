@@ -74,7 +74,7 @@ def _front(panel: Axes, cells: Sequence[Cell], latency: Latency, colours: Normal
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
-def _whole_ms(value: float, _: int) -> str:
+def _whole_ms(value: float, _: float) -> str:
     return f"{value:,.0f}"
 
 
