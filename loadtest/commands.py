@@ -21,6 +21,7 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.report import Table
 from loadtest.capacity import Pace, compared, table_of
 from loadtest.driving import Driver, Load, RunK6
+from loadtest.options import MODEL
 from loadtest.replay import replay_table, replayed
 from loadtest.serving import LENGTHS, Served, served, task_of
 from loadtest.sweep.cells import Cell, Grid
@@ -182,6 +183,8 @@ def _command(options: argparse.Namespace) -> str:
         "--rates": options.rates,
     }
     words = ["python", "-m", "loadtest", "sweep"]
+    if options.model != MODEL:
+        words += ["--model", options.model]
     if options.serve is not None:
         words += ["--serve", options.serve]
     if options.slo_ms is not None:

@@ -1,6 +1,6 @@
 """sweep.html: the charts of a sweep to look into, in one page that needs no network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from loadtest.sweep.cells import Cell, Grid
-from loadtest.sweep.front import at_rate, front, mean_ms, p99_ms, rates_of
+from loadtest.sweep.front import Latency, at_rate, front, mean_ms, p99_ms, rates_of
 from loadtest.sweep.measures import MEASURES, Measure, adaptive_of, constant_of, matrix
 
 ROW_PX = 340
@@ -42,47 +42,8 @@ def _latency_over_utilisation(cells: Sequence[Cell], title: str) -> go.Figure:
     for col, rate_per_s in enumerate(rates, start=1):
         here = at_rate(cells, rate_per_s)
         for row, latency in enumerate((mean_ms, p99_ms), start=1):
-            constant, adaptive = constant_of(here), adaptive_of(here)
-            edge = front(constant, latency)
-            place = {"row": row, "col": col}
-            figure.add_trace(
-                go.Scatter(
-                    x=[cell.utilisation for cell in edge],
-                    y=[latency(cell) for cell in edge],
-                    mode="lines",
-                    line={"color": "lightgrey"},
-                    showlegend=False,
-                    hoverinfo="skip",
-                ),
-                **place,
-            )
-            figure.add_trace(
-                go.Scatter(
-                    x=[cell.utilisation for cell in constant],
-                    y=[latency(cell) for cell in constant],
-                    text=[_hover(cell) for cell in constant],
-                    mode="markers",
-                    marker={
-                        "color": [cell.max_wait_ms for cell in constant],
-                        "colorscale": "Viridis",
-                        "size": [5 + 2 * np.log2(cell.max_batch_size) for cell in constant],
-                    },
-                    showlegend=False,
-                ),
-                **place,
-            )
-            if adaptive:
-                figure.add_trace(
-                    go.Scatter(
-                        x=[adaptive.utilisation],
-                        y=[latency(adaptive)],
-                        text=[_hover(adaptive)],
-                        mode="markers",
-                        marker=STAR,
-                        showlegend=False,
-                    ),
-                    **place,
-                )
+            for trace in _points(here, latency):
+                figure.add_trace(trace, row=row, col=col)
     figure.update_yaxes(type="log")
     figure.update_xaxes(tickformat=".0%", title="device busy")
     figure.update_layout(
@@ -91,6 +52,37 @@ def _latency_over_utilisation(cells: Sequence[Cell], title: str) -> go.Figure:
         height=2 * ROW_PX,
     )
     return figure
+
+
+def _points(cells: Sequence[Cell], latency: Latency) -> Iterator[go.Scatter]:
+    """At one rate: the front, the constant settings, and adaptive."""
+    constant, adaptive = constant_of(cells), adaptive_of(cells)
+    edge = front(constant, latency)
+    yield go.Scatter(
+        x=[cell.utilisation for cell in edge],
+        y=[latency(cell) for cell in edge],
+        mode="lines",
+        line={"color": "lightgrey"},
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    marker = {
+        "color": [cell.max_wait_ms for cell in constant],
+        "colorscale": "Viridis",
+        "size": [5 + 2 * np.log2(cell.max_batch_size) for cell in constant],
+    }
+    shown: list[tuple[Sequence[Cell], Mapping[str, object]]] = [(constant, marker)]
+    if adaptive:
+        shown.append(([adaptive], STAR))
+    for group, look in shown:
+        yield go.Scatter(
+            x=[cell.utilisation for cell in group],
+            y=[latency(cell) for cell in group],
+            text=[_hover(cell) for cell in group],
+            mode="markers",
+            marker=look,
+            showlegend=False,
+        )
 
 
 def _over_grid(cells: Sequence[Cell], grid: Grid, measure: Measure) -> go.Figure:
