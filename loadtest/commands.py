@@ -162,7 +162,12 @@ def _load(options: argparse.Namespace, there: Served) -> Load:
 
 def _new_plan(options: argparse.Namespace, there: Served) -> SweepPlan:
     try:
-        grid = Grid(waits_ms=options.waits_ms, sizes=options.sizes, rates_per_s=options.rates)
+        grid = Grid(
+            waits_ms=options.waits_ms,
+            sizes=options.sizes,
+            rates_per_s=options.rates,
+            rounds=options.rounds,
+        )
     except ValueError as error:
         raise BenchError(str(error)) from None
     return SweepPlan(
@@ -192,6 +197,8 @@ def _command(options: argparse.Namespace) -> str:
     words += ["--seconds", f"{options.seconds:g}"]
     for flag, numbers in lists.items():
         words += [flag, ",".join(f"{number:g}" for number in numbers)]
+    if options.rounds > 1:
+        words += ["--rounds", str(options.rounds)]
     return shlex.join(words)
 
 

@@ -46,6 +46,13 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--price_per_hour", type=_positive, default=1.0, help="of the device; default 1"
     )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        choices=range(1, 11),
+        default=1,
+        help="how often each cell is measured; the best one counts, as shared machines stutter",
+    )
     parser.add_argument("--title", default="", help="of the report; default: the model")
     parser.add_argument(
         "--resume",

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -47,6 +47,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     waits_ms: Annotated[tuple[Annotated[float, Meta(ge=0)], ...], Meta(min_length=1)]
     sizes: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1)]
     rates_per_s: Annotated[tuple[Positive, ...], Meta(min_length=1)]
+    rounds: Annotated[int, Meta(ge=1, le=10)] = 1
 
     @property
     def settings(self) -> Sequence[Setting]:
@@ -58,9 +59,22 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
         )
         return [Setting(Policy.ADAPTIVE, 0.0, max(self.sizes)), *constant]
 
-    def places(self) -> Iterator[tuple[Setting, float]]:
-        """Rates change fastest: the fewest edits."""
-        return ((setting, rate) for setting in self.settings for rate in self.rates_per_s)
+    def places(self) -> Iterator["CellKey"]:
+        """Rates change fastest: the fewest edits. A round goes through all before the next."""
+        return (
+            CellKey(number, setting, rate_per_s)
+            for number in range(1, self.rounds + 1)
+            for setting in self.settings
+            for rate_per_s in self.rates_per_s
+        )
+
+
+class CellKey(NamedTuple):
+    """Where a cell belongs."""
+
+    round: int
+    setting: Setting
+    rate_per_s: float
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,19 +99,36 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     padding_share: float  # of all tokens computed
     mean_batch_rows: float
     cost_per_1000: float  # the devices' price, idle or not, over what was answered
+    round: int = 1
 
     @property
     def setting(self) -> Setting:
         return Setting(self.policy, self.max_wait_ms, self.max_batch_size)
 
     @property
-    def place(self) -> tuple[Setting, float]:
-        return self.setting, self.rate_per_s
+    def place(self) -> CellKey:
+        return CellKey(self.round, self.setting, self.rate_per_s)
+
+
+def best_of_rounds(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Of each setting and rate the round with most answers in time, and of those the fastest.
+
+    A shared machine stutters. This makes all settings look slightly better, and equally so.
+    """
+    best: dict[tuple[Setting, float], Cell] = {}
+    for cell in cells:
+        at = (cell.setting, cell.rate_per_s)
+        if at not in best or _merit(cell) > _merit(best[at]):
+            best[at] = cell
+    return list(best.values())
+
+
+def _merit(cell: Cell) -> tuple[bool, int, float]:
+    return not cell.dropped, cell.within_slo, -cell.mean_ms
 
 
 def cell_of(
-    setting: Setting,
-    rate_per_s: float,
+    place: CellKey,
     result: K6Result,
     between: Scrape,
     *,
@@ -114,10 +145,11 @@ def cell_of(
     throughput_per_s = seen.ok / seconds
     price_per_s = price_per_hour * devices / 3600
     return Cell(
-        policy=setting.policy,
-        max_wait_ms=setting.max_wait_ms,
-        max_batch_size=setting.max_batch_size,
-        rate_per_s=rate_per_s,
+        policy=place.setting.policy,
+        max_wait_ms=place.setting.max_wait_ms,
+        max_batch_size=place.setting.max_batch_size,
+        rate_per_s=place.rate_per_s,
+        round=place.round,
         sent=seen.requests,
         answered=seen.ok,
         within_slo=seen.within_slo,

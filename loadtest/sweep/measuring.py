@@ -7,7 +7,7 @@ import msgspec
 
 from loadtest.bench.errors import BenchError
 from loadtest.driving import Driver, Load
-from loadtest.sweep.cells import Cell, CellsFile, Grid, Setting, cell_of
+from loadtest.sweep.cells import Cell, CellKey, CellsFile, Grid, Setting, cell_of
 from loadtest.target import GENERATION, LiveParameters, Target
 
 PLAN_FILE = "sweep.json"
@@ -57,7 +57,7 @@ class Sweep:
         self._in_force: Setting | None = None
 
     @property
-    def remaining(self) -> Sequence[tuple[Setting, float]]:
+    def remaining(self) -> Sequence[CellKey]:
         done = {cell.place for cell in self.cells}
         return [place for place in self._plan.grid.places() if place not in done]
 
@@ -69,9 +69,9 @@ class Sweep:
         """
         if self.remaining:
             self._driver.steady(min(self._plan.grid.rates_per_s))
-        for setting, rate_per_s in self.remaining:
-            self._put_in_force(setting)
-            cell = self._measure(setting, rate_per_s)
+        for place in self.remaining:
+            self._put_in_force(place.setting)
+            cell = self._measure(place)
             self._file.append(cell)
             self.cells.append(cell)
             measured(cell)
@@ -82,13 +82,12 @@ class Sweep:
             self._live.edit(model, setting.batching(self._live.original.for_model(model)))
             self._in_force = setting
 
-    def _measure(self, setting: Setting, rate_per_s: float) -> Cell:
+    def _measure(self, place: CellKey) -> Cell:
         before = self._target.scrape()
-        result = self._driver.steady(rate_per_s)
+        result = self._driver.steady(place.rate_per_s)
         after = self._target.scrape()
         return cell_of(
-            setting,
-            rate_per_s,
+            place,
             result,
             after.since(before),
             model=self._target.model,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import Table, section_text, this_machine
-from loadtest.sweep.cells import Cell, Grid
+from loadtest.sweep.cells import Cell, Grid, best_of_rounds
 from loadtest.sweep.front import table_of
 from loadtest.sweep.page import write_page
 from loadtest.sweep.pictures import write_pictures
@@ -18,6 +18,7 @@ def write_report(
     folder: Path, cells: Sequence[Cell], grid: Grid, title: str, command: str
 ) -> Table:
     """Of the cells that are there. Returns the summary. Raises BenchError."""
+    cells = best_of_rounds(cells)
     table = table_of(cells, title)
     try:
         write_page(folder / PAGE_FILE, cells, grid, title)

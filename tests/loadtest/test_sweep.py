@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from loadtest.bench.errors import BenchError
-from loadtest.sweep.cells import Cell, CellsFile, Grid
+from loadtest.sweep.cells import Cell, CellsFile, Grid, best_of_rounds
 from loadtest.sweep.front import Place, front, mean_ms, standing, table_of
 from loadtest.sweep.report import PAGE_FILE, SUMMARY_FILE, write_report
 from predictor.core.parameters import Policy
@@ -86,11 +86,20 @@ def test_an_idle_adaptive_cell_says_nothing() -> None:
 def test_adaptive_comes_first_and_rates_change_fastest() -> None:
     places = list(GRID.places())
     assert len(places) == 10
-    assert [(setting.policy, rate) for setting, rate in places[:3]] == [
+    assert [(key.setting.policy, key.rate_per_s) for key in places[:3]] == [
         (Policy.ADAPTIVE, 5.0),
         (Policy.ADAPTIVE, 50.0),
         (Policy.CONSTANT, 5.0),
     ]
+
+
+def test_a_second_round_comes_after_the_first_and_the_best_one_counts() -> None:
+    keys = list(msgspec.structs.replace(GRID, rounds=2).places())
+    assert [key.round for key in keys] == [1] * 10 + [2] * 10
+    late = msgspec.structs.replace(FAST, mean_ms=5.0, within_slo=50, round=2)
+    faster = msgspec.structs.replace(THRIFTY, max_wait_ms=0.0, mean_ms=20.0, round=2)
+    slower = msgspec.structs.replace(faster, mean_ms=30.0, round=1)
+    assert best_of_rounds([FAST, slower, late, faster]) == [FAST, faster]
 
 
 def test_cells_are_read_as_written_and_a_cut_off_line_is_left_out(tmp_path: Path) -> None:
