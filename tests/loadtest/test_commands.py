@@ -199,3 +199,19 @@ def test_what_the_server_has_learned_is_read(server: RunningServer) -> None:
     learned = learned_from(target.check(), MODEL)
     bound = learned.bound_per_s(ModelParameters(max_batch_size=8), mean_tokens=100.0)
     assert bound == pytest.approx(8 / (2e-3 + 800 * 1e-3), rel=0.2)
+
+
+@pytest.mark.slow
+def test_k6_itself_replays_a_trace(
+    server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.ndjson"
+    trace.write_text('{"time_s": 0, "tokens": 12}\n{"time_s": 1, "tier": "bulk"}\n')
+    given = [
+        *("replay", str(trace), "--speed", "4", "--slo_ms", "5000"),
+        *("--results", str(tmp_path / "r"), "--url", target_of(server).url, "--model", MODEL),
+    ]
+    assert main(given) == 0
+    told = capsys.readouterr().out
+    assert "interactive" in told
+    assert "bulk" in told
