@@ -19,7 +19,7 @@ EXTRAS = predictor,jobs,torch,topic,offline,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu load load-proof
+.PHONY: help env up test test-faults check format bench bench-gpu load load-proof sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ check: $(INSTALLED) ## format, lint, types, import contracts
 format: $(INSTALLED) ## format the code and apply safe fixes
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+sweep: $(INSTALLED) ## latency and utilisation of the default model over max_wait_ms and max_batch_size
+	@$(BIN)/python -m loadtest sweep --serve '--task topic' $(FLAGS)
 
 bench: $(INSTALLED) ## measure, and write BENCHMARKS.md
 	@$(BIN)/python -m loadtest.bench $(FLAGS)

@@ -9,7 +9,7 @@ remembered: a second search, with another idea of what passes, starts where the 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,15 +21,16 @@ MOST_STEPS_DOWN = 12  # at once: a ninth
 LOWEST_RATE_PER_S = 1.0
 TOLERATED_BAD_SHARE = 0.01
 
-Probe = Callable[[float, int], RunReport]  # rate per second, attempt (0, 1) -> report
-Accept = Callable[[RunReport], bool]
+Report = TypeVar("Report")  # what a run at one rate found
+Probe = Callable[[float, int], Report]  # rate per second, attempt (0, 1) -> report
+Accept = Callable[[Report], bool]
 
 
-class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+class Capacity(msgspec.Struct, Generic[Report], frozen=True, kw_only=True):
     """The outcome of a search. `report` is the run at `rate_per_s`, None where none passed."""
 
     rate_per_s: float
-    report: RunReport | None
+    report: Report | None
     failing_rate_per_s: float | None  # the lowest above it that failed twice
     settled: bool  # False: the search ran out of time or probes first
 
@@ -39,7 +40,7 @@ class Bracket(NamedTuple):
     failing: float | None
 
 
-def strictly_within(slo_ms: float) -> Accept:
+def strictly_within(slo_ms: float) -> Accept[RunReport]:
     """Every request answered rightly, and p99 within the SLO."""
 
     def accept(report: RunReport) -> bool:
@@ -64,11 +65,16 @@ def nearly_all_within(report: RunReport) -> bool:
     )
 
 
-class CapacitySearch:
+class CapacitySearch(Generic[Report]):
     """Searches of one server. `out_of_time` ends them early; it is asked before each probe."""
 
     def __init__(
-        self, probe: Probe, *, resolution: float, max_probes: int, out_of_time: Callable[[], bool]
+        self,
+        probe: Probe[Report],
+        *,
+        resolution: float,
+        max_probes: int,
+        out_of_time: Callable[[], bool],
     ) -> None:
         if resolution <= 1:
             raise ValueError("resolution is the ratio of two rates and must be above 1")
@@ -76,9 +82,9 @@ class CapacitySearch:
         self._resolution = resolution
         self._max_probes = max_probes
         self._out_of_time = out_of_time
-        self._reports: dict[float, list[RunReport]] = {}
+        self._reports: dict[float, list[Report]] = {}
 
-    def highest(self, accept: Accept, start_rate_per_s: float) -> Capacity:
+    def highest(self, accept: Accept[Report], start_rate_per_s: float) -> Capacity[Report]:
         """The highest rate found to pass, and whether it is known within `resolution`."""
         while True:
             bracket = self._bracket(accept)
@@ -87,7 +93,7 @@ class CapacitySearch:
                 return self._capacity(accept, bracket, settled)
             self._try(self._next_rate(bracket, start_rate_per_s), accept)
 
-    def _bracket(self, accept: Accept) -> Bracket:
+    def _bracket(self, accept: Accept[Report]) -> Bracket:
         passing = [rate for rate, reports in self._reports.items() if any(map(accept, reports))]
         highest = max(passing, default=None)
         failing = [
@@ -124,13 +130,15 @@ class CapacitySearch:
         """Grows with each rate that failed: a server far below the start is found in time."""
         return math.pow(BRACKET_STEP, min(2 ** (len(self._reports) - 1), MOST_STEPS_DOWN))
 
-    def _try(self, rate_per_s: float, accept: Accept) -> None:
+    def _try(self, rate_per_s: float, accept: Accept[Report]) -> None:
         reports = self._reports.setdefault(rate_per_s, [])
         while len(reports) < ATTEMPTS and not any(map(accept, reports)):
             reports.append(self._probe(rate_per_s, len(reports)))
 
-    def _capacity(self, accept: Accept, bracket: Bracket, settled: bool) -> Capacity:
-        reports: Sequence[RunReport] = self._reports.get(bracket.passing or 0.0, ())
+    def _capacity(
+        self, accept: Accept[Report], bracket: Bracket, settled: bool
+    ) -> Capacity[Report]:
+        reports: Sequence[Report] = self._reports.get(bracket.passing or 0.0, ())
         return Capacity(
             rate_per_s=bracket.passing or 0.0,
             report=next(filter(accept, reports), None),

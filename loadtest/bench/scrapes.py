@@ -23,12 +23,16 @@ class Scrape:
 
     def total(self, name: str, **labels: str) -> float:
         """The sum of all samples of that name that have these labels; 0 where there is none."""
+        return sum(self.values(name, **labels).values())
+
+    def values(self, name: str, **labels: str) -> Mapping[Labels, float]:
+        """The samples of that name that have these labels, each by all its labels."""
         wanted = set(labels.items())
-        return sum(
-            value
+        return {
+            has: value
             for (found, has), value in self.samples.items()
             if found == name and wanted.issubset(has)
-        )
+        }
 
     def mean(self, histogram: str, **labels: str) -> float:
         count = self.total(f"{histogram}_count", **labels)
@@ -40,16 +44,21 @@ class Scrape:
         )
 
 
-def scrape(port: int) -> Scrape:
+def scrape(port: int, host: str = HOST) -> Scrape:
     """Raises BenchError if the server does not give its metrics."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=SCRAPE_LIMIT_S)
+    connection = http.client.HTTPConnection(host, port, timeout=SCRAPE_LIMIT_S)
     try:
         connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
+        answer = connection.getresponse()
+        text = answer.read().decode()
     except (OSError, http.client.HTTPException) as error:
-        raise BenchError(f"no metrics at port {port}: {error}") from None
+        raise BenchError(f"no metrics at {host}:{port}: {error}; is the server up?") from None
     finally:
         connection.close()
+    if answer.status != http.client.OK:
+        raise BenchError(
+            f"{host}:{port}/metrics answered {answer.status}; is a Headway predictor there?"
+        )
     return Scrape(
         {
             (sample.name, frozenset(sample.labels.items())): sample.value

@@ -1,7 +1,5 @@
 """What the GPU benchmarks share: the machine, the checkpoints, one server that stays up."""
 
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +18,11 @@ from loadtest.bench.plan import (
 )
 from loadtest.bench.running import Say
 from loadtest.bench.servers import RunningServer
+from loadtest.bench_gpu.checkpoints import write_bert_apart
 from loadtest.bench_gpu.device_findings import DeviceFindings, DeviceRuns, run_on_device
 from loadtest.bench_gpu.pace import FULL, TINY, GpuPace
 from loadtest.bench_gpu.serving import BATCHING, OurServer
 
-CHECKPOINT_LIMIT_S = 120.0
 CONNECTIONS = 2048
 DRAIN_S = 3.0
 WARMING_IN_FLIGHT = 64  # of each generator
@@ -56,7 +54,7 @@ class GpuContext:
     _checkpoint: Path | None = None
     _device_findings: DeviceFindings | None = None
     _device_failure: BenchError | None = None
-    _capacities: dict[tuple[float, EncoderWork], Capacity] = field(default_factory=dict)
+    _capacities: dict[tuple[float, EncoderWork], Capacity[RunReport]] = field(default_factory=dict)
     _ours: OurServer = field(default_factory=OurServer)
 
     @property
@@ -76,15 +74,7 @@ class GpuContext:
         if self._checkpoint is None:
             self.say("making the checkpoint")
             folder = self.folder / "bert"
-            arguments = [str(folder), *(["--tiny"] if self.tiny else [])]
-            done = subprocess.run(
-                [sys.executable, "-m", "loadtest.bench_gpu.checkpoints", *arguments],
-                capture_output=True,
-                timeout=CHECKPOINT_LIMIT_S,
-                check=False,
-            )
-            if done.returncode != 0:
-                raise BenchError(done.stderr.decode(errors="replace").strip()[-2000:])
+            write_bert_apart(folder, tiny=self.tiny)
             self._checkpoint = folder
         return self._checkpoint
 
@@ -178,7 +168,9 @@ class GpuContext:
             )
         )
 
-    def capacity(self, slo_ms: float, server_slo_ms: float, work: EncoderWork) -> Capacity:
+    def capacity(
+        self, slo_ms: float, server_slo_ms: float, work: EncoderWork
+    ) -> Capacity[RunReport]:
         """The highest rate with 99% answered within the SLO; each is searched once."""
         key = (slo_ms, work)
         if key not in self._capacities:
@@ -202,7 +194,7 @@ class GpuContext:
         start_rate_per_s: float,
         *,
         warming_processes: int = 1,
-    ) -> Capacity:
+    ) -> Capacity[RunReport]:
         self._warm(target, work, warming_processes)
         ends_at = time.monotonic() + (self.search_limit_s or self.pace.search_limit_s)
 

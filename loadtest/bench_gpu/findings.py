@@ -47,14 +47,14 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def rate_of(found: Capacity) -> str:
+def rate_of(found: Capacity[RunReport]) -> str:
     """A capacity in requests a second; below what failed, where no rate passed."""
     if found.rate_per_s or found.failing_rate_per_s is None:
         return f"{found.rate_per_s:.0f}"
     return f"< {found.failing_rate_per_s:.0f} (no rate tried passed)"
 
 
-def known_of(found: Capacity) -> str:
+def known_of(found: Capacity[RunReport]) -> str:
     """What a search that ended early tells."""
     return "a lower bound" if found.rate_per_s else "an upper bound"
 

@@ -88,10 +88,12 @@ def _compare(context: GpuContext, name: str, rival: Rival) -> Findings:
     )
 
 
-NOTHING = Capacity(rate_per_s=0.0, report=None, failing_rate_per_s=None, settled=True)
+NOTHING: Capacity[RunReport] = Capacity(
+    rate_per_s=0.0, report=None, failing_rate_per_s=None, settled=True
+)
 
 
-def _ours(context: GpuContext) -> tuple[Capacity, list[Measure]]:
+def _ours(context: GpuContext) -> tuple[Capacity[RunReport], list[Measure]]:
     """Measured once a run. A rival's own figures are worth having where ours failed."""
     try:
         found = context.capacity(SLO_MS, SERVER_SLO_MS, TEXT)
@@ -100,13 +102,13 @@ def _ours(context: GpuContext) -> tuple[Capacity, list[Measure]]:
     return found, [_capacity_measure("Headway", found)]
 
 
-def _capacity_measure(label: str, found: Capacity) -> Measure:
+def _capacity_measure(label: str, found: Capacity[RunReport]) -> Measure:
     latency = found.report.latency if found.report else None
     times = f" (p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms)" if latency else ""
     return Measure(f"{label}: requests/s at p99 ≤ {SLO_MS:.0f} ms", f"{rate_of(found)}{times}")
 
 
-def compared(ours: Capacity, theirs: Capacity) -> Measure:
+def compared(ours: Capacity[RunReport], theirs: Capacity[RunReport]) -> Measure:
     """Ours over the rival's; where no rate of its passed, over the lowest that it failed."""
     name, asked = "Headway ÷ it", f"≥ {REQUIRED_RATIO:.1f}"
     if not ours.rate_per_s:
@@ -125,7 +127,9 @@ def _closed(report: RunReport) -> str:
     return f"{report.answered_per_s:.0f} requests/s{p99}; {errors_of(report)}"
 
 
-def _tuned(context: GpuContext, rival: Rival, place: Place) -> tuple[list[Trial], Capacity]:
+def _tuned(
+    context: GpuContext, rival: Rival, place: Place
+) -> tuple[list[Trial], Capacity[RunReport]]:
     """A trial of each of its settings, and the capacity in the best.
 
     Raises BenchError if it could be started in none.

@@ -25,14 +25,22 @@ MOST_CHANGE = 2.0  # a hiccup counts as no more than this
 class SteppedServiceTime(ServiceTimeModel):
     """Learns a time for each step, and a `ServiceTimeModel` for what is beyond them."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        """`steps` from small to large, by tokens and then by rows."""
-        super().__init__(Packing.PACKED)
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        weights: Sequence[float] | None = None,
+        times_s: Sequence[float] | None = None,
+    ) -> None:
+        """`steps` from small to large, by tokens and then by rows.
+
+        `weights` and `times_s` (of each step, 0: not seen) are what another one has learned.
+        """
+        super().__init__(Packing.PACKED, weights)
         self._steps = list(steps)
         self._tokens = [step.tokens for step in steps]
-        self._measured_s: list[float] = [0.0] * len(steps)  # 0: never seen
-        self._times_s: list[float] = list(self._measured_s)
-        self._least_s = inf  # of those seen
+        self._measured_s = list(times_s or [0.0] * len(steps))  # 0: never seen
+        self._times_s = list(accumulate(self._measured_s, max))
+        self._least_s = next(filter(None, self._times_s), inf)  # of those seen
 
     def predict_s(self, work: Work) -> float:
         index = self._index(work)

@@ -41,7 +41,7 @@ def search(
     *,
     max_probes: int = 500,
     out_of_time: Callable[[], bool] = lambda: False,
-) -> CapacitySearch:
+) -> CapacitySearch[RunReport]:
     return CapacitySearch(probes, resolution=1.03, max_probes=max_probes, out_of_time=out_of_time)
 
 

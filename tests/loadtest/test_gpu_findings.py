@@ -48,8 +48,12 @@ ON_DEVICE = DeviceFindings(
 FOUND = Capacity(rate_per_s=1000, report=CALM, failing_rate_per_s=1050, settled=True)
 
 
-NONE_PASSED = Capacity(rate_per_s=0, report=None, failing_rate_per_s=121, settled=False)
-NOTHING_MEASURED = Capacity(rate_per_s=0, report=None, failing_rate_per_s=None, settled=True)
+NONE_PASSED: Capacity[RunReport] = Capacity(
+    rate_per_s=0, report=None, failing_rate_per_s=121, settled=False
+)
+NOTHING_MEASURED: Capacity[RunReport] = Capacity(
+    rate_per_s=0, report=None, failing_rate_per_s=None, settled=True
+)
 
 
 def rows_of(*lengths: int) -> list[bytes]:
@@ -94,7 +98,7 @@ def test_a_bound_is_held_or_not() -> None:
 def test_a_comparison_says_what_is_known(
     ours: float | None, theirs: float | None, seen: str, held: bool | None
 ) -> None:
-    def found(rate_per_s: float | None) -> Capacity:
+    def found(rate_per_s: float | None) -> Capacity[RunReport]:
         if rate_per_s is None:
             return NONE_PASSED
         return msgspec.structs.replace(FOUND, rate_per_s=rate_per_s)
@@ -152,7 +156,7 @@ class KnownContext(GpuContext):
     def on_device(self) -> DeviceFindings:
         return ON_DEVICE
 
-    def capacity(self, slo_ms: float, server_slo_ms: float, work: object) -> Capacity:
+    def capacity(self, slo_ms: float, server_slo_ms: float, work: object) -> Capacity[RunReport]:
         return FOUND
 
     def stop_server(self) -> None:
@@ -187,7 +191,7 @@ def test_the_device_is_compared_with_itself(tmp_path: Path) -> None:
 class Swamped(KnownContext):
     """No rate passed the search; nothing is served here."""
 
-    def capacity(self, slo_ms: float, server_slo_ms: float, work: object) -> Capacity:
+    def capacity(self, slo_ms: float, server_slo_ms: float, work: object) -> Capacity[RunReport]:
         return NONE_PASSED
 
     def likely_rate_per_s(self) -> float:

@@ -40,8 +40,8 @@ class MeasuredCapacity:
     """`strict`: no error and p99 within the SLO. `tolerant`: 99% answered within it."""
 
     setup: Setup
-    strict: Capacity
-    tolerant: Capacity
+    strict: Capacity[RunReport]
+    tolerant: Capacity[RunReport]
 
 
 @dataclass(slots=True)
