@@ -15,7 +15,8 @@ const phases = inTurn(
   settings,
   Array.from({ length: steps }, (_, step) => {
     const rate = from + ((to - from) * step) / (steps - 1);
-    return { name: `${Number(rate.toFixed(1))}_per_s`, seconds: settings.seconds('DURATION') / steps, rate };
+    const seconds = settings.seconds('DURATION') / steps;
+    return { name: `${Number(rate.toFixed(1))}_per_s`, seconds, rate };
   }),
 );
 // Beyond the knee nothing can be met, so nothing is judged but that the load was sent.

@@ -21,7 +21,7 @@ if (!settings.text('TRACE')) settings.refuse('TRACE', 'the path of a JSON file, 
 const tiers = new SharedArray('tiers', () => [...new Set(entries().map(({ tier }) => tier))]);
 const streams = tiers.map((tier) => ({
   tier,
-  arrivals: traced(tier, () =>
+  ...traced(tier, () =>
     entries()
       .filter((entry) => entry.tier === tier)
       .map(({ at_s, tokens }) => [(at_s * 1000) / speed, tokens]),
@@ -44,7 +44,7 @@ function entries() {
   let before_s = 0;
   return found.map(({ at_s, tokens = 0, tier = usual }, index) => {
     if (!(at_s >= before_s) || !(tokens >= 0)) {
-      settings.refuse('TRACE', `a file whose entries ascend; at_s or tokens of [${index}] is wrong`);
+      settings.refuse('TRACE', `in order of at_s; at_s or tokens of [${index}] is wrong`);
     }
     before_s = at_s;
     return { at_s, tokens: Math.round(tokens || 0), tier: tier || usual };

@@ -22,7 +22,7 @@ const test = loadTest(settings, phases, [
 ]);
 
 function stream(tier, ofTier) {
-  return { tier, arrivals: drawn(settings, tier, ofTier, 1) };
+  return { tier, ...drawn(settings, tier, ofTier, 1) };
 }
 
 export const { options, setup, handleSummary } = test;

@@ -53,8 +53,9 @@ def _installed() -> bool:
     # is wanted here. Offline, systemd starts nothing.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_OFFLINE": "1"}
     try:
-        subprocess.run(INSTALL, check=True, env=environment, timeout=INSTALL_LIMIT_S)
-        if systemctl := shutil.which("systemctl"):
+        with subprocess.Popen(INSTALL, env=environment) as installing:
+            code = _ended(installing)
+        if code == 0 and (systemctl := shutil.which("systemctl")):
             subprocess.run(
                 [systemctl, "disable", "--quiet", PROGRAM],
                 check=False,
@@ -63,7 +64,19 @@ def _installed() -> bool:
             )
     except (OSError, subprocess.SubprocessError):
         return False
-    return True
+    return code == 0
+
+
+def _ended(installing: subprocess.Popen[bytes]) -> int:
+    """Its exit code. It is never killed: half a package is worse than a wait."""
+    try:
+        return installing.wait(INSTALL_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        installing.terminate()
+        return installing.wait()
+    except KeyboardInterrupt:  # the terminal told it, too
+        installing.wait()
+        raise
 
 
 def takes_remote_write(program: str) -> bool:

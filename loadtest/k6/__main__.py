@@ -2,18 +2,17 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.bench.errors import BenchError
-from loadtest.k6.run import SCRIPTS, TEXT, run_k6
+from loadtest.k6.run import RESULTS, SCRIPTS, TEXT, as_settings, run_k6
 
-RESULTS = Path("results")
 LIMIT_S = 7200.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: all thresholds met, 1: some missed, or no result, 2: wrong usage."""
+    """0: all thresholds met, 1: some missed, or no result, 2: wrong usage, 130: Ctrl-C."""
     flags = _parse(arguments)
     try:
         result = run_k6(
@@ -26,17 +25,12 @@ def main(arguments: Sequence[str]) -> int:
     except BenchError as error:
         print(f"loadtest: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("loadtest: stopped", file=sys.stderr)
+        return 130
     print((result.folder / TEXT).read_text())
     print(f"kept in {result.folder}")
     return 0 if result.thresholds_ok else 1
-
-
-def as_settings(pairs: Sequence[str]) -> Mapping[str, str]:
-    """Raises BenchError for what is not NAME=VALUE."""
-    wrong = [pair for pair in pairs if "=" not in pair]
-    if wrong:
-        raise BenchError(f"{wrong[0]!r} is no setting; write NAME=VALUE, as RATE=50")
-    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

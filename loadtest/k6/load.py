@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from loadtest.bench.errors import BenchError
 from loadtest.bench.scenarios.simulated import simulated_server
 from loadtest.bench.servers import running_server
-from loadtest.k6.__main__ import RESULTS, as_settings
 from loadtest.k6.result import K6Result
-from loadtest.k6.run import TEXT, run_k6
+from loadtest.k6.run import RESULTS, TEXT, as_settings, run_k6
 from predictor.core.parameters import ModelParameters, Policy
 
 FIXED_MS = 20.0
 TOKEN_US = 200.0
+LENGTHS = "lognormal:24:0.5"  # few so long that a burst of them is late at any rate
 RATE = 80.0  # of some 140/s that this device can do
+YOUR_RATE = 10.0
+HELD = 0.9  # of RATE that must be answered in time, whatever is sent
 SLO_MS = 200.0
 # The client's clock starts before the server's and stops after it, on a machine that is busy.
 SERVER_SLO_MS = 150.0
@@ -29,7 +31,7 @@ LIMIT_S = 600.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0: as it should be, 1: thresholds missed, or no result, 2: wrong usage."""
+    """0: as it should be, 1: thresholds missed, or no result, 2: wrong usage, 130: Ctrl-C."""
     flags = _parse(arguments)
     try:
         if flags.proof:
@@ -38,6 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     except BenchError as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("load: stopped", file=sys.stderr)
+        return 130
     return 0 if result.thresholds_ok else 1
 
 
@@ -65,8 +70,7 @@ def _prove(settings: Mapping[str, str]) -> int:
 def _load(url: str, policy: Policy, factor: float, given: Mapping[str, str]) -> K6Result:
     """One run, printed. With a `url`, that server is loaded as it is."""
     if url:
-        rate = _rate(given, 10.0)
-        return _steady({"URL": url}, rate, factor, given)
+        return _steady({"URL": url}, _rate(given, YOUR_RATE), factor, given)
     batching = ModelParameters(policy=policy)
     command = simulated_server(
         True, batching, fixed_ms=FIXED_MS, token_us=TOKEN_US, slo_ms=SERVER_SLO_MS
@@ -77,6 +81,7 @@ def _load(url: str, policy: Policy, factor: float, given: Mapping[str, str]) -> 
             "URL": f"http://127.0.0.1:{server.http_port}",
             "MODEL": server.model,
             "TASK": "simulated",
+            "LENGTHS": LENGTHS,
         }
         return _steady(own, _rate(given, RATE), factor, given)
 
@@ -86,11 +91,11 @@ def _steady(
 ) -> K6Result:
     settings = {
         **server,
-        "DURATION": "15s",
+        "DURATION": "10s",
         "SLO_MS": f"{SLO_MS:g}",
         "ERROR_RATE": "0.01",
         "GOODPUT": "none",
-        "GOODPUT_PER_S": f"{0.9 * rate:g}",
+        "GOODPUT_PER_S": f"{HELD * rate:g}",
         **given,
         "RATE": f"{factor * rate:g}",
     }

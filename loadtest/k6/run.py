@@ -23,6 +23,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 # As in lib/settings.js.
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_MODEL = "topics"
+RESULTS = Path("results")  # where runs are kept, unless told otherwise
 SUMMARY = "summary.json"
 TEXT = "k6.txt"
 LOG = "k6.log"
@@ -100,7 +101,7 @@ def run_k6(
     environment = dict(os.environ)
     if prometheus_url is not None:
         options += ["--out", "experimental-prometheus-rw", "--tag", f"testid={folder.name}"]
-        environment["K6_PROMETHEUS_RW_SERVER_URL"] = f"{prometheus_url}/api/v1/write"
+        environment["K6_PROMETHEUS_RW_SERVER_URL"] = f"{prometheus_url.rstrip('/')}/api/v1/write"
         environment.setdefault("K6_PROMETHEUS_RW_TREND_STATS", "p(50),p(95),p(99),avg,max")
     command = [program, "run", "--quiet", "--no-usage-report", "--address", ""]
     command += ["--include-system-env-vars=false", *options, str(path)]
@@ -110,6 +111,14 @@ def run_k6(
     result = read_summary(folder / SUMMARY)
     _check_alive(result, url, model)
     return result
+
+
+def as_settings(pairs: Sequence[str]) -> Mapping[str, str]:
+    """Raises BenchError for what is not NAME=VALUE."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise BenchError(f"{wrong[0]!r} is no setting; write NAME=VALUE, as RATE=50")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _new_folder(results: Path, script: str) -> Path:

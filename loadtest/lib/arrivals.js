@@ -8,12 +8,24 @@
 import { SharedArray } from 'k6/data';
 import { exponential, gamma, seeded } from './random.js';
 
-const BUCKET_MS = 200;
+const BUCKET_MS = 100;
 const MAX_STAGES = 10000;
 const SLACK_MS = 50; // an iteration may be started that late and still be in time
 const MAX_ARRIVALS = 1000000;
 
-// The arrivals of one stream, as [ms from the start, tokens or 0], ascending.
+// A stream's arrivals: [ms from the start, tokens or 0], ascending, shared by all VUs. Only where
+// they were made, which is where k6 reads the options, are they there as a plain array as well:
+// to walk through a SharedArray takes many times as long.
+function sharedArrivals(name, make) {
+  let made = null;
+  const arrivals = new SharedArray(`arrivals ${name}`, () => {
+    made = make();
+    return made;
+  });
+  return { arrivals, made };
+}
+
+// The arrivals of one stream.
 //
 // `phases` are {from_s, to_s, rate}, and `share` is the stream's part of their rates.
 export function drawn(settings, name, phases, share) {
@@ -25,7 +37,7 @@ export function drawn(settings, name, phases, share) {
       `${Math.round(expected)} requests are too many; lower RATE or DURATION to ${MAX_ARRIVALS}`,
     );
   }
-  return new SharedArray(`arrivals ${name}`, () => {
+  return sharedArrivals(name, () => {
     const random = seeded(`arrivals ${settings.text('SEED')} ${name}`);
     const gaps = {
       poisson: () => exponential(random),
@@ -46,16 +58,16 @@ export function drawn(settings, name, phases, share) {
   });
 }
 
-// The arrivals of a tier in a trace, see replay.js. All SharedArrays of a file are made at once.
+// The arrivals of a tier in a trace, see replay.js.
 export function traced(name, entries) {
-  return new SharedArray(`arrivals ${name}`, entries);
+  return sharedArrivals(name, entries);
 }
 
 // A k6 scenario that starts an iteration for each arrival, LEAD before it or less.
-export function paced(arrivals, duration_s, hold_s, vus) {
+export function paced(made, duration_s, hold_s, vus) {
   const bucket_ms = Math.max(BUCKET_MS, Math.ceil((duration_s * 1000) / MAX_STAGES));
   const counts = new Array(Math.ceil((duration_s * 1000) / bucket_ms)).fill(0);
-  for (const [at_ms] of arrivals) {
+  for (const [at_ms] of made) {
     counts[Math.min(counts.length - 1, Math.floor(at_ms / bucket_ms))] += 1;
   }
   // An executor may end just before its last iteration is due; what is too many is not used.

@@ -31,7 +31,7 @@ export function inTurn(settings, phases) {
 export function shared(settings, phases) {
   return settings.tiers().map(([tier, share]) => ({
     tier,
-    arrivals: drawn(settings, tier, phases, share),
+    ...drawn(settings, tier, phases, share),
   }));
 }
 
@@ -47,10 +47,11 @@ export function loadTest(settings, phases, streams, extras = {}) {
   const build = extras.build || ((...parts) => payloads.make(...parts));
   const client = extras.client || new HttpClient(settings);
   const byTier = Object.fromEntries(
-    streams.map(({ tier, arrivals }) => [
+    streams.map(({ tier, arrivals, made }) => [
       tier,
       {
         arrivals,
+        made,
         rows: settings.ofTier('ROWS', tier, 1, 1024) || 1,
         slo_ms: settings.ofTier('SLO_MS', tier),
       },
@@ -62,7 +63,7 @@ export function loadTest(settings, phases, streams, extras = {}) {
     phases,
     duration_s,
     tiers: streams.map(({ tier }) => tier),
-    // k6 reads options once, in the first of many times that a script is loaded.
+    // Asked for only where k6 reads options or sums up, which is in no numbered VU.
     planned: __VU ? 0 : streams.reduce((sum, { arrivals }) => sum + arrivals.length, 0),
   };
   if (!__VU && !run.planned) settings.refuse('DURATION', 'longer: no request falls into it');
@@ -89,22 +90,24 @@ export function loadTest(settings, phases, streams, extras = {}) {
     }
   }
 
+  function options() {
+    const scenarios = Object.entries(byTier).map(([tier, { made, slo_ms }]) => {
+      const hold_s = slo_ms === null ? duration_s : (2 * slo_ms) / 1000;
+      const scenario = paced(made, duration_s, Math.min(timeout_s, hold_s), vus);
+      return [tier, { ...scenario, gracefulStop: `${timeout_s + 1}s` }];
+    });
+    return {
+      scenarios: Object.fromEntries(scenarios),
+      thresholds: thresholds.asOptions,
+      summaryTrendStats: TREND_STATS,
+      systemTags: ['scenario', 'name', 'status', 'error_code'],
+      userAgent: 'headway-loadtest',
+    };
+  }
+
   return {
-    options: __VU
-      ? {}
-      : {
-          scenarios: Object.fromEntries(
-            Object.entries(byTier).map(([tier, { arrivals, slo_ms }]) => {
-              const hold_s = Math.min(timeout_s, slo_ms === null ? duration_s : (2 * slo_ms) / 1000);
-              const scenario = paced(arrivals, duration_s, hold_s, vus);
-              return [tier, { ...scenario, gracefulStop: `${timeout_s + 1}s` }];
-            }),
-          ),
-          thresholds: thresholds.asOptions,
-          summaryTrendStats: TREND_STATS,
-          systemTags: ['scenario', 'name', 'status', 'error_code'],
-          userAgent: 'headway-loadtest',
-        },
+    // k6 reads options once, in the first of many times that a script is loaded.
+    options: streams.every(({ made }) => made) ? options() : {},
     setup: () => client.checkReady(),
     handleSummary: (data) => summarised(run, thresholds, data, extras.closing),
     request,

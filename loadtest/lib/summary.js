@@ -1,6 +1,8 @@
 // The end of a run: a short text for a person, and JSON that loadtest/k6/result.py reads.
 import { FAILURES, OK, REFUSED } from './measures.js';
-import { percent } from './thresholds.js';
+import { GIVE_UP_AT, percent } from './thresholds.js';
+
+const NOTED_LAG_MS = 20; // part of every latency
 
 export function summarised(run, thresholds, data, closing) {
   const { settings, duration_s, phases, tiers } = run;
@@ -89,18 +91,24 @@ function asText(summary) {
     head,
     ...aligned,
     ...failureLines(tiers),
+    ...lagLine(summary),
     ...thresholds.map(({ text, seen, ok }) => `${ok ? '    ok' : 'MISSED'}  ${text} (${seen})`),
     verdict(summary),
     '',
   ].join('\n');
 }
 
-function verdict({ script, thresholds }) {
+function verdict({ script, settings, dropped, tiers, thresholds }) {
+  const lost = Object.values(tiers).reduce((sum, tier) => sum + (tier.failures.transport || 0), 0);
+  if (lost >= GIVE_UP_AT) {
+    return `FAILED ${script}: ${lost} requests got no answer; is ${settings.URL} still there?`;
+  }
   const missed = thresholds.filter(({ ok }) => !ok);
   if (!missed.length) return `passed ${script}: all ${thresholds.length} thresholds.`;
   const said = missed.map(({ text, seen }) => `${text}; seen ${seen}`).join('. ');
+  const hint = dropped ? ', raise VUS or lower RATE' : '';
   return missed.some(({ validity }) => validity)
-    ? `INVALID ${script}: the load was not what was asked, raise VUS or lower RATE: ${said}.`
+    ? `INVALID ${script}: the load was not what was asked${hint}: ${said}.`
     : `FAILED ${script}: ${said}.`;
 }
 
@@ -116,6 +124,11 @@ function cells(name, measured, seconds) {
       ms.toFixed(1),
     ),
   ];
+}
+
+function lagLine({ lag_p99_ms }) {
+  if (lag_p99_ms < NOTED_LAG_MS) return [];
+  return [`k6 itself was late, by ${lag_p99_ms.toFixed(0)} ms (p99): its machine is too busy`];
 }
 
 function failureLines(tiers) {

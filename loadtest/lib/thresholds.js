@@ -2,7 +2,7 @@
 import { TRANSPORT, keptMetrics } from './measures.js';
 
 // That many requests without an answer end a run: the server is gone.
-const GIVE_UP_AT = 50;
+export const GIVE_UP_AT = 50;
 
 // {asOptions: for k6, judged: [{metric, condition, text, seen}] in order}.
 export function thresholdsOf({ settings, phases, duration_s, tiers, planned }, judged) {
