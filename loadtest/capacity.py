@@ -56,7 +56,10 @@ def shortfall(result: K6Result, slo_ms: float) -> str:
     """Why the run does not count as sustained; empty where it does."""
     seen = whole(result)
     if not result.valid:
-        return f"the generator could not keep up: k6 dropped {result.dropped} iterations"
+        why = (
+            f"dropped {result.dropped} iterations, and sent {result.lag_p99_ms:.0f} ms late at p99"
+        )
+        return f"the generator could not keep up: k6 {why}"
     if not seen.requests:
         return "no request was sent"
     if seen.failed:

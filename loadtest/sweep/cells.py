@@ -100,6 +100,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     mean_batch_rows: float
     cost_per_1000: float  # the devices' price, idle or not, over what was answered
     round: int = 1
+    valid: bool = True  # False: k6 could not send what it should
 
     @property
     def setting(self) -> Setting:
@@ -124,7 +125,7 @@ def best_of_rounds(cells: Sequence[Cell]) -> Sequence[Cell]:
 
 
 def _merit(cell: Cell) -> tuple[bool, int, float]:
-    return not cell.dropped, cell.within_slo, -cell.mean_ms
+    return cell.valid, cell.within_slo, -cell.mean_ms
 
 
 def cell_of(
@@ -156,6 +157,7 @@ def cell_of(
         refused=seen.refused,
         failed=seen.failed,
         dropped=result.dropped,
+        valid=result.valid,
         mean_ms=seen.mean_ms,
         p50_ms=seen.p50_ms,
         p99_ms=seen.p99_ms,

@@ -66,8 +66,8 @@ def standing(cells: Sequence[Cell], latency: Latency) -> Standing | None:
     adaptive = next((cell for cell in cells if cell.policy is Policy.ADAPTIVE), None)
     if adaptive is None:
         return None
-    constant = [cell for cell in cells if cell.policy is Policy.CONSTANT and not cell.dropped]
-    if not adaptive.answered or adaptive.dropped or not constant:
+    constant = [cell for cell in cells if cell.policy is Policy.CONSTANT and cell.valid]
+    if not adaptive.answered or not adaptive.valid or not constant:
         return Standing(Place.UNKNOWN, adaptive, None)
     better = [cell for cell in constant if beats(cell, adaptive, latency)]
     if better:
