@@ -5,13 +5,13 @@ predictor's own parser and by nothing else.
 """
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from dashboard.ports import Change
 from dashboard.views.knobs import PlainValue, shown
 from predictor.core.errors import ParametersRefused
 from predictor.core.parameters import Parameters, parse_plain
@@ -32,18 +32,6 @@ class Place:
 
 
 Edits = Mapping[Place, PlainValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value that differs between two documents. A side is empty where it is not there."""
-
-    where: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.before or 'none'} → {self.after or 'none'}"
 
 
 def plain_of(parameters: Parameters) -> dict[str, Any]:
@@ -113,25 +101,26 @@ def problems(base: Parameters, edits: Edits) -> Mapping[Place | None, str]:
     return found
 
 
-def document_of(parameters: Parameters) -> bytes:
-    """JSON, which the parser reads as it reads YAML."""
-    return json.dumps(plain_of(parameters), indent=2).encode()
-
-
 def changes(before: Parameters, after: Parameters) -> Sequence[Change]:
     """What differs, generation left out, in the order of the later document."""
     old, new = _flat(before), _flat(after)
     return [
-        Change(where, old.get(where, ""), new.get(where, ""))
-        for where in dict.fromkeys([*new, *old])
-        if old.get(where) != new.get(where)
+        Change(field, old.get(field), new.get(field))
+        for field in dict.fromkeys([*new, *old])
+        if old.get(field) != new.get(field)
     ]
 
 
-def _flat(parameters: Parameters) -> Mapping[str, str]:
+def told(change: Change) -> str:
+    """`tiers.bulk.max_age_s: 600 → none`."""
+    before, after = (shown(value) or "none" for value in (change.before, change.after))
+    return f"{change.field}: {before} → {after}"
+
+
+def _flat(parameters: Parameters) -> Mapping[str, PlainValue]:
     plain = plain_of(parameters)
     return {
-        str(Place(section, name, field)): shown(value)
+        str(Place(section, name, field)): value
         for section in SECTIONS
         for name, values in plain[section].items()
         for field, value in values.items()
