@@ -66,3 +66,11 @@ def template(colours: Palette) -> go.layout.Template:
             "colorscale": {"sequential": HEAT_SCALE},
         }
     )
+
+# Streamlit leaves 6 rem above and between; an overview must fit on one screen.
+PAGE_STYLE = """
+.stMainBlockContainer { padding: 3.6rem 1.5rem 1rem; }
+[data-testid="stVerticalBlock"] { gap: 0.5rem; }
+[data-testid="stMetricValue"] { font-size: 1.35rem; }
+[data-testid="stMetric"] { padding: 0.35rem 0.7rem; }
+"""

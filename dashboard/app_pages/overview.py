@@ -1,0 +1,157 @@
+"""Overview: one look tells whether all is well."""
+
+import streamlit as st
+
+from dashboard import plots
+from dashboard.asking import ask, guarded, optional
+from dashboard.here import Here, here, refreshing
+from dashboard.ports import Pool
+from dashboard.views.costs import pool_costs
+from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, verdict
+from dashboard.views.units import MISSING, share, usd
+
+PLOT_PX = 235
+COLUMNS = {
+    name: st.column_config.NumberColumn(format=form)
+    for form, names in {
+        "%.0f": ("SLO ms", "queue, rows"),
+        "%.1f": (
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "offered /s",
+            "goodput /s",
+            "refused /s",
+            "failed /s",
+        ),
+    }.items()
+    for name in names
+}
+
+
+def say_verdict(spot: Here) -> None:
+    tiers = ask(spot.parts.metrics.tiers, spot.window, spot.where)
+    costs = pool_costs(
+        optional(lambda: ask(spot.parts.metrics.pools, spot.window, spot.where), ()), spot.prices()
+    )
+    said = verdict(tiers, spot.parameters(), costs, optional(spot.replicas, ()))
+    show = st.success if said.well else st.warning
+    show(said.text, icon=":material/check_circle:" if said.well else ":material/warning:")
+
+
+def show_tiers(spot: Here) -> None:
+    tiers = ask(spot.parts.metrics.tiers, spot.window, spot.where)
+    st.dataframe(
+        tier_table(tiers, spot.parameters()),
+        hide_index=True,
+        column_config=COLUMNS,
+        row_height=28,
+        placeholder=MISSING,
+    )
+
+
+def show_traffic_tiles(spot: Here) -> None:
+    tiers = ask(spot.parts.metrics.tiers, spot.window, spot.where)
+    numbers = totals(tiers)
+    left, middle, right = st.columns(3)
+    left.metric("Goodput", numbers["goodput"], border=True)
+    middle.metric("Refused", numbers["refused"], border=True)
+    right.metric("Queue now", numbers["queue"], border=True)
+
+
+def show_device_tiles(spot: Here) -> None:
+    used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
+    left, middle, right = st.columns(3)
+    left.metric("Device busy", share(used.busy), border=True)
+    middle.metric("of use", share(used.useful), border=True, help="Busy, padding left out.")
+    right.metric(
+        used.measured_by or "NVML",
+        share(used.measured),
+        border=True,
+        help="Utilisation as the driver tells it." if used.measured_by else "No device tells it.",
+    )
+
+
+def show_cost_tiles(spot: Here) -> None:
+    uses = ask(spot.parts.metrics.pools, spot.window, spot.where)
+    costs = {cost.pool: cost for cost in pool_costs(uses, spot.prices())}
+    for column, pool in zip(st.columns(2), (Pool.SPOT, Pool.ON_DEMAND), strict=True):
+        cost = costs.get(pool)
+        each = cost.usd_per_request if cost else None
+        column.metric(
+            f"1,000 on {pool.value}",
+            usd(cost.usd_per_1000 if cost else None),
+            border=True,
+            help=f"{usd(each)} a request. {cost.price.source if cost else 'No price is known.'}",
+        )
+
+
+def show_replicas(spot: Here) -> None:
+    st.metric("Replicas", pool_counts(spot.replicas()), border=True)
+
+
+def show_p99(spot: Here) -> None:
+    series = ask(spot.parts.metrics.latency, spot.window, 0.99, spot.where)
+    limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
+    st.plotly_chart(
+        plots.lines(
+            spot.look(PLOT_PX), series, "p99 latency", "ms", scale=1e3, limits=limits
+        ),
+        theme=None,
+        key="overview-p99",
+    )
+
+
+def show_traffic(spot: Here) -> None:
+    traffic = ask(spot.parts.metrics.traffic, spot.window, spot.where)
+    series = [
+        *(plots.renamed(each, "good") for each in traffic.good),
+        *(plots.renamed(each, "refused") for each in traffic.refused),
+    ]
+    st.plotly_chart(
+        plots.lines(spot.look(PLOT_PX), series, "Goodput and refusals", "requests/s"),
+        theme=None,
+        key="overview-traffic",
+    )
+
+
+def show_queue(spot: Here) -> None:
+    traffic = ask(spot.parts.metrics.traffic, spot.window, spot.where)
+    st.plotly_chart(
+        plots.lines(spot.look(PLOT_PX), traffic.queue_depth, "Queue depth", "rows"),
+        theme=None,
+        key="overview-queue",
+    )
+
+
+def show_utilisation(spot: Here) -> None:
+    used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
+    st.plotly_chart(
+        plots.lines(spot.look(PLOT_PX), used.over_time, "Utilisation", "of device time", share=True),
+        theme=None,
+        key="overview-utilisation",
+    )
+
+
+def draw() -> None:
+    spot = here()
+    with guarded("The verdict"):
+        say_verdict(spot)
+    with guarded("The table of tiers"):
+        show_tiers(spot)
+    traffic, device, cost, replicas = st.columns([3, 3, 2.4, 1.8])
+    with traffic, guarded("Traffic"):
+        show_traffic_tiles(spot)
+    with device, guarded("Utilisation"):
+        show_device_tiles(spot)
+    with cost, guarded("Cost"):
+        show_cost_tiles(spot)
+    with replicas, guarded("Replicas"):
+        show_replicas(spot)
+    shown = (show_p99, show_traffic, show_queue, show_utilisation)
+    for column, show in zip(st.columns(len(shown)), shown, strict=True):
+        with column, guarded("This plot"):
+            show(spot)
+
+
+refreshing(draw)
