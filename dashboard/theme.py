@@ -67,6 +67,7 @@ def template(colours: Palette) -> go.layout.Template:
         }
     )
 
+
 # Streamlit leaves 6 rem above and between; an overview must fit on one screen.
 PAGE_STYLE = """
 .stMainBlockContainer { padding: 3.6rem 1.5rem 1rem; }

@@ -94,9 +94,7 @@ def show_p99(spot: Here) -> None:
     series = ask(spot.parts.metrics.latency, spot.window, 0.99, spot.where)
     limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
     st.plotly_chart(
-        plots.lines(
-            spot.look(PLOT_PX), series, "p99 latency", "ms", scale=1e3, limits=limits
-        ),
+        plots.lines(spot.look(PLOT_PX), series, "p99 latency", "ms", scale=1e3, limits=limits),
         theme=None,
         key="overview-p99",
     )
@@ -127,7 +125,9 @@ def show_queue(spot: Here) -> None:
 def show_utilisation(spot: Here) -> None:
     used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
     st.plotly_chart(
-        plots.lines(spot.look(PLOT_PX), used.over_time, "Utilisation", "of device time", share=True),
+        plots.lines(
+            spot.look(PLOT_PX), used.over_time, "Utilisation", "of device time", share=True
+        ),
         theme=None,
         key="overview-utilisation",
     )

@@ -30,11 +30,14 @@ def fit_table(fits: Sequence[ServiceModelFit]) -> list[dict[str, str | float]]:
 
 def formula(coefficients: Mapping[str, float]) -> str:
     """ "5.000 ms a batch + 10.0 µs a token"; features without weight are left out."""
-    return " + ".join(
-        f"{_time(seconds)} {FEATURES.get(feature, feature)}"
-        for feature, seconds in coefficients.items()
-        if seconds > 0
-    ) or MISSING
+    return (
+        " + ".join(
+            f"{_time(seconds)} {FEATURES.get(feature, feature)}"
+            for feature, seconds in coefficients.items()
+            if seconds > 0
+        )
+        or MISSING
+    )
 
 
 def _time(seconds: float) -> str:

@@ -1,12 +1,14 @@
 """What serving cost: a pool's price times its presence, and where that money went.
 
-    cost of a pool  = price of a replica * time that its replicas were there
-    of that: idle   = price * (presence - busy)
-             padding = price * busy * share of padding tokens
-             a tier = price * its device time, without the padding in it
-    per request     = cost of the pool / requests it answered, idle and padding included
+cost of a pool  = price of a replica * time that its replicas were there
+of that: idle   = price * (presence - busy)
+         padding = price * busy * share of padding tokens
+         a tier = price * its device time, without the padding in it
+per request     = cost of the pool / requests it answered, idle and padding included
 """
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -167,3 +169,19 @@ def cost_table(costs: Sequence[PoolCost]) -> list[dict[str, str | float]]:
         for cost in costs
         for part, usd in cost.parts.items()
     ]
+
+
+def as_csv(table: Sequence[Mapping[str, str | float]]) -> str:
+    if not table:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def usd_per_1000(costs: Sequence[PoolCost]) -> float | None:
+    """Over all pools that have a price."""
+    completed = sum(cost.completed for cost in costs)
+    return sum(cost.usd for cost in costs) / completed * 1000 if completed > 0 else None

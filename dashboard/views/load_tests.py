@@ -42,7 +42,9 @@ def compared_settings(runs: Sequence[LoadRun]) -> list[dict[str, str]]:
     for name in names:
         values = [run.settings.get(name, "") for run in runs]
         if len(set(values)) > 1:
-            rows.append({"setting": name, **dict(zip((run.name for run in runs), values, strict=True))})
+            rows.append(
+                {"setting": name, **dict(zip((run.name for run in runs), values, strict=True))}
+            )
     return rows
 
 
@@ -71,4 +73,16 @@ def sweep_groups(
     return {
         group: ([x for x, _ in sorted(pairs)], [y for _, y in sorted(pairs)])
         for group, pairs in points.items()
+    }
+
+
+def phase_curves(runs: Sequence[LoadRun]) -> dict[str, tuple[list[float], list[float]]]:
+    """Rate sent against p99 in ms; a line for each run that has phases."""
+    return {
+        run.name: (
+            [phase.rate for phase in run.phases],
+            [phase.measured.p99_ms for phase in run.phases],
+        )
+        for run in runs
+        if run.phases
     }

@@ -75,7 +75,9 @@ def verdict(
     fleet = Fleet.of(replicas)
     if fleet.known:
         if fleet.up < fleet.known:
-            said.append(f"{fleet.known - fleet.up} of {plural(fleet.known, 'replica')} not answering")
+            said.append(
+                f"{fleet.known - fleet.up} of {plural(fleet.known, 'replica')} not answering"
+            )
         if fleet.generation is not None:
             said.append(
                 f"{fleet.holding} of {plural(fleet.up, 'replica')} on generation {fleet.generation}"
@@ -112,7 +114,7 @@ def tier_table(
 
 
 def pool_counts(replicas: Sequence[Replica]) -> str:
-    """"1 spot, 1 on-demand", and how many of a pool do not answer."""
+    """ "1 spot, 1 on-demand", and how many of a pool do not answer."""
     pools = dict.fromkeys(each.pool for each in replicas)
     told = []
     for pool in pools:

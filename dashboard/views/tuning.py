@@ -1,11 +1,14 @@
 """The Tuning page in data: who follows an edit, who else edited, and what a preview says."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboard.ports import (
     ArrivalStats,
+    BatchShape,
     Forecast,
+    HistoryEntry,
     Pool,
     PreviewQuestion,
     Price,
@@ -13,11 +16,13 @@ from dashboard.ports import (
     ServiceModelFit,
     TierForecast,
     TierNow,
+    Utilisation,
 )
 from dashboard.views.draft import Edits, Place, changes, told, value_at
 from dashboard.views.knobs import shown
 from dashboard.views.units import milliseconds, plural
-from predictor.core.parameters import Parameters
+from predictor.core.errors import ParametersRefused
+from predictor.core.parameters import Parameters, parse_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +81,15 @@ def value_per_replica(
         if not replica.up:
             continue
         parameters = known.get(replica.generation) if replica.generation is not None else None
-        if parameters is None or (
-            place.section == "tiers" and place.name not in parameters.tiers
-        ):
+        if parameters is None or (place.section == "tiers" and place.name not in parameters.tiers):
             value = "unknown"
         else:
             value = shown(value_at(parameters, place)) or "none"
         values[value] = values.get(value, 0) + 1
-    return ", ".join(
-        f"{value} on {plural(number, 'replica')}" for value, number in values.items()
-    ) or "no replica answers"
+    return (
+        ", ".join(f"{value} on {plural(number, 'replica')}" for value, number in values.items())
+        or "no replica answers"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +169,39 @@ def _beside(now: TierNow | None, then: TierForecast) -> dict[str, str | float | 
         "refused /s predicted": then.refused_per_s,
         "USD per 1,000 predicted": then.usd_per_1000,
     }
+
+
+def known_parameters(
+    current: Parameters, history: Sequence[HistoryEntry]
+) -> Mapping[int, Parameters]:
+    """Documents by generation. One of the history that cannot be read any more is left out."""
+    known: dict[int, Parameters] = {}
+    for entry in reversed(history):
+        for document in (entry.before, entry.after):
+            try:
+                parameters = parse_document(document.encode())
+            except ParametersRefused:
+                continue
+            known[parameters.generation] = parameters
+    return known | {current.generation: current}
+
+
+def generation_of(document: str) -> int | None:
+    """None where the document cannot be read: the history goes back no further."""
+    try:
+        return parse_document(document.encode()).generation
+    except ParametersRefused:
+        return None
+
+
+def whole_of(
+    used: Utilisation | None, batches: BatchShape | None, usd_per_1000: float | None
+) -> Whole:
+    means = [] if batches is None else [v for line in batches.mean_rows for v in line.values]
+    finite = [value for value in means if math.isfinite(value)]
+    return Whole(
+        busy=used.busy if used else None,
+        useful=used.useful if used else None,
+        usd_per_1000=usd_per_1000,
+        mean_batch_rows=sum(finite) / len(finite) if finite else None,
+    )
