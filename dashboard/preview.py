@@ -16,6 +16,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from dashboard.ports import (
     ArrivalStats,
@@ -33,8 +34,8 @@ from predictor.policy.steps import restored
 from predictor.simulation.simulator import Arrival, Run, Settlement, Simulator, merged
 from predictor.simulation.traffic import gamma_times
 
-MOST_ROWS = 40_000
-WARM_UP_SHARE = 0.1
+MOST_ROWS = 32_000
+WARM_UP_SHARE = 0.05
 PREPARE_LEAD_S = 1e-3  # about what a serving engine takes to form a batch
 SIGMAS_OF_MEDIAN_ERROR = 0.6745  # the median of |x| of a normal distribution
 LEAST_FACTOR = 0.5  # of a batch's predicted time, however large the model's error
@@ -158,12 +159,12 @@ def _arrivals(
 ) -> Iterator[Arrival]:
     """Rows of one request arrive at the same instant."""
     tokens = [length for length, _ in stats.lengths]
-    shares = [share for _, share in stats.lengths]
+    shares = list(accumulate(share for _, share in stats.lengths))
     rate = stats.requests_per_s / replicas
     for time_s in gamma_times(rate, whole_s, rng, stats.burstiness):
         whole, part = divmod(max(stats.rows_per_request, 1.0), 1.0)
         rows = int(whole) + (rng.random() < part)
-        for length in rng.choices(tokens, shares, k=rows):
+        for length in rng.choices(tokens, cum_weights=shares, k=rows):
             yield Arrival(time_s, length, stats.model, stats.tier)
 
 
