@@ -181,7 +181,7 @@ class Heatmap:
 
 @dataclass(frozen=True, slots=True)
 class ServiceModelFit:
-    """The service-time model of a model, as its replicas learned it (the middle one's)."""
+    """The service-time model of a model, as the replica learned it that saw most batches."""
 
     model: str
     packing: str  # "packed" | "padded"
@@ -210,7 +210,7 @@ class Utilisation:
     """Share of the devices' time: now (the whole window) and over time; means of replicas."""
 
     busy: float | None  # a batch ran
-    useful: float | None  # busy × real tokens ÷ all tokens
+    useful: float | None  # busy * real tokens ÷ all tokens
     measured: float | None  # by NVML or DCGM
     measured_by: str  # "NVML", "DCGM"; empty where there is neither
     over_time: tuple[Series, ...]  # named busy, useful, and what measured it
@@ -264,8 +264,9 @@ class ArrivalStats:
     tier: str
     requests_per_s: float
     rows_per_request: float
-    burstiness: float  # squared coefficient of variation of gaps; 1: Poisson
+    burstiness: float  # squared coefficient of variation of gaps at one replica; 1: Poisson
     lengths: tuple[tuple[int, float], ...]
+    overhead_s: float = 0.0  # of a request, neither in the queue nor on the device: the edge's
 
     @property
     def mean_tokens(self) -> float:
@@ -430,7 +431,7 @@ class TierForecast:
 
     model: str
     tier: str
-    p50_s: float | None  # on the device and in the queue; edges' time is not in it
+    p50_s: float | None  # queue, service, and the edge's usual time
     p95_s: float | None
     p99_s: float | None
     offered_per_s: float
@@ -446,7 +447,7 @@ class Forecast:
 
     tiers: tuple[TierForecast, ...]
     busy: float  # share of the device's time
-    useful: float  # busy × real tokens ÷ all tokens
+    useful: float  # busy * real tokens ÷ all tokens
     mean_batch_rows: float
     usd_per_1000: float | None  # answered requests
     simulated_s: float  # less than asked where the traffic was cut short

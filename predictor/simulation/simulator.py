@@ -105,15 +105,15 @@ class Simulator:
         self._held: deque[Batch] = deque()  # prepared behind the running one
         self._wake_s = math.inf
 
-    def simulate(self, arrivals: Iterable[Arrival]) -> Run:
-        """Run until the last arrival is settled."""
+    def simulate(self, arrivals: Iterable[Arrival], until_s: float = math.inf) -> Run:
+        """Run until the last arrival is settled, or until a time: what is unsettled stays so."""
         pending = iter(arrivals)
         arrival = next(pending, None)
         while True:
             arrives_s = arrival.time_s if arrival is not None else math.inf
             finishes_s = self._device[0][2] if self._device else math.inf
             self.now_s = min(arrives_s, finishes_s, self._wake_s)
-            if self.now_s == math.inf:
+            if self.now_s == math.inf or self.now_s > until_s:
                 break
             if finishes_s <= self.now_s:
                 self._finish()
