@@ -73,10 +73,10 @@ def _show_clash(current: state.Draft, stored: Stored) -> None:
     generation = stored.parameters.generation
     if row.button(f"Put my edits on top of generation {generation}", key="tuning-rebase"):
         state.rebase(stored)
-        st.rerun(scope="fragment")
+        st.rerun()
     if row.button(f"Drop my edits, start from generation {generation}", key="tuning-restart"):
         state.drop()
-        st.rerun(scope="fragment")
+        st.rerun()
 
 
 def _show_fields(
@@ -84,7 +84,7 @@ def _show_fields(
 ) -> None:
     replicas: Sequence[Replica] = optional(spot.replicas, ())
     known = known_parameters(
-        current.base.parameters, optional(lambda: spot.parts.store.history(), ())
+        current.base.parameters, optional(spot.parts.store.history, ())
     )
     for column, (heading, part) in zip(st.columns(len(fields)), fields.items(), strict=True):
         with column.container(border=True):
@@ -143,7 +143,7 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
     )
     if current.edits and row.button("Drop my edits", key="tuning-drop"):
         state.drop()
-        st.rerun(scope="fragment")
+        st.rerun()
     if obstacle:
         st.caption(obstacle)
     if who is None and not st.user.get("is_logged_in", True):
@@ -184,7 +184,7 @@ def _apply(spot: Here, current: state.Draft, who: str, reason: str) -> None:
         )
     except DashboardError as error:
         state.notice(f"Not applied. {error}")
-        st.rerun(scope="fragment")
+        st.rerun()
     state.drop()
     state.was_applied(stored, spot.parts.now())
     st.rerun()

@@ -1,8 +1,8 @@
-"""Numbers as a person reads them, with their unit. What nobody measured reads "–"."""
+"""Numbers as a person reads them, with their unit. What nobody measured reads "-"."""
 
 import math
 
-MISSING = "–"
+MISSING = "-"
 
 
 def known(value: float | None) -> bool:
