@@ -1,10 +1,12 @@
 """Every page as a reader meets it: all well, nothing measured, and with parts that fail."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
 
 Open = Callable[[str], AppTest]
@@ -95,10 +97,8 @@ def test_the_overview_gives_its_verdict(open_page: Open) -> None:
 
 
 def test_a_replica_that_is_gone_is_in_the_verdict(open_page: Open, fakes: FakeParts) -> None:
-    import dataclasses
-
     first, second = fakes.metrics.fleet
-    fakes.metrics.fleet = (first, dataclasses.replace(second, up=False))
+    fakes.metrics.fleet = (first, replace(second, up=False))
     app = open_page("overview")
     (verdict,) = app.warning
     assert "1 of 2 replicas not answering" in verdict.value
@@ -127,18 +127,29 @@ def test_what_if_follows_the_fields(open_page: Open) -> None:
     assert_sound(app)
 
 
-def test_the_selectors_are_in_the_url_and_come_back_from_it(
+def test_the_selectors_follow_the_url(fakes: FakeParts) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.query_params["range"] = "6h"
+    app.query_params["model"] = "topics"
+    app.run()
+    assert app.selectbox(key="range").value == "6h"
+    assert app.selectbox(key="model").value == "topics"
+    asked = [about for name, about in fakes.metrics.asked if name == "tiers"]
+    assert asked[-1].duration_s == 6 * 3600
+
+
+def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
     open_page: Open, fakes: FakeParts
 ) -> None:
     app = open_page("overview")
     app.selectbox(key="range").set_value("6h").run()
     app.selectbox(key="model").set_value("topics").run()
-    assert app.query_params["range"] in ("6h", ["6h"])
-    assert app.query_params["model"] in ("topics", ["topics"])
-    asked = [about for name, about in fakes.metrics.asked if name == "tiers"]
-    assert asked[-1].duration_s == 6 * 3600
+    fakes.metrics.trouble = down()
+    fakes.now_s += 3600
     app.switch_page("app_pages/latency.py").run()
     assert app.selectbox(key="range").value == "6h"
+    assert app.selectbox(key="model").value == "topics"
+    assert_sound(app)
 
 
 def test_no_runs_yet_is_said(open_page: Open, fakes: FakeParts) -> None:
