@@ -14,6 +14,7 @@ MOST_KEPT = 500
 
 P = ParamSpec("P")
 T = TypeVar("T")
+D = TypeVar("D")
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +32,10 @@ def ask(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 @st.cache_data(ttl=KEPT_S, max_entries=MOST_KEPT, show_spinner=False)
 def _kept(
-    _question: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    _question: Callable[..., Any],
+    name: str,  # noqa: ARG001 - part of the key, as the underscore keeps the method out of it
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> tuple[Any, DashboardError | None]:
     try:
         return _question(*args, **kwargs), None
@@ -70,7 +74,7 @@ def guarded(what: str) -> Iterator[None]:
         )
 
 
-def optional(question: Callable[[], T], otherwise: T) -> T:
+def optional(question: Callable[[], T], otherwise: D) -> T | D:
     """An answer that a part can do without: edits to mark, prices, replicas."""
     try:
         return question()

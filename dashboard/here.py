@@ -16,7 +16,7 @@ from dashboard.views.costs import prices_in_force
 from dashboard.views.times import (
     DEFAULT_RANGE,
     DEFAULT_REFRESH,
-    RANGE_NAMES,
+    RANGES_S,
     REFRESHES_S,
     window_of,
     zone_of,
@@ -89,9 +89,8 @@ def selectors() -> None:
     row = st.container(horizontal=True, horizontal_alignment="right", gap="small")
     row.selectbox(
         "Time range",
-        list(RANGE_NAMES),
-        index=list(RANGE_NAMES).index(DEFAULT_RANGE),
-        format_func=RANGE_NAMES.__getitem__,
+        list(RANGES_S),
+        index=list(RANGES_S).index(DEFAULT_RANGE),
         key="range",
         bind="query-params",
         persist_state="session",
@@ -111,7 +110,6 @@ def selectors() -> None:
         "Refresh",
         list(REFRESHES_S),
         index=list(REFRESHES_S).index(DEFAULT_REFRESH),
-        format_func=lambda name: "no refresh" if name == "off" else f"refresh {name}",
         key="refresh",
         bind="query-params",
         persist_state="session",

@@ -31,4 +31,4 @@ with guarded("The parameters"):
     refreshing(show_take_hold, FOLLOW_S if state.applied() is not None else None)
     form.draw()
 with guarded("The history"):
-    history.draw(optional(lambda: here().parts.store.read(), None))
+    history.draw(optional(here().parts.store.read, None))

@@ -83,9 +83,7 @@ def _show_fields(
     spot: Here, current: state.Draft, fields: Fields, wrong: Mapping[Place | None, str]
 ) -> None:
     replicas: Sequence[Replica] = optional(spot.replicas, ())
-    known = known_parameters(
-        current.base.parameters, optional(spot.parts.store.history, ())
-    )
+    known = known_parameters(current.base.parameters, optional(spot.parts.store.history, ()))
     for column, (heading, part) in zip(st.columns(len(fields)), fields.items(), strict=True):
         with column.container(border=True):
             st.markdown(f"**{heading}**")

@@ -7,25 +7,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dashboard.ports import Window
 
+# Shown as they are, and in the URL too: a link must go on working, so they stay.
 RANGES_S: Mapping[str, float] = {
-    "5m": 300.0,
-    "15m": 900.0,
-    "1h": 3600.0,
-    "6h": 21_600.0,
-    "24h": 86_400.0,
-    "7d": 604_800.0,
+    "5 min": 300.0,
+    "15 min": 900.0,
+    "1 h": 3600.0,
+    "6 h": 21_600.0,
+    "24 h": 86_400.0,
+    "7 d": 604_800.0,
 }
-DEFAULT_RANGE = "15m"
-RANGE_NAMES: Mapping[str, str] = {
-    "5m": "last 5 minutes",
-    "15m": "last 15 minutes",
-    "1h": "last hour",
-    "6h": "last 6 hours",
-    "24h": "last 24 hours",
-    "7d": "last 7 days",
+DEFAULT_RANGE = "15 min"
+REFRESHES_S: Mapping[str, float | None] = {
+    "no refresh": None,
+    "every 5 s": 5.0,
+    "every 15 s": 15.0,
+    "every 60 s": 60.0,
 }
-REFRESHES_S: Mapping[str, float | None] = {"off": None, "5s": 5.0, "15s": 15.0, "60s": 60.0}
-DEFAULT_REFRESH = "15s"
+DEFAULT_REFRESH = "every 15 s"
 STEPS = 200  # a window moves on by so small a part of itself: nothing on a plot would show less
 SHORTEST_STEP_S = 2.0
 

@@ -129,10 +129,10 @@ def test_what_if_follows_the_fields(open_page: Open) -> None:
 
 def test_the_selectors_follow_the_url(fakes: FakeParts) -> None:
     app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
-    app.query_params["range"] = "6h"
+    app.query_params["range"] = "6 h"
     app.query_params["model"] = "topics"
     app.run()
-    assert app.selectbox(key="range").value == "6h"
+    assert app.selectbox(key="range").value == "6 h"
     assert app.selectbox(key="model").value == "topics"
     asked = [about for name, about in fakes.metrics.asked if name == "tiers"]
     assert asked[-1].duration_s == 6 * 3600
@@ -142,12 +142,12 @@ def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
     open_page: Open, fakes: FakeParts
 ) -> None:
     app = open_page("overview")
-    app.selectbox(key="range").set_value("6h").run()
+    app.selectbox(key="range").set_value("6 h").run()
     app.selectbox(key="model").set_value("topics").run()
     fakes.metrics.trouble = down()
     fakes.now_s += 3600
     app.switch_page("app_pages/latency.py").run()
-    assert app.selectbox(key="range").value == "6h"
+    assert app.selectbox(key="range").value == "6 h"
     assert app.selectbox(key="model").value == "topics"
     assert_sound(app)
 
