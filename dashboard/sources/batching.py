@@ -69,9 +69,8 @@ def utilisation(reading: Reading) -> Utilisation:
     measured = None
     if query:
         measured = reading.now(query, ()).get(())
-        over_time += series(
-            {(measured_by,): line for line in reading.lines(query, (), grid).values()}, grid
-        )
+        line = reading.lines(query, (), grid).get((), Line({}, {}))
+        over_time.append(Series(measured_by, grid.times_s, line.on(grid.times_s)))
     whole = _whole(reading)
     return Utilisation(whole[0], whole[1], measured, measured_by, tuple(over_time))
 

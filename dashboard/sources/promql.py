@@ -182,10 +182,15 @@ def rate(
 
 
 def gauge(
-    name: str, aggregate: str, by: Sequence[str], where: Filter, labels: Sequence[str] = ()
+    name: str,
+    aggregate: str,
+    by: Sequence[str],
+    where: Filter,
+    labels: Sequence[str] = (),
+    *more: str,
 ) -> str:
     """As it was scraped last, over all replicas."""
-    each = " or ".join(selectors(name, where, labels))
+    each = " or ".join(selectors(name, where, labels, *more))
     return f"{aggregate} by ({', '.join(by)}) ({pooled_if(POOL in by, each)})"
 
 
