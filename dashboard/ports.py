@@ -235,7 +235,8 @@ class PoolUse:
 
     pool: Pool
     replicas: float  # on average over the window
-    present_s: float  # replica seconds, loading included where that is known
+    present_s: float  # replica seconds, from the moment that they are scrape targets
+    devices: float  # of one replica, on average
     completed: float  # answered requests
     busy_s: float  # device seconds
     padding_share: float  # of all tokens computed

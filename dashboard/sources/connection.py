@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import requests
-from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
 from dashboard.ports import NoData, SourceDown
@@ -19,7 +20,6 @@ TIMEOUT_S = 10
 MAX_SERIES = 20_000  # an answer with more would not fit a page, or a browser
 USUAL_SCRAPE_S = 15.0
 KEPT_S = 60.0  # how long what is known of Prometheus itself is believed
-_SCRAPES_SEEN_IN = "5m"
 
 Labels = Mapping[str, str]
 
@@ -45,7 +45,7 @@ class Line:
 
 
 class Connection:
-    """Reads one Prometheus. Raises SourceDown where it does not answer or refuses."""
+    """Reads one Prometheus. All reads raise SourceDown where it does not answer or refuses."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         """`url` as http://host:port, with a path if there is one. `clock` gives Unix time."""

@@ -133,16 +133,16 @@ def selectors(name: str, where: Filter, labels: Sequence[str] = (), *more: str) 
         matchers.append(one_of("tier", where.tiers) if where.tiers else 'tier!="unknown"')
     if not where.pools or set(where.pools) == set(Pool):
         return [_selector(name, matchers)]
-    found = []
-    for pool in where.pools:
-        if pool is Pool.UNKNOWN:
-            neither = quoted(f"{_SPOT}|{_ON_DEMAND}")
-            none = [f"pool!~{neither}", f"capacity_type!~{neither}"]
-            found.append(_selector(name, [*matchers, *none]))
-        else:
-            for label in ("pool", "capacity_type"):
-                found.append(_selector(name, [*matchers, f"{label}=~{quoted(_POOLS[pool])}"]))
-    return found
+    return [_selector(name, matchers + own) for pool in where.pools for own in _of_pool(pool)]
+
+
+def _of_pool(pool: Pool) -> list[list[str]]:
+    """Matchers, each list a way to belong to the pool."""
+    if pool is Pool.UNKNOWN:
+        known = quoted(f"{_SPOT}|{_ON_DEMAND}")
+        return [[f"pool!~{known}", f"capacity_type!~{known}"]]
+    pattern = quoted(_POOLS[pool])
+    return [[f"pool=~{pattern}"], [f"capacity_type=~{pattern}"]]
 
 
 def _selector(name: str, matchers: Sequence[str]) -> str:
@@ -182,10 +182,15 @@ def rate(
 
 
 def gauge(
-    name: str, aggregate: str, by: Sequence[str], where: Filter, labels: Sequence[str] = ()
+    name: str,
+    aggregate: str,
+    by: Sequence[str],
+    where: Filter,
+    labels: Sequence[str] = (),
+    *more: str,
 ) -> str:
     """As it was scraped last, over all replicas."""
-    each = " or ".join(selectors(name, where, labels))
+    each = " or ".join(selectors(name, where, labels, *more))
     return f"{aggregate} by ({', '.join(by)}) ({pooled_if(POOL in by, each)})"
 
 
