@@ -11,8 +11,6 @@ from dashboard.views.draft import checked
 from dashboard.views.tuning import Whole, forecast_table, question_of, whole_of
 from dashboard.views.units import MISSING, share, usd
 
-NOTE = "Predicted latencies are those of queue and device; what is measured has the edge's in it."
-
 
 def draw(spot: Here, current: state.Draft, *, run: bool) -> None:
     if run:
@@ -31,7 +29,7 @@ def draw(spot: Here, current: state.Draft, *, run: bool) -> None:
         forecast_table(tiers, forecast), hide_index=True, row_height=28, placeholder=MISSING
     )
     simulated = f"{forecast.requests:,} requests, {forecast.simulated_s:.0f} s simulated."
-    st.caption(" ".join(part for part in (simulated, NOTE, forecast.note) if part))
+    st.caption(" ".join(part for part in (simulated, forecast.note) if part))
 
 
 def _simulate(spot: Here, current: state.Draft) -> Forecast:

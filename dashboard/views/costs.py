@@ -70,6 +70,7 @@ def pool_costs(uses: Sequence[PoolUse], prices: Mapping[Pool, Price]) -> Sequenc
 
 def _cost(use: PoolUse, price: Price) -> PoolCost:
     usd_per_s = price.usd_per_hour / HOUR_S
+    usd_per_device_s = usd_per_s / max(use.devices, 1.0)
     computed = 1.0 - use.padding_share
     return PoolCost(
         pool=use.pool,
@@ -77,10 +78,11 @@ def _cost(use: PoolUse, price: Price) -> PoolCost:
         replicas=use.replicas,
         completed=use.completed,
         usd=usd_per_s * use.present_s,
-        idle_usd=usd_per_s * max(0.0, use.present_s - use.busy_s),
-        padding_usd=usd_per_s * use.busy_s * use.padding_share,
+        idle_usd=max(0.0, usd_per_s * use.present_s - usd_per_device_s * use.busy_s),
+        padding_usd=usd_per_device_s * use.busy_s * use.padding_share,
         tier_usd={
-            tier: usd_per_s * device_s * computed for tier, device_s in use.tier_device_s.items()
+            tier: usd_per_device_s * device_s * computed
+            for tier, device_s in use.tier_device_s.items()
         },
     )
 

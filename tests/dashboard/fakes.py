@@ -187,7 +187,7 @@ class FakeMetrics:
         self._ask("pools", window)
         present_s = window.duration_s
         return [
-            PoolUse(pool, 1.0, present_s, 300 * present_s, 0.7 * present_s, 0.14,
+            PoolUse(pool, 1.0, present_s, 1.0, 300 * present_s, 0.7 * present_s, 0.14,
                     {"interactive": 240 * present_s, "bulk": 60 * present_s},
                     {"interactive": 0.45 * present_s, "bulk": 0.25 * present_s})
             for pool in (Pool.SPOT, Pool.ON_DEMAND)

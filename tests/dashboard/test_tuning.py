@@ -108,7 +108,7 @@ def test_a_conflict_is_shown_and_nothing_overwritten(open_page: Open, fakes: Fak
     assert entry.who == "bob"
     told = "\n".join(sentences(app))
     assert "Generation 2 was applied while you edited generation 1" in told
-    assert "Theirs: models.topics.max_batch_size: none → 48" in told or "→ 48" in told
+    assert "- Theirs: tiers.interactive.slo_ms: 200 → 150" in told
     assert "Both of you changed models.topics.max_batch_size." in told
     # On top of theirs: mine wins where both changed, theirs stays elsewhere.
     app.button(key="tuning-rebase").click().run()

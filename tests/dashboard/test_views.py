@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,10 @@ SPOT, ON_DEMAND = Price(Pool.SPOT, 1.0, "table"), Price(Pool.ON_DEMAND, 2.0, "ta
 PRICES: Mapping[Pool, Price] = {Pool.SPOT: SPOT, Pool.ON_DEMAND: ON_DEMAND}
 
 
-def use(pool: Pool, **changed: float) -> PoolUse:
+def use(pool: Pool, **changed: Any) -> PoolUse:
     """A replica for two hours, busy for one, a fifth of it padding, 1,000 requests."""
     made = PoolUse(
-        pool, 1.0, 7200.0, 1000.0, 3600.0, 0.2, {"interactive": 900.0, "bulk": 100.0},
+        pool, 1.0, 7200.0, 1.0, 1000.0, 3600.0, 0.2, {"interactive": 900.0, "bulk": 100.0},
         {"interactive": 2700.0, "bulk": 900.0},
     )  # fmt: skip
     return replace(made, **changed)
@@ -44,6 +45,12 @@ class TestCosts:
             "padding": pytest.approx(0.2),
             "idle": pytest.approx(1.0),
         }
+        assert sum(cost.parts.values()) == pytest.approx(cost.usd)
+
+    def test_two_devices_share_the_price_of_their_replica(self) -> None:
+        (cost,) = costs.pool_costs([use(Pool.SPOT, devices=2.0)], PRICES)
+        assert cost.usd == pytest.approx(2.0)
+        assert cost.idle_usd == pytest.approx(1.5)
         assert sum(cost.parts.values()) == pytest.approx(cost.usd)
 
     def test_tiers_share_all_that_was_paid_by_device_time(self) -> None:
@@ -93,16 +100,13 @@ class TestCosts:
     def test_the_table_downloads_as_csv(self) -> None:
         table = costs.cost_table(costs.pool_costs([use(Pool.SPOT)], PRICES))
         head, first, *_ = costs.as_csv(table).splitlines()
-        assert (
-            head == "pool,part,USD,share of the pool,USD per 1\\,000 requests"
-            or head.startswith("pool,part,USD,share of the pool,")
-        )
+        assert head == 'pool,part,USD,share of the pool,"USD per 1,000 requests"'
         assert first.startswith("spot,interactive,0.6")
         assert costs.as_csv([]) == ""
 
 
 class TestOverview:
-    def tier(self, **changed: float) -> TierNow:
+    def tier(self, **changed: Any) -> TierNow:
         made = TierNow("topics", "interactive", 0.02, 0.08, 0.143, 10, 10, 10, 0, 0, 0, 0, 0.5)
         return replace(made, **changed)
 
