@@ -11,7 +11,7 @@ from dashboard.asking import ask, ask_now, optional
 from dashboard.parts import Parts, Reader
 from dashboard.plots import Look
 from dashboard.ports import Edit, Filter, Pool, Price, Replica, Stored, Window
-from dashboard.theme import palette
+from dashboard.theme import PLOT_HEIGHT_PX, palette
 from dashboard.views.costs import prices_in_force
 from dashboard.views.times import (
     DEFAULT_RANGE,
@@ -40,7 +40,7 @@ class Here:
     def where(self) -> Filter:
         return Filter() if self.model is None else Filter(models=(self.model,))
 
-    def look(self, height_px: int | None = None) -> Look:
+    def look(self, height_px: int = PLOT_HEIGHT_PX) -> Look:
         edits: Sequence[Edit] = optional(lambda: ask(self.parts.metrics.edits, self.window), ())
         return Look(palette(st.context.theme.type), self.zone, edits, height_px)
 

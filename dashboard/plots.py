@@ -8,7 +8,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboard.ports import Edit, Heatmap, Series, StageBreakdown
-from dashboard.theme import DASHES, HEAT_SCALE, LIMIT_COLOUR, SERIES_COLOURS, Palette, template
+from dashboard.theme import (
+    DASHES,
+    HEAT_SCALE,
+    LIMIT_COLOUR,
+    PLOT_HEIGHT_PX,
+    SERIES_COLOURS,
+    Palette,
+    template,
+)
 
 MOST_EDITS = 50  # markers on one plot, the newest
 MOST_LINES = 20  # series on one plot; more could not be told apart
@@ -22,13 +30,16 @@ class Look:
     palette: Palette
     zone: tzinfo
     edits: Sequence[Edit] = ()
-    height_px: int | None = None
+    height_px: int = PLOT_HEIGHT_PX
 
     def figure(self, title: str, y_title: str, *, over_time: bool = True) -> go.Figure:
         figure = go.Figure()
-        figure.update_layout(template=template(self.palette), title=title, yaxis_title=y_title)
-        if self.height_px is not None:
-            figure.update_layout(height=self.height_px)
+        figure.update_layout(
+            template=template(self.palette),
+            title=title,
+            yaxis_title=y_title,
+            height=self.height_px,
+        )
         if over_time:
             figure.update_layout(xaxis={"title": f"time ({_zone_name(self.zone)})", "type": "date"})
             self._mark_edits(figure)
@@ -76,7 +87,7 @@ def lines(
 ) -> go.Figure:
     """`scale`: from the port's unit to the axis's. `limits`: dashed lines, in the axis's unit."""
     figure = look.figure(title, y_title)
-    for index, each in enumerate(series[:MOST_LINES]):
+    for index, each in enumerate(shortened(series)[:MOST_LINES]):
         figure.add_scatter(
             x=look.times(each.times_s),
             y=[value * scale for value in each.values],
@@ -100,6 +111,14 @@ def lines(
 def renamed(series: Series, what: str) -> Series:
     """The same line, told apart from another of the same group."""
     return replace(series, name=f"{series.name} {what}")
+
+
+def shortened(series: Sequence[Series]) -> Sequence[Series]:
+    """`model/tier` as the tier alone, where all are of one model: legends are narrow."""
+    models = {each.name.partition("/")[0] for each in series if "/" in each.name}
+    if len(models) != 1:
+        return series
+    return [replace(each, name=each.name.partition("/")[2] or each.name) for each in series]
 
 
 def limit_line(figure: go.Figure, name: str, value: float) -> None:

@@ -12,7 +12,7 @@ SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E0
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 HEAT_SCALE = "Cividis"  # even in lightness, made for colour blindness
 LIMIT_COLOUR = "#D55E00"  # SLO lines, and what is over them
-PLOT_HEIGHT_PX = 260
+PLOT_HEIGHT_PX = 280
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,13 @@ def template(colours: Palette) -> go.layout.Template:
             "plot_bgcolor": "rgba(0,0,0,0)",
             "colorway": SERIES_COLOURS,
             "margin": {"l": 8, "r": 8, "t": 34, "b": 8},
-            "height": PLOT_HEIGHT_PX,
             "title": {"font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top"},
             "legend": {
                 "orientation": "h",
-                "x": 1,
-                "xanchor": "right",
-                "y": 1.0,
-                "yanchor": "bottom",
+                "x": 0,
+                "xanchor": "left",
+                "y": -0.3,  # below the title of the time axis
+                "yanchor": "top",
                 "font": {"size": 11},
             },
             "hoverlabel": {"bgcolor": colours.hover, "font": {"color": colours.text}},

@@ -1,6 +1,7 @@
 """Overview: one look tells whether all is well."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import plots
 from dashboard.asking import ask, guarded, optional
@@ -8,9 +9,9 @@ from dashboard.here import Here, here, refreshing
 from dashboard.ports import Pool
 from dashboard.views.costs import pool_costs
 from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, verdict
-from dashboard.views.units import MISSING, share, usd
+from dashboard.views.units import MISSING, escaped, share, usd
 
-PLOT_PX = 235
+PLOT_PX = 300  # all of it fits 1280 × 800
 COLUMNS = {
     name: st.column_config.NumberColumn(format=form)
     for form, names in {
@@ -36,7 +37,7 @@ def say_verdict(spot: Here) -> None:
     )
     said = verdict(tiers, spot.parameters(), costs, optional(spot.replicas, ()))
     show = st.success if said.well else st.warning
-    show(said.text, icon=":material/check_circle:" if said.well else ":material/warning:")
+    show(escaped(said.text), icon=":material/check_circle:" if said.well else ":material/warning:")
 
 
 def show_tiers(spot: Here) -> None:
@@ -50,26 +51,25 @@ def show_tiers(spot: Here) -> None:
     )
 
 
+def tile(where: DeltaGenerator, label: str, value: str, below: str, why: str | None = None) -> None:
+    where.metric(label, value, below, delta_color="off", delta_arrow="off", border=True, help=why)
+
+
 def show_traffic_tiles(spot: Here) -> None:
-    tiers = ask(spot.parts.metrics.tiers, spot.window, spot.where)
-    numbers = totals(tiers)
-    left, middle, right = st.columns(3)
-    left.metric("Goodput", numbers["goodput"], border=True)
-    middle.metric("Refused", numbers["refused"], border=True)
-    right.metric("Queue now", numbers["queue"], border=True)
+    numbers = totals(ask(spot.parts.metrics.tiers, spot.window, spot.where))
+    for column, (label, (value, below)) in zip(st.columns(3), numbers.items(), strict=True):
+        tile(column, label, value, below)
 
 
 def show_device_tiles(spot: Here) -> None:
     used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
     left, middle, right = st.columns(3)
-    left.metric("Device busy", share(used.busy), border=True)
-    middle.metric("of use", share(used.useful), border=True, help="Busy, padding left out.")
-    right.metric(
-        used.measured_by or "NVML",
-        share(used.measured),
-        border=True,
-        help="Utilisation as the driver tells it." if used.measured_by else "No device tells it.",
-    )
+    tile(left, "Device busy", share(used.busy), "of its time")
+    tile(middle, "Useful", share(used.useful), "padding out", "Busy time, less that of padding.")
+    if used.measured_by:
+        tile(right, used.measured_by, share(used.measured), "as measured")
+    else:
+        tile(right, "NVML", MISSING, "not measured", "No replica's device tells its utilisation.")
 
 
 def show_cost_tiles(spot: Here) -> None:
@@ -77,17 +77,17 @@ def show_cost_tiles(spot: Here) -> None:
     costs = {cost.pool: cost for cost in pool_costs(uses, spot.prices())}
     for column, pool in zip(st.columns(2), (Pool.SPOT, Pool.ON_DEMAND), strict=True):
         cost = costs.get(pool)
-        each = cost.usd_per_request if cost else None
-        column.metric(
-            f"1,000 on {pool.value}",
-            usd(cost.usd_per_1000 if cost else None),
-            border=True,
-            help=f"{usd(each)} a request. {cost.price.source if cost else 'No price is known.'}",
-        )
+        if cost is None:
+            tile(column, f"1,000 on {pool.value}", MISSING, "no price known")
+        else:
+            each = f"{usd(cost.usd_per_request)} each"
+            tile(column, f"1,000 on {pool.value}", usd(cost.usd_per_1000), each, cost.price.source)
 
 
 def show_replicas(spot: Here) -> None:
-    st.metric("Replicas", pool_counts(spot.replicas()), border=True)
+    replicas = spot.replicas()
+    up = sum(each.up for each in replicas)
+    tile(st.container(), "Replicas", f"{up} of {len(replicas)}", pool_counts(replicas))
 
 
 def show_p99(spot: Here) -> None:

@@ -11,10 +11,12 @@ from dashboard.tuning import preview, state
 from dashboard.views.draft import Place, changes, checked, edited, problems, told
 from dashboard.views.knobs import Knob, knobs_of
 from dashboard.views.tuning import clash, known_parameters, value_per_replica
+from dashboard.views.units import escaped
 from predictor.core.parameters import ModelParameters, Parameters, TierParameters
 
 Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
 MAX_REASON_LENGTH = 500
+MOST_COLUMNS = 3  # sections side by side
 
 
 @st.fragment
@@ -61,14 +63,15 @@ def _part(section: str, name: str) -> Mapping[Place, Knob]:
 def _show_notice() -> None:
     sentence = state.take_notice()
     if sentence is not None:
-        st.error(sentence)
+        st.error(escaped(sentence))
 
 
 def _show_clash(current: state.Draft, stored: Stored) -> None:
     found = clash(current.base.parameters, stored.parameters, current.edits)
-    lines = [found.text, *(f"- Theirs: {line}" for line in found.theirs)]
-    lines += [f"- Both of you changed {field}." for field in found.both]
-    st.warning("\n".join(lines))
+    st.warning(found.text)
+    lines = [f"Theirs: {line}" for line in found.theirs]
+    lines += [f"Both of you changed {field}." for field in found.both]
+    st.text("\n".join(lines))  # names are other people's words, and never markup
     row = st.container(horizontal=True)
     generation = stored.parameters.generation
     if row.button(f"Put my edits on top of generation {generation}", key="tuning-rebase"):
@@ -84,13 +87,16 @@ def _show_fields(
 ) -> None:
     replicas: Sequence[Replica] = optional(spot.replicas, ())
     known = known_parameters(current.base.parameters, optional(spot.parts.store.history, ()))
-    for column, (heading, part) in zip(st.columns(len(fields)), fields.items(), strict=True):
-        with column.container(border=True):
-            st.markdown(f"**{heading}**")
+    columns = min(len(fields), MOST_COLUMNS)
+    for index, (heading, part) in enumerate(fields.items()):
+        if index % columns == 0:
+            row = st.columns(columns)
+        with row[index % columns].container(border=True):
+            st.markdown(f"**{escaped(heading)}**")
             for place, knob in part.items():
                 _show_field(current, place, knob)
                 if place in wrong:
-                    st.error(f"{knob.name}: {wrong[place]}. Range: {knob.range}.")
+                    st.error(escaped(f"{knob.name}: {wrong[place]}. Range: {knob.range}."))
                 else:
                     st.caption(f"In force: {value_per_replica(place, replicas, known)}")
 
@@ -120,12 +126,10 @@ def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
 
 def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None, str]) -> None:
     if None in wrong:
-        st.error(wrong[None])
+        st.error(escaped(wrong[None]))
     if current.edits and not wrong:
         after = checked(current.base.parameters, current.edits)
-        st.markdown(
-            "\n".join(f"- {told(change)}" for change in changes(current.base.parameters, after))
-        )
+        st.text("\n".join(told(each) for each in changes(current.base.parameters, after)))
     who = spot.who()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     wants_preview = row.button("Preview", disabled=bool(wrong), key="tuning-preview")

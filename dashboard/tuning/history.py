@@ -8,6 +8,7 @@ from dashboard.tuning import state
 from dashboard.views.draft import told
 from dashboard.views.times import clock
 from dashboard.views.tuning import generation_of
+from dashboard.views.units import escaped
 
 ENTRIES = 20
 
@@ -38,7 +39,7 @@ def _row(
         # Names and reasons are other people's words: shown as they are, never as markup.
         st.text(f"Generation {generation}. {heading}")
         if entry is not None:
-            st.caption("; ".join(told(change).replace("$", r"\$") for change in entry.changes))
+            st.caption(escaped("; ".join(told(change) for change in entry.changes)))
     if stored is None or stored.parameters.generation == generation:
         return
     who = spot.who()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dashboard.ports import Replica, TierNow
 from dashboard.views.costs import PoolCost, spot_saving
-from dashboard.views.units import duration, milliseconds, plural, rate, share
+from dashboard.views.units import MISSING, count, duration, milliseconds, plural, rate, share
 from predictor.core.parameters import Parameters
 
 REFUSALS_SHOWN = 0.001  # of what was offered: less is rounding
@@ -124,10 +124,15 @@ def pool_counts(replicas: Sequence[Replica]) -> str:
     return ", ".join(told)
 
 
-def totals(tiers: Sequence[TierNow]) -> Mapping[str, str]:
-    """Over all tiers: what a tile shows."""
+def totals(tiers: Sequence[TierNow]) -> Mapping[str, tuple[str, str]]:
+    """Over all tiers, what a tile shows: a number and what stands below it."""
+    offered = sum(tier.offered_per_s for tier in tiers)
+    refused = sum(tier.refused_per_s for tier in tiers)
     return {
-        "goodput": rate(sum(tier.good_per_s for tier in tiers)),
-        "refused": rate(sum(tier.refused_per_s for tier in tiers)),
-        "queue": f"{sum(tier.queue_depth for tier in tiers):,.0f} rows",
+        "Goodput": (rate(sum(tier.good_per_s for tier in tiers)), f"of {rate(offered)}"),
+        "Refused": (rate(refused), share(refused / offered) if offered > 0 else MISSING),
+        "Rows in queue": (
+            count(sum(tier.queue_depth for tier in tiers)),
+            f"{duration(sum(tier.backlog_s for tier in tiers))} of work",
+        ),
     }

@@ -92,7 +92,7 @@ def test_the_overview_gives_its_verdict(open_page: Open) -> None:
     )
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Device busy"] == "71%"
-    assert shown["Replicas"] == "1 on-demand, 1 spot"
+    assert shown["Replicas"] == "2 of 2"
     assert shown["1,000 on spot"] == "$0.00115"
 
 
