@@ -11,7 +11,7 @@ from dashboard.views.costs import pool_costs
 from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, verdict
 from dashboard.views.units import MISSING, escaped, share, usd
 
-PLOT_PX = 300  # all of it fits 1280 × 800
+PLOT_PX = 300  # all of it fits 1280 by 800 pixels
 COLUMNS = {
     name: st.column_config.NumberColumn(format=form)
     for form, names in {
