@@ -18,7 +18,8 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from predictor.parameters_file import commented_document
+from predictor.core.document import commented_document
+from predictor.core.parameters import DEFAULT_DOCUMENT, parse_plain
 from predictor.redis_server import find_redis_server, redis_command
 
 MODEL = "topics"
@@ -245,7 +246,9 @@ def create_parameters_file(path: Path) -> None:
     """Write the default parameters, explained, unless there is such a file already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(commented_document(MODEL))
+        path.write_text(
+            commented_document(parse_plain({**DEFAULT_DOCUMENT, "models": {MODEL: {}}}))
+        )
 
 
 def say(message: str) -> None:
