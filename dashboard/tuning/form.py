@@ -8,7 +8,7 @@ from dashboard.asking import guarded, optional
 from dashboard.here import Here, here
 from dashboard.ports import DashboardError, Replica, Stored
 from dashboard.tuning import preview, state
-from dashboard.views.draft import Place, changes, checked, edited, problems, told
+from dashboard.views.draft import Place, edit_changes, edited, problems, told
 from dashboard.views.knobs import Knob, knobs_of
 from dashboard.views.tuning import clash, known_parameters, value_per_replica
 from dashboard.views.units import escaped
@@ -128,8 +128,9 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
     if None in wrong:
         st.error(escaped(wrong[None]))
     if current.edits and not wrong:
-        after = checked(current.base.parameters, current.edits)
-        st.text("\n".join(told(each) for each in changes(current.base.parameters, after)))
+        st.text(
+            "\n".join(told(each) for each in edit_changes(current.base.parameters, current.edits))
+        )
     who = spot.who()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     wants_preview = row.button("Preview", disabled=bool(wrong), key="tuning-preview")

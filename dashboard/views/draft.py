@@ -4,7 +4,6 @@ Everything here is plain data in, plain data out; whether a value is allowed is 
 predictor's own parser and by nothing else.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,6 @@ from dashboard.ports import Change
 from dashboard.views.knobs import PlainValue, shown
 from predictor.core.errors import ParametersRefused
 from predictor.core.parameters import Parameters, parse_plain
-
-SECTIONS = ("models", "tiers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +29,6 @@ class Place:
 
 
 Edits = Mapping[Place, PlainValue]
-
-
-def plain_of(parameters: Parameters) -> dict[str, Any]:
-    """The document as dicts and scalars, defaults spelled out."""
-    return {
-        "generation": parameters.generation,
-        **{
-            section: {
-                name: msgspec.to_builtins(values)
-                for name, values in getattr(parameters, section).items()
-            }
-            for section in SECTIONS
-        },
-    }
 
 
 def value_at(parameters: Parameters, place: Place) -> PlainValue:
@@ -69,7 +52,7 @@ def real_edits(base: Parameters, typed: Edits) -> Edits:
 
 def edited(base: Parameters, edits: Edits) -> dict[str, Any]:
     """The base with the edits in it and the next generation, unchecked."""
-    plain = copy.deepcopy(plain_of(base))
+    plain: dict[str, Any] = msgspec.to_builtins(base)
     plain["generation"] = base.generation + 1
     for place, value in edits.items():
         section = plain[place.section]
@@ -101,27 +84,12 @@ def problems(base: Parameters, edits: Edits) -> Mapping[Place | None, str]:
     return found
 
 
-def changes(before: Parameters, after: Parameters) -> Sequence[Change]:
-    """What differs, generation left out, in the order of the later document."""
-    old, new = _flat(before), _flat(after)
-    return [
-        Change(field, old.get(field), new.get(field))
-        for field in dict.fromkeys([*new, *old])
-        if old.get(field) != new.get(field)
-    ]
+def edit_changes(base: Parameters, edits: Edits) -> Sequence[Change]:
+    """The edits as changes of what is in force."""
+    return [Change(str(place), value_at(base, place), value) for place, value in edits.items()]
 
 
 def told(change: Change) -> str:
     """`tiers.bulk.max_age_s: 600 → none`."""
     before, after = (shown(value) or "none" for value in (change.before, change.after))
     return f"{change.field}: {before} → {after}"
-
-
-def _flat(parameters: Parameters) -> Mapping[str, PlainValue]:
-    plain = plain_of(parameters)
-    return {
-        str(Place(section, name, field)): value
-        for section in SECTIONS
-        for name, values in plain[section].items()
-        for field, value in values.items()
-    }

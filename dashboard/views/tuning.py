@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dashboard.changes import changed
 from dashboard.ports import (
     ArrivalStats,
     BatchShape,
@@ -18,7 +19,7 @@ from dashboard.ports import (
     TierNow,
     Utilisation,
 )
-from dashboard.views.draft import Edits, Place, changes, told, value_at
+from dashboard.views.draft import Edits, Place, told, value_at
 from dashboard.views.knobs import shown
 from dashboard.views.units import milliseconds, plural
 from predictor.core.errors import ParametersRefused
@@ -102,7 +103,7 @@ class Clash:
 
 
 def clash(base: Parameters, now: Parameters, edits: Edits) -> Clash:
-    theirs = changes(base, now)
+    theirs = changed(base, now)
     fields = {change.field for change in theirs}
     return Clash(
         text=(

@@ -1,11 +1,13 @@
 """Sources that answer from memory: all is well, unless told to be empty, down or in conflict."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
+from dashboard.changes import changed
 from dashboard.parts import Parts, Reader
 from dashboard.ports import (
     ALL,
@@ -45,9 +47,13 @@ from dashboard.ports import (
     Utilisation,
     Window,
 )
-from dashboard.views.draft import changes, plain_of
 from predictor.core.errors import ParametersRefused
-from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters, parse_plain
+from predictor.core.parameters import (
+    DEFAULT_PARAMETERS,
+    Parameters,
+    parse_document,
+    parse_plain,
+)
 
 NOW_S = 1_790_000_000.0
 DOWN = "Prometheus at http://127.0.0.1:9090 does not answer; start it, or check its address."
@@ -258,7 +264,7 @@ class FakeStore:
                 NOW_S,
                 who,
                 reason,
-                tuple(changes(self.parameters, after)),
+                changed(self.parameters, after),
                 document_of(self.parameters),
                 document_of(after),
             ),
@@ -269,9 +275,11 @@ class FakeStore:
     def roll_back(self, generation: int, *, expected: Stored, who: str, reason: str) -> Stored:
         for entry in self.entries:
             for document in (entry.before, entry.after):
-                held = parse_plain(json_of(document))
+                held = parse_document(document.encode())
                 if held.generation == generation:
-                    return self.apply(plain_of(held), expected=expected, who=who, reason=reason)
+                    return self.apply(
+                        msgspec.to_builtins(held), expected=expected, who=who, reason=reason
+                    )
         raise NoData(f"The history does not have generation {generation} any more.")
 
     def history(self, limit: int = 50) -> Sequence[HistoryEntry]:
@@ -329,11 +337,7 @@ def load_run(name: str, p99_ms: float) -> LoadRun:
 
 
 def document_of(parameters: Parameters) -> str:
-    return json.dumps(plain_of(parameters))
-
-
-def json_of(document: str) -> Any:
-    return json.loads(document)
+    return msgspec.json.encode(parameters).decode()
 
 
 @dataclass

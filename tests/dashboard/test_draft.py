@@ -2,8 +2,7 @@
 
 import pytest
 
-from dashboard.ports import Change
-from dashboard.views.draft import Place, changes, checked, problems, real_edits, told
+from dashboard.views.draft import Place, checked, edit_changes, problems, real_edits, told
 from dashboard.views.knobs import knobs_of, shown, typed
 from predictor.core.errors import ParametersRefused
 from predictor.core.parameters import (
@@ -83,11 +82,9 @@ def test_a_number_that_is_none_is_refused() -> None:
             checked(DEFAULT_PARAMETERS, {SLO: typed(slo, text)})
 
 
-def test_changes_between_documents_are_named() -> None:
-    after = checked(DEFAULT_PARAMETERS, {SLO: 150, Place("tiers", "bulk", "max_age_s"): None})
-    found = changes(DEFAULT_PARAMETERS, after)
-    assert found == [
-        Change("tiers.interactive.slo_ms", 200, 150),
-        Change("tiers.bulk.max_age_s", 600, None),
+def test_edits_are_told_as_changes() -> None:
+    edits = {SIZE: 8, Place("tiers", "bulk", "max_age_s"): None}
+    assert [told(each) for each in edit_changes(DEFAULT_PARAMETERS, edits)] == [
+        "models.topics.max_batch_size: 64 → 8",
+        "tiers.bulk.max_age_s: 600 → none",
     ]
-    assert told(found[1]) == "tiers.bulk.max_age_s: 600 → none"
