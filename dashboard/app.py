@@ -4,11 +4,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.asking import guarded
+from dashboard.asking import begin, guarded
 from dashboard.here import selectors
 from dashboard.theme import PAGE_STYLE
 
-PAGES = Path(__file__).parent / "app_pages"
+PAGES = Path(__file__).resolve().parent / "app_pages"
 
 st.set_page_config(page_title="Headway", page_icon=":material/directions_bus:", layout="wide")
 st.html(f"<style>{PAGE_STYLE}</style>")
@@ -23,6 +23,7 @@ page = st.navigation(
     ],
     position="top",
 )
+begin()
 with guarded("The selectors"):
     selectors()
 with guarded("This page"):

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
 
 from dashboard.ports import DashboardError, NoData
+from dashboard.views.units import escaped
 
 KEPT_S = 60  # a window in the question moves on sooner than that, and asks anew
 MOST_KEPT = 500
@@ -57,21 +59,40 @@ def _name(question: Callable[..., Any]) -> str:
     return f"{type(owner).__module__}.{getattr(question, '__qualname__', question)}#{id(owner)}"
 
 
+_said: ContextVar[set[str]] = ContextVar("said")
+
+
+def begin() -> None:
+    """A new drawing: what was said on the last one may be said again."""
+    _said.set(set())
+
+
 @contextmanager
 def guarded(what: str) -> Iterator[None]:
     """Draw a part of a page; if it fails, a sentence stands there and the rest goes on."""
     try:
         yield
     except NoData as error:
-        st.info(str(error), icon=":material/hourglass_empty:")
+        _say(str(error), st.info, ":material/hourglass_empty:")
     except DashboardError as error:
-        st.warning(str(error), icon=":material/cloud_off:")
+        _say(str(error), st.warning, ":material/cloud_off:")
     except Exception:
         _log.exception("%s could not be drawn", what)
-        st.warning(
+        _say(
             f"{what} could not be drawn. The dashboard's log says why; the rest of the page works.",
-            icon=":material/error:",
+            st.warning,
+            ":material/error:",
         )
+
+
+def _say(sentence: str, show: Callable[..., Any], icon: str) -> None:
+    """Once on a page: ten parts that need Prometheus need not say ten times that it is away."""
+    said = _said.get(set())
+    if sentence in said:
+        st.caption("Not shown, for the reason above.")
+        return
+    _said.set({*said, sentence})
+    show(escaped(sentence), icon=icon)
 
 
 def optional(question: Callable[[], T], otherwise: D) -> T | D:

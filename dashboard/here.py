@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import wraps
 
 import streamlit as st
 
 from dashboard import wiring
-from dashboard.asking import ask, ask_now, optional
+from dashboard.asking import ask, ask_now, begin, guarded, optional
 from dashboard.parts import Parts, Reader
 from dashboard.plots import Look
 from dashboard.ports import Edit, Filter, Pool, Price, Replica, Stored, Window
@@ -121,4 +122,11 @@ def selectors() -> None:
 def refreshing(draw: Callable[[], None], every_s: float | None = None) -> None:
     """Draw a part, and again as often as the reader chose. Nothing else on the page is touched,
     so an edit in progress stays."""
-    st.fragment(draw, run_every=every_s if every_s is not None else here().refresh_s)()
+
+    @wraps(draw)  # a fragment is known by its function's name
+    def safely() -> None:
+        begin()
+        with guarded("This part"):
+            draw()
+
+    st.fragment(safely, run_every=every_s if every_s is not None else here().refresh_s)()

@@ -84,9 +84,4 @@ def draw() -> None:
         show_service_time(shape, look)
 
 
-def guarded_draw() -> None:
-    with guarded("Batching"):
-        draw()
-
-
-refreshing(guarded_draw)
+refreshing(draw)

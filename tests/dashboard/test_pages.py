@@ -15,7 +15,9 @@ PAGES = (*MEASURED, "tuning", "load_tests")
 
 
 def sentences(app: AppTest) -> list[str]:
-    return [each.value for kind in (app.info, app.warning, app.error) for each in kind]
+    """As they read: without what keeps them from being markup."""
+    shown = [each.value for kind in (app.info, app.warning, app.error) for each in kind]
+    return [text.replace("\\", "") for text in shown]
 
 
 def assert_sound(app: AppTest) -> None:
@@ -163,3 +165,12 @@ def test_a_broken_results_folder_is_named_beside_the_others(open_page: Open) -> 
     app = open_page("load_tests")
     assert "results/broken: summary.json is cut off." in sentences(app)
     assert len(app.dataframe) >= 2
+
+
+def test_a_sentence_is_said_once_however_many_parts_need_it(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.metrics.trouble = down()
+    app = open_page("overview")
+    assert sentences(app) == [DOWN]
+    assert [each.value for each in app.caption].count("Not shown, for the reason above.") > 3

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.ports import Pool, Price, Refused
 from dashboard.settings import EDIT, PRICES, PROMETHEUS, read_settings
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
+from tests.dashboard.test_pages import sentences
 
 TABLE = """\
 source: price list of 2026-10-01
@@ -57,4 +58,4 @@ def test_a_wrong_setting_is_a_sentence_on_the_page(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(EDIT.name, "perhaps")
     app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S).run()
     assert not app.exception
-    assert "HEADWAY_EDIT is 'perhaps'; set it to yes or no." in [each.value for each in app.warning]
+    assert "HEADWAY_EDIT is 'perhaps'; set it to yes or no." in sentences(app)

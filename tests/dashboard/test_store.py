@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from dashboard.files import locked
 from dashboard.changes import changed
+from dashboard.files import locked
 from dashboard.ports import Conflict, NoData, NotAllowed, Refused, SourceDown, Stored
 from dashboard.store import MOST_ENTRIES, FileParameterStore
 from predictor.core.document import commented_document
