@@ -19,9 +19,10 @@ UNKNOWN = "unknown"  # the label of requests that name no served model or tier
 MAX_POINTS = 1500  # of any range query
 PLOT_POINTS = 300
 HEATMAP_POINTS = 120
+STEPS_APART = 30  # a plot ends at most this part of a step, or a scrape, before the window does
 SCRAPES_PER_RATE = 4  # a rate over fewer loses points when a scrape is late
 RECORDED_EVERY_S = 60
-RECORDED_FROM_S = 6 * 3600.0  # shorter windows are read as scraped, finer
+RECORDED_FROM_S = 2 * 3600.0  # shorter windows are read as scraped, finer
 
 _SPOT, _ON_DEMAND = "(?i).*spot.*", "(?i).*(demand|reserved).*"
 _POOLS = {Pool.SPOT: _SPOT, Pool.ON_DEMAND: _ON_DEMAND}
@@ -167,17 +168,19 @@ def rate(
 ) -> str:
     """Per second, summed over everything but `by`, which may have `POOL`.
 
-    `recorded`: from the recording rules, over at least one of their steps.
+    `recorded`: from the recording rules, over whole steps of them. Their sum is taken, not
+    their mean, because a pool that was there for a part of the time did nothing in the rest.
     """
     if recorded:
-        range_s = max(range_s, 2 * RECORDED_EVERY_S)
-        name, call = counter.recorded_as, "avg_over_time"
+        steps = max(1, math.ceil(range_s / RECORDED_EVERY_S))
+        # A second less, or a sample at either end would make one too many.
+        over = f"[{duration(steps * RECORDED_EVERY_S - 1)}]"
+        found = selectors(counter.recorded_as, where, counter.labels, *more)
+        each = [f"sum_over_time({selector}{over}) / {steps}" for selector in found]
     else:
-        name, call = counter.name, "rate"
-    each = [
-        f"{call}({selector}[{duration(range_s)}])"
-        for selector in selectors(name, where, counter.labels, *more)
-    ]
+        over = f"[{duration(range_s)}]"
+        found = selectors(counter.name, where, counter.labels, *more)
+        each = [f"rate({selector}{over})" for selector in found]
     return f"sum by ({', '.join(by)}) ({pooled_if(POOL in by, ' or '.join(each))})"
 
 
@@ -210,7 +213,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The instants of a range query: whole steps, so that a reload asks for the same ones."""
+    """The instants of a range query."""
 
     start_s: int
     end_s: int
@@ -222,9 +225,13 @@ class Grid:
 
 
 def grid(window: Window, scrape_s: float, points: int = PLOT_POINTS) -> Grid:
-    """At most `points` instants within the window, no finer than the scrapes are."""
+    """At most `points` instants within the window, no finer than the scrapes are.
+
+    They begin at round times, so that a page that reloads asks for the same ones for a while.
+    """
     points = min(points, MAX_POINTS)
     step_s = max(1, math.ceil(scrape_s), math.ceil(window.duration_s / max(points - 1, 1)))
-    end_s = math.floor(window.end_s / step_s) * step_s
-    start_s = min(end_s, math.ceil(window.start_s / step_s) * step_s)
-    return Grid(start_s, end_s, step_s)
+    round_s = max(1, math.ceil(scrape_s), step_s // STEPS_APART)
+    end_s = math.floor(window.end_s / round_s) * round_s
+    steps = max(0, math.floor((end_s - window.start_s) / step_s))
+    return Grid(end_s - steps * step_s, end_s, step_s)
