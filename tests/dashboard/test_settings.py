@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard.ports import Pool, Price, Refused
-from dashboard.settings import EDIT, PRICES, PROMETHEUS, read_settings
+from dashboard.settings import EDIT, PRICES, PROMETHEUS, VARIABLES, read_settings
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.test_pages import sentences
 
@@ -59,3 +59,8 @@ def test_a_wrong_setting_is_a_sentence_on_the_page(monkeypatch: pytest.MonkeyPat
     app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S).run()
     assert not app.exception
     assert "HEADWAY_EDIT is 'perhaps'; set it to yes or no." in sentences(app)
+
+
+def test_every_variable_is_in_the_readme() -> None:
+    readme = (APP.parents[1] / "README.md").read_text()
+    assert [each.name for each in VARIABLES if f"| `{each.name}` |" not in readme] == []
