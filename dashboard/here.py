@@ -6,6 +6,7 @@ from datetime import tzinfo
 from functools import wraps
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import wiring
 from dashboard.asking import ask, ask_now, begin, guarded, optional
@@ -88,34 +89,23 @@ def selectors() -> None:
         if kept is not None and kept not in (ALL_MODELS, *models):
             models.append(kept)
     row = st.container(horizontal=True, horizontal_alignment="right", gap="small")
+    _select(row, "range", "Time range", list(RANGES_S), DEFAULT_RANGE)
+    _select(row, "model", "Model", [ALL_MODELS, *models], ALL_MODELS)
+    _select(row, "refresh", "Refresh", list(REFRESHES_S), DEFAULT_REFRESH)
+
+
+def _select(
+    row: DeltaGenerator, key: str, label: str, options: Sequence[str], default: str
+) -> None:
     row.selectbox(
-        "Time range",
-        list(RANGES_S),
-        index=list(RANGES_S).index(DEFAULT_RANGE),
-        key="range",
+        label,
+        options,
+        index=options.index(default),
+        key=key,
         bind="query-params",
         persist_state="session",
         label_visibility="collapsed",
-        width=170,
-    )
-    row.selectbox(
-        "Model",
-        [ALL_MODELS, *models],
-        key="model",
-        bind="query-params",
-        persist_state="session",
-        label_visibility="collapsed",
-        width=170,
-    )
-    row.selectbox(
-        "Refresh",
-        list(REFRESHES_S),
-        index=list(REFRESHES_S).index(DEFAULT_REFRESH),
-        key="refresh",
-        bind="query-params",
-        persist_state="session",
-        label_visibility="collapsed",
-        width=140,
+        width=160,
     )
 
 

@@ -118,6 +118,7 @@ def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
             value=text,
             help=knob.help,
             placeholder="none" if knob.optional else "",
+            live=True,  # validation as it is typed
             max_chars=40,
             key=key,
             persist_state="session",
@@ -138,6 +139,7 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
         "Reason",
         max_chars=MAX_REASON_LENGTH,
         placeholder="why this edit, for the history",
+        live=True,
         key=f"tuning-reason:{current.base.version}",
     )
     obstacle = _obstacle(spot, current, who, reason, bool(wrong))

@@ -21,7 +21,7 @@ from dashboard.ports import (
 )
 from dashboard.views.draft import Edits, Place, told, value_at
 from dashboard.views.knobs import shown
-from dashboard.views.units import milliseconds, plural
+from dashboard.views.units import listed, milliseconds, plural
 from predictor.core.errors import ParametersRefused
 from predictor.core.parameters import Parameters, parse_document
 
@@ -52,9 +52,9 @@ def take_hold(replicas: Sequence[Replica], generation: int, applied_s: float | N
         and each.refused_at_s >= applied_s
     ]
     if refusing:
-        text += f" Refused by {', '.join(refusing)}: see its log, then roll back or mend it."
+        text += f" Refused by {listed(refusing)}: see the log there, then roll back or mend it."
     elif behind:
-        text += f" Waiting for {', '.join(each.instance for each in behind)}."
+        text += f" Waiting for {listed([each.instance for each in behind])}."
     return TakeHold(text, done=not behind)
 
 

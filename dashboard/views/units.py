@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 MISSING = "-"
+MOST_LISTED = 3
 
 
 def known(value: float | None) -> bool:
@@ -58,3 +60,9 @@ def escaped(text: str) -> str:
 
 def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few, and how many more: a hundred replicas are no sentence."""
+    more = len(names) - MOST_LISTED
+    return ", ".join(names[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

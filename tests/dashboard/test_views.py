@@ -243,6 +243,7 @@ class TestUnits:
 
     def test_the_rest(self) -> None:
         assert units.escaped("low_prio $5") == r"low\_prio \$5"
+        assert units.listed(list("abcde")) == "a, b, c and 2 more"
         assert units.share(0.714) == "71%"
         assert units.rate(12.34) == "12.3/s"
         assert units.rate(1234.5) == "1,234/s"
