@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import plots
+from dashboard import plots, tables
 from dashboard.asking import ask, guarded
 from dashboard.here import here, refreshing
 from dashboard.ports import BatchShape
@@ -68,7 +68,7 @@ def show_service_time(shape: BatchShape, look: plots.Look) -> None:
         theme=None,
         key="batch-error",
     )
-    st.dataframe(fit_table(shape.fits), hide_index=True, row_height=28)
+    tables.show(fit_table(shape.fits))
     st.caption("Predicted: the model as it is now, for rows of one length in each batch.")
 
 

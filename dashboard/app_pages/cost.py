@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import plots
+from dashboard import plots, tables
 from dashboard.asking import ask, guarded
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import NoData, Pool, PoolUse
@@ -76,16 +76,7 @@ def show_bars(spot: Here, uses: list[PoolUse], costs: list[PoolCost]) -> None:
 
 def show_table(costs: list[PoolCost]) -> None:
     table = cost_table(costs)
-    st.dataframe(
-        table,
-        hide_index=True,
-        row_height=28,
-        column_config={
-            "USD": st.column_config.NumberColumn(format="%.4f"),
-            "share of the pool": st.column_config.NumberColumn(format="percent"),
-            "USD per 1,000 requests": st.column_config.NumberColumn(format="%.6f"),
-        },
-    )
+    tables.show(table)
     row = st.container(horizontal=True, vertical_alignment="center")
     row.download_button("Download as CSV", as_csv(table), "headway-cost.csv", "text/csv")
     row.caption(

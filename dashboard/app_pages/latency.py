@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import plots
+from dashboard import plots, tables
 from dashboard.asking import ask, guarded
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Split
@@ -53,7 +53,7 @@ def show_stages(spot: Here, by: Split) -> None:
         theme=None,
         key="latency-stages",
     )
-    st.dataframe(stage_table(groups), hide_index=True, row_height=28)
+    tables.show(stage_table(groups))
     if by is Split.TIER:
         st.caption("An edge does not know tiers: decode, tokenise and encode are those of all.")
 

@@ -1,13 +1,17 @@
 """Load tests: what lies in the results folder, plotted and compared."""
 
+from collections.abc import Mapping, Sequence
+
 import streamlit as st
 
-from dashboard import plots
+from dashboard import plots, tables
 from dashboard.asking import ask_now, guarded
 from dashboard.here import Here, here
 from dashboard.ports import LoadRun, Sweep
 from dashboard.views.load_tests import (
+    Curve,
     compared_settings,
+    numbers,
     numeric_columns,
     phase_curves,
     run_table,
@@ -38,10 +42,7 @@ def show_runs(spot: Here, runs: tuple[LoadRun, ...]) -> None:
         plots.grouped_bars(
             spot.look(),
             groups,
-            {
-                name: [seen[f"{name}_ms"] for seen in latencies(chosen)]
-                for name in ("p50", "p95", "p99")
-            },
+            {name: numbers(table, f"{name} ms") for name in ("p50", "p95", "p99")},
             "Latency, as the client saw it",
             "ms",
         ),
@@ -49,51 +50,40 @@ def show_runs(spot: Here, runs: tuple[LoadRun, ...]) -> None:
         key="load-latency",
     )
     with right, guarded("The phases"):
-        show_phases(spot, chosen, groups)
-    st.dataframe(table, hide_index=True, row_height=28)
+        show_phases(spot, phase_curves(chosen), {"goodput": numbers(table, "goodput /s")}, groups)
+    tables.show(table)
     differing = compared_settings(chosen)
     if differing:
         st.caption("Settings in which these runs differ")
-        st.dataframe(differing, hide_index=True, row_height=28)
+        tables.show(differing)
 
 
-def latencies(runs: list[LoadRun]) -> list[dict[str, float]]:
-    return [
-        {"p50_ms": seen.p50_ms, "p95_ms": seen.p95_ms, "p99_ms": seen.p99_ms}
-        for run in runs
-        for seen in run.tiers.values()
-    ]
-
-
-def show_phases(spot: Here, runs: list[LoadRun], groups: list[str]) -> None:
-    """Runs in phases by their rate; runs without, by what was answered in time."""
-    phases = phase_curves(runs)
+def show_phases(
+    spot: Here,
+    phases: Mapping[str, Curve],
+    goodput: Mapping[str, Sequence[float | None]],
+    groups: Sequence[str],
+) -> None:
+    """Runs in phases by their rate; where none has phases, what was answered in time."""
     if phases:
         figure = plots.curves(
             spot.look(), phases, "Phases: p99 by rate", "rate sent (requests/s)", "p99 (ms)"
         )
     else:
-        good = [
-            seen.within_slo / run.seconds if run.seconds else None
-            for run in runs
-            for seen in run.tiers.values()
-        ]
-        figure = plots.grouped_bars(spot.look(), groups, {"goodput": good}, "Goodput", "requests/s")
+        figure = plots.grouped_bars(spot.look(), groups, goodput, "Goodput", "requests/s")
     st.plotly_chart(figure, theme=None, key="load-phases")
 
 
 def show_sweeps(spot: Here, sweeps: tuple[Sweep, ...]) -> None:
     by_name = {sweep.name: sweep for sweep in sweeps}
     sweep = by_name[st.selectbox("Sweep or search", list(by_name), key="load-sweep")]
-    numbers = list(numeric_columns(sweep))
-    if len(numbers) > 1:
+    axes = list(numeric_columns(sweep))
+    if len(axes) > 1:
         one, two, three = st.columns(3)
         along = one.selectbox(
-            "Along", numbers, index=preferred(numbers, "rate_per_s", 0), key=f"along-{sweep.name}"
+            "Along", axes, index=preferred(axes, "rate_per_s", 0), key=f"along-{sweep.name}"
         )
-        up = two.selectbox(
-            "Up", numbers, index=preferred(numbers, "p99_ms", 1), key=f"up-{sweep.name}"
-        )
+        up = two.selectbox("Up", axes, index=preferred(axes, "p99_ms", 1), key=f"up-{sweep.name}")
         by = three.selectbox(
             "A line for each", [NONE, *sweep.columns], index=1, key=f"by-{sweep.name}"
         )
@@ -108,11 +98,7 @@ def show_sweeps(spot: Here, sweeps: tuple[Sweep, ...]) -> None:
             theme=None,
             key="load-sweep-plot",
         )
-    st.dataframe(
-        [dict(zip(sweep.columns, row, strict=True)) for row in sweep.rows],
-        hide_index=True,
-        row_height=28,
-    )
+    tables.show([dict(zip(sweep.columns, row, strict=True)) for row in sweep.rows])
 
 
 def preferred(names: list[str], name: str, otherwise: int) -> int:

@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from dashboard import plots
+from dashboard import plots, tables
 from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Pool
@@ -12,22 +12,6 @@ from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, ve
 from dashboard.views.units import MISSING, escaped, share, usd
 
 PLOT_PX = 300  # all of it fits 1280 by 800 pixels
-COLUMNS = {
-    name: st.column_config.NumberColumn(format=form)
-    for form, names in {
-        "%.0f": ("SLO ms", "queue, rows"),
-        "%.1f": (
-            "p50 ms",
-            "p95 ms",
-            "p99 ms",
-            "offered /s",
-            "goodput /s",
-            "refused /s",
-            "failed /s",
-        ),
-    }.items()
-    for name in names
-}
 
 
 def say_verdict(spot: Here) -> None:
@@ -42,13 +26,7 @@ def say_verdict(spot: Here) -> None:
 
 def show_tiers(spot: Here) -> None:
     tiers = ask(spot.parts.metrics.tiers, spot.window, spot.where)
-    st.dataframe(
-        tier_table(tiers, spot.parameters()),
-        hide_index=True,
-        column_config=COLUMNS,
-        row_height=28,
-        placeholder=MISSING,
-    )
+    tables.show(tier_table(tiers, spot.parameters()))
 
 
 def tile(where: DeltaGenerator, label: str, value: str, below: str, why: str | None = None) -> None:

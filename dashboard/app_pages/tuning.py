@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from dashboard import tables
 from dashboard.asking import guarded, optional
 from dashboard.here import here, refreshing
 from dashboard.tuning import form, history, state
@@ -21,7 +22,7 @@ def show_take_hold() -> None:
         )
         (st.success if hold.done else st.info)(hold.text)
         with st.expander("Replicas"):
-            st.dataframe(replica_table(replicas), hide_index=True, row_height=28)
+            tables.show(replica_table(replicas))
         if hold.done and applied is not None:
             state.took_hold()
             st.rerun()

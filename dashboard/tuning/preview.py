@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from dashboard import tables
 from dashboard.asking import ask, optional
 from dashboard.here import Here
 from dashboard.ports import ALL, Forecast
@@ -25,9 +26,7 @@ def draw(spot: Here, current: state.Draft, *, run: bool) -> None:
         st.info("The edits have changed since this preview; press Preview again.")
     _show_whole(_measured(spot), forecast)
     tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, ALL), ())
-    st.dataframe(
-        forecast_table(tiers, forecast), hide_index=True, row_height=28, placeholder=MISSING
-    )
+    tables.show(forecast_table(tiers, forecast))
     simulated = f"{forecast.requests:,} requests, {forecast.simulated_s:.0f} s simulated."
     st.caption(" ".join(part for part in (simulated, forecast.note) if part))
 

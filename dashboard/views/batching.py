@@ -13,6 +13,7 @@ FEATURES = {
     "area": "a token, padding included",
     "area_longest": "such a token, for each token of the longest row",
 }
+MOST_TERMS = 6  # a device with captured graphs has a step for each of them
 
 
 def fit_table(fits: Sequence[ServiceModelFit]) -> list[dict[str, str | float]]:
@@ -29,15 +30,15 @@ def fit_table(fits: Sequence[ServiceModelFit]) -> list[dict[str, str | float]]:
 
 
 def formula(coefficients: Mapping[str, float]) -> str:
-    """ "5.000 ms a batch + 10.0 µs a token"; features without weight are left out."""
-    return (
-        " + ".join(
-            f"{_time(seconds)} {FEATURES.get(feature, feature)}"
-            for feature, seconds in coefficients.items()
-            if seconds > 0
-        )
-        or MISSING
-    )
+    """ "5.00 ms a batch + 10.0 µs a token"; features without weight are left out."""
+    order = [*(name for name in FEATURES if name in coefficients), *coefficients]
+    told = [
+        f"{_time(coefficients[feature])} {FEATURES.get(feature, feature)}"
+        for feature in dict.fromkeys(order)
+        if coefficients[feature] > 0
+    ]
+    more = "" if len(told) <= MOST_TERMS else f" and {len(told) - MOST_TERMS} more steps"
+    return " + ".join(told[:MOST_TERMS]) + more or MISSING
 
 
 def _time(seconds: float) -> str:

@@ -1,12 +1,13 @@
 """Runs of load tests, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 
 from dashboard.ports import LoadRun, Sweep
 from dashboard.views.times import clock
 
 Cell = str | float | None
+Curve = tuple[list[float], list[float]]  # along, up
 
 
 def run_table(runs: Sequence[LoadRun], zone: tzinfo) -> list[dict[str, Cell]]:
@@ -58,9 +59,7 @@ def numeric_columns(sweep: Sweep) -> Sequence[str]:
     return found
 
 
-def sweep_groups(
-    sweep: Sweep, x: str, y: str, by: str | None
-) -> dict[str, tuple[list[float], list[float]]]:
+def sweep_groups(sweep: Sweep, x: str, y: str, by: str | None) -> dict[str, Curve]:
     """Points in the order of x, a line for each value of the column `by`."""
     x_at, y_at = sweep.columns.index(x), sweep.columns.index(y)
     by_at = None if by is None else sweep.columns.index(by)
@@ -76,7 +75,7 @@ def sweep_groups(
     }
 
 
-def phase_curves(runs: Sequence[LoadRun]) -> dict[str, tuple[list[float], list[float]]]:
+def phase_curves(runs: Sequence[LoadRun]) -> dict[str, Curve]:
     """Rate sent against p99 in ms; a line for each run that has phases."""
     return {
         run.name: (
@@ -86,3 +85,9 @@ def phase_curves(runs: Sequence[LoadRun]) -> dict[str, tuple[list[float], list[f
         for run in runs
         if run.phases
     }
+
+
+def numbers(table: Sequence[Mapping[str, Cell]], column: str) -> list[float | None]:
+    """A column of a table for a plot; None where no number stands."""
+    values = (row[column] for row in table)
+    return [value if isinstance(value, int | float) else None for value in values]
