@@ -164,8 +164,8 @@ def _arrivals(
     for time_s in gamma_times(rate, whole_s, rng, stats.burstiness):
         whole, part = divmod(max(stats.rows_per_request, 1.0), 1.0)
         rows = int(whole) + (rng.random() < part)
-        for length in rng.choices(tokens, cum_weights=shares, k=rows):
-            yield Arrival(time_s, length, stats.model, stats.tier)
+        for number, length in enumerate(rng.choices(tokens, cum_weights=shares, k=rows)):
+            yield Arrival(time_s, length, stats.model, stats.tier, alongside=number > 0)
 
 
 @dataclass(slots=True)

@@ -49,38 +49,11 @@ class _Threshold(msgspec.Struct, frozen=True):
     validity: bool = False
 
 
-class _Tier(msgspec.Struct, frozen=True):
-    requests: int
-    ok: int
-    within_slo: int
-    refused: int
-    failed: int
-    mean_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    queue_mean_ms: float = 0.0
-    service_mean_ms: float = 0.0
-    batch_size_mean: float = 0.0
-    failures: Mapping[str, int] = {}
-
-    @property
-    def fact(self) -> LoadTier:
-        return LoadTier(**{name: getattr(self, name) for name in self.__struct_fields__})
-
-
-class _Phase(msgspec.Struct, frozen=True):
-    name: str
-    seconds: float
-    rate: float
-    measured: _Tier
-
-
 class _Summary(msgspec.Struct, frozen=True):
     seconds: float
     dropped: int
-    tiers: Mapping[str, _Tier]
-    phases: tuple[_Phase, ...] = ()
+    tiers: Mapping[str, LoadTier]
+    phases: tuple[LoadPhase, ...] = ()
     thresholds: tuple[_Threshold, ...] = ()
 
 
@@ -152,11 +125,8 @@ def _run(name: str, folder: Path) -> LoadRun:
         missed=tuple(
             f"{each.text}; seen {each.seen}." for each in summary.thresholds if not each.ok
         ),
-        tiers={tier: measured.fact for tier, measured in summary.tiers.items()},
-        phases=tuple(
-            LoadPhase(each.name, each.seconds, each.rate, each.measured.fact)
-            for each in summary.phases
-        ),
+        tiers=summary.tiers,
+        phases=summary.phases,
     )
 
 

@@ -1,9 +1,14 @@
 """Batches: how well the service-time model fits, and what it says of a batch."""
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 from dashboard.ports import BatchShape, Series, ServiceModelFit
 from dashboard.views.units import MISSING, share
+from predictor.core.rows import Packing
+from predictor.policy.service_time import ServiceTimeModel
+from predictor.policy.steps import STEP_PREFIX, restored
 
 FEATURES = {
     "fixed": "a batch",
@@ -13,7 +18,6 @@ FEATURES = {
     "area": "a token, padding included",
     "area_longest": "such a token, for each token of the longest row",
 }
-MOST_TERMS = 6  # a device with captured graphs has a step for each of them
 
 
 def fit_table(fits: Sequence[ServiceModelFit]) -> list[dict[str, str | float]]:
@@ -30,19 +34,25 @@ def fit_table(fits: Sequence[ServiceModelFit]) -> list[dict[str, str | float]]:
 
 
 def formula(coefficients: Mapping[str, float]) -> str:
-    """ "5.00 ms a batch + 10.0 µs a token"; features without weight are left out."""
-    order = [*(name for name in FEATURES if name in coefficients), *coefficients]
-    told = [
-        f"{_time(coefficients[feature])} {FEATURES.get(feature, feature)}"
-        for feature in dict.fromkeys(order)
-        if coefficients[feature] > 0
+    """ "5 ms a batch + 10 µs a token", and how many steps; what has no weight is left out."""
+    told = " + ".join(
+        f"{_time(coefficients[feature])} {meaning}"
+        for feature, meaning in FEATURES.items()
+        if coefficients.get(feature, 0.0) > 0
+    )
+    steps = [
+        seconds
+        for name, seconds in coefficients.items()
+        if name.startswith(STEP_PREFIX) and seconds > 0
     ]
-    more = "" if len(told) <= MOST_TERMS else f" and {len(told) - MOST_TERMS} more steps"
-    return " + ".join(told[:MOST_TERMS]) + more or MISSING
+    if steps:
+        graphs = f"{len(steps)} captured steps of {_time(min(steps))} to {_time(max(steps))}"
+        told = f"{graphs}, beyond them {told}" if told else graphs
+    return told or MISSING
 
 
 def _time(seconds: float) -> str:
-    for unit, scale in (("ms", 1e3), ("µs", 1e6), ("ns", 1e9)):
+    for unit, scale in (("ms", 1e3), ("µs", 1e6)):
         if seconds * scale >= 0.1:
             return f"{seconds * scale:.3g} {unit}"
     return f"{seconds * 1e9:.2g} ns"
@@ -51,47 +61,43 @@ def _time(seconds: float) -> str:
 def predicted_service_s(shape: BatchShape) -> Sequence[Series]:
     """What the models, as they are now, say of the mean batch of each moment.
 
-    Only for models that learned packed batches of alike rows: a padded batch's area is not
-    among what is measured, and is taken from its padding share.
+    A batch counts as rows of one length: its tokens, padding included, over its rows.
     """
     rows = {series.name: series for series in shape.mean_rows}
     tokens = {series.name: series for series in shape.mean_tokens}
     padding = {series.name: series for series in shape.padding_share}
     found = []
     for fit in shape.fits:
-        if not {fit.model} <= rows.keys() & tokens.keys():
+        if fit.model not in rows or fit.model not in tokens:
             continue
-        wasted = padding.get(fit.model)
-        by_time = dict(zip(wasted.times_s, wasted.values, strict=True)) if wasted else {}
-        pairs = zip(
-            rows[fit.model].times_s,
-            rows[fit.model].values,
-            tokens[fit.model].values,
-            strict=False,
-        )
-        values = [
-            _predicted(fit.coefficients, size, amount, by_time.get(time_s, 0.0))
-            for time_s, size, amount in pairs
-        ]
-        found.append(
-            Series(f"{fit.model} predicted, {fit.packing}", rows[fit.model].times_s, tuple(values))
-        )
+        model = _restored(fit)
+        if model is None:
+            continue
+        wasted = padding[fit.model].values if fit.model in padding else repeat(0.0)
+        sizes = zip(rows[fit.model].values, tokens[fit.model].values, wasted, strict=False)
+        values = tuple(_predicted_s(model, *size) for size in sizes)
+        name = f"{fit.model} predicted, {fit.packing}"
+        found.append(Series(name, rows[fit.model].times_s[: len(values)], values))
     return found
 
 
-def _predicted(
-    weights: Mapping[str, float], rows: float, tokens: float, padding_share: float
+def _restored(fit: ServiceModelFit) -> ServiceTimeModel | None:
+    """None where another version of the predictor told the weights."""
+    try:
+        return restored(Packing(fit.packing), fit.coefficients)
+    except ValueError:
+        return None
+
+
+def _predicted_s(
+    model: ServiceTimeModel, rows: float, tokens: float, padding_share: float
 ) -> float:
-    """Seconds of a batch of `rows` rows alike in length, `tokens` real tokens together."""
-    if not rows > 0:
-        return float("nan")
-    area = tokens / (1.0 - padding_share) if padding_share < 1 else tokens
-    amounts = {
-        "fixed": 1.0,
-        "rows": rows,
-        "tokens": tokens,
-        "tokens_squared": tokens * tokens / rows,
-        "area": area,
-        "area_longest": area * area / rows,
-    }
-    return sum(weight * amounts.get(feature, 0.0) for feature, weight in weights.items())
+    """Between the two whole numbers of rows around a mean; NaN where there was no batch."""
+    if not (rows >= 1.0 and math.isfinite(tokens)):
+        return math.nan
+    wasted = padding_share if 0.0 <= padding_share < 1.0 else 0.0
+    length = tokens / (1.0 - wasted) / rows
+    part, fewer = math.modf(rows)
+    return (1.0 - part) * model.alike_s(int(fewer), length) + part * model.alike_s(
+        math.ceil(rows), length
+    )

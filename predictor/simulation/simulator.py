@@ -19,13 +19,14 @@ ServiceTruth = Callable[[Batch], float]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request of one row."""
+    """A request of one row, or, `alongside`, one more row of the request before it."""
 
     time_s: float
     tokens: int
     model: str = "model"
     tier: str = "interactive"
     deadline_s: float | None = None  # None: the tier's SLO after the arrival
+    alongside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ class Simulator:
                 self._finish()
             elif arrival is not None and arrives_s <= self.now_s:
                 self._arrive(arrival)
-                arrival = next(pending, None)
+                while (arrival := next(pending, None)) is not None and arrival.alongside:
+                    self._arrive(arrival)
             self._decide()
         self.run.ended_s = max(
             (each.settled_s for each in self.run.settlements), default=self.now_s

@@ -201,11 +201,22 @@ class TestBatching:
         assert series.values[0] == pytest.approx(5e-3 + 1e-5 * 1000)
         assert math.isnan(series.values[1])
 
+    def test_a_mean_between_two_sizes_is_predicted_between_them(self) -> None:
+        between = replace(self.shape(), mean_rows=(Series("topics", (1.0,), (2.5,)),))
+        (series,) = batching.predicted_service_s(between)
+        assert list(series.values) == [pytest.approx(5e-3 + 1e-5 * 1000)]
+
     def test_a_formula_has_units(self) -> None:
-        assert batching.formula({"fixed": 5e-3, "area": 1e-5, "area_longest": 0.0}) == (
+        assert batching.formula({"area": 1e-5, "fixed": 5e-3, "area_longest": 0.0}) == (
             "5 ms a batch + 10 µs a token, padding included"
         )
         assert batching.formula({}) == units.MISSING
+
+    def test_captured_steps_are_counted(self) -> None:
+        weights = {"fixed": 4e-3, "step_64_8": 0.67e-3, "step_128_8": 0.0, "step_256_8": 0.71e-3}
+        assert batching.formula(weights) == (
+            "2 captured steps of 0.67 ms to 0.71 ms, beyond them 4 ms a batch"
+        )
 
 
 class TestLoadTests:
