@@ -79,7 +79,7 @@ class Connection:
 
     def scrape_s(self) -> float:
         """Seconds between two scrapes of a replica, the usual ones where none is known."""
-        return self._remembered("scrape_s", self._measure_scrape_s)
+        return self._remembered("scrape_s", self._measure_scrape_s) or USUAL_SCRAPE_S
 
     def has_rules(self) -> bool:
         """Whether the recording rules are kept here."""
@@ -90,29 +90,29 @@ class Connection:
         return bool(self._remembered("has_rules", look))
 
     def _measure_scrape_s(self) -> float:
+        """0 where it is not known yet."""
         lines = self.samples(ENGINES, 300.0, self.now_s())
         gaps = [
             after - before
             for line in lines[:8]
             for before, after in zip(list(line.values)[:-1], list(line.values)[1:], strict=True)
         ]
-        return statistics.median(gaps) if gaps else USUAL_SCRAPE_S
+        return statistics.median(gaps) if gaps else 0.0
 
     def _remembered(self, what: str, look: Callable[[], float]) -> float:
-        known = self._known.get(what)
+        """What is 0 may be otherwise in a moment, and is looked for again."""
+        value, learned_s = self._known.get(what, (0.0, 0.0))
         now_s = self.now_s()
-        if known is None or now_s - known[1] > KEPT_S:
-            known = self._known[what] = (look(), now_s)
-        return known[0]
+        if not value or now_s - learned_s > KEPT_S:
+            value = look()
+            self._known[what] = (value, now_s)
+        return value
 
     def _ask(self, call: Callable[..., Any], query: str, **arguments: Any) -> list[Any]:
         try:
             answer: list[Any] = call(query, **arguments)
         except PrometheusApiClientException as error:
-            raise SourceDown(
-                f"Prometheus at {self.url} refused a query ({_reason(error)}); choose a shorter"
-                " time range, or look at its log."
-            ) from None
+            raise SourceDown(f"Prometheus at {self.url} {_said(error)}") from None
         except (requests.RequestException, ValueError, KeyError, TypeError):
             raise SourceDown(
                 f"Prometheus at {self.url} does not answer; start it, or correct its address."
@@ -134,10 +134,14 @@ def _line(each: Mapping[str, Any]) -> Line:
     return Line(each["metric"], {float(time_s): float(value) for time_s, value in each["values"]})
 
 
-def _reason(error: Exception) -> str:
-    """The first words of what it said; never the query."""
-    text = " ".join(str(error).split())
-    for mark in ("too many samples", "timed out", "exceeded maximum resolution", "parse error"):
+def _said(error: Exception) -> str:
+    """What became of the query, and what to do; never the query itself."""
+    text = str(error)
+    if "HTTP Status Code 5" in text and "too many" not in text:
+        return "is starting or overloaded; try again in a moment."
+    if "HTTP Status Code 40" in text and "bad_data" not in text:
+        return "lets this dashboard not in; correct its address or its proxy."
+    for mark in ("too many samples", "timed out", "exceeded maximum resolution"):
         if mark in text:
-            return mark
-    return text[:24]
+            return f"refused a query ({mark}); choose a shorter time range or fewer models."
+    return "refused a query; its log says why, and its version may be too old."

@@ -21,15 +21,18 @@ _OK = promql.one_of("outcome", [Outcome.OK.value])
 
 def replicas(connection: Connection) -> Sequence[Replica]:
     now_s = connection.now_s()
-    targets = _targets(connection)
+    targets = f"up{{{_our_jobs(connection)}}}"
     recent = connection.instant(promql.pooled(f"last_over_time({targets}[{_GONE_AFTER}])"), now_s)
     need(recent, NO_REPLICA)
-    up = {_whose(each) for each in connection.instant(f"{targets} == 1", now_s)}
+    present = connection.instant(promql.pooled(targets), now_s)
+    up = {_whose(each) for each in present if each.value == 1.0}
+    # A pod that came back under the same address may have other labels: the newest count.
+    known = {_whose(each): each for each in (*recent, *present)}
     generations = _least(connection, promql.GENERATION, now_s)
     refusals = _least(connection, promql.LAST_REFUSAL, now_s)
     return [
         _replica(each.labels, _whose(each) in up, generations, refusals)
-        for each in sorted(recent, key=_whose)
+        for _, each in sorted(known.items())
     ]
 
 
@@ -49,12 +52,12 @@ def _replica(
     )
 
 
-def _targets(connection: Connection) -> str:
-    """A selector of our scrape targets, those that do not answer included."""
+def _our_jobs(connection: Connection) -> str:
+    """A matcher of our scrape targets, those that do not answer included."""
     query = f"group by (job) (last_over_time({promql.ENGINES}[{_KNOWN_FOR}]))"
     jobs = [each.labels.get("job", "") for each in connection.instant(query, connection.now_s())]
     need(jobs, NO_REPLICA)
-    return f"up{{{promql.one_of('job', sorted(jobs))}}}"
+    return promql.one_of("job", sorted(jobs))
 
 
 def _least(connection: Connection, name: str, now_s: float) -> dict[Key, float]:
@@ -110,18 +113,14 @@ def _present(reading: Reading) -> dict[Key, float]:
     if reading.recorded:
         query = promql.gauge(promql.TARGETS_RECORDED, "sum", (POOL,), reading.where)
     else:
-        query = promql.gauge("up", "count", (POOL,), reading.where, (), _job(reading))
+        ours = _our_jobs(reading.connection)
+        query = promql.gauge("up", "count", (POOL,), reading.where, (), ours)
     step_s = max(2, 2 * math.ceil(window.duration_s / promql.MAX_POINTS / 2))
     parts = max(1, int(window.duration_s // step_s))
     first_s = int(window.start_s) + step_s // 2
     grid = Grid(first_s, first_s + (parts - 1) * step_s, step_s)
     lines = reading.lines(query, (POOL,), grid)
     return {key: sum(line.values.values()) / parts for key, line in lines.items()}
-
-
-def _job(reading: Reading) -> str:
-    selector = _targets(reading.connection)
-    return selector.removeprefix("up{").removesuffix("}")
 
 
 def _replica_count(reading: Reading) -> str:

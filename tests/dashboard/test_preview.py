@@ -1,5 +1,7 @@
 """The preview beside a simulation made by hand, and what it does with odd questions."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,6 +127,21 @@ def test_more_traffic_than_fits_is_cut_short_and_said() -> None:
     assert seen.simulated_s < 10.0
     assert seen.requests <= MOST_ROWS * 1.05
     assert "instead of 60" in seen.note
+
+
+def test_a_minute_of_500_requests_a_second_is_simulated_whole(
+    record_property: Callable[[str, object], None],
+) -> None:
+    """How long it takes is told in the report and not judged: that is the machine's affair."""
+    arrivals = (
+        ArrivalStats(MODEL, "interactive", 300.0, 1.0, 1.0, MIX),
+        ArrivalStats(MODEL, "bulk", 200.0, 1.0, 1.0, MIX),
+    )
+    began_s = time.process_time()
+    seen = preview(question(arrivals=arrivals, duration_s=60.0))
+    record_property("preview CPU seconds", time.process_time() - began_s)
+    assert (seen.simulated_s, seen.note) == (60.0, "")
+    assert seen.requests == pytest.approx(30_000, rel=0.05)
 
 
 def test_the_edges_time_is_added() -> None:
