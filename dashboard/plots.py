@@ -186,7 +186,11 @@ def stage_bars(look: Look, groups: Sequence[StageBreakdown], title: str) -> go.F
             marker={"color": SERIES_COLOURS[index]},
             hovertemplate="%{y}: %{x:.2f} ms<extra>" + name.value + "</extra>",
         )
-    figure.update_layout(barmode="stack", xaxis_title="mean time of a request (ms)")
+    figure.update_layout(
+        barmode="stack",
+        xaxis_title="mean time of a request (ms)",
+        yaxis={"type": "category", "autorange": "reversed"},
+    )
     return figure
 
 
@@ -203,7 +207,7 @@ def part_bars(
             name=part,
             marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
         )
-    figure.update_layout(barmode="stack", xaxis_title="")
+    figure.update_layout(barmode="stack", xaxis={"type": "category"})
     return figure
 
 
@@ -223,7 +227,8 @@ def grouped_bars(
             name=name,
             marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
         )
-    figure.update_layout(barmode="group")
+    # Else a run's name, which begins with a date, might be taken for one.
+    figure.update_layout(barmode="group", xaxis={"type": "category"})
     return figure
 
 
