@@ -86,7 +86,9 @@ def _show_fields(
     spot: Here, current: state.Draft, fields: Fields, wrong: Mapping[Place | None, str]
 ) -> None:
     replicas: Sequence[Replica] = optional(spot.replicas, ())
-    known = known_parameters(current.base.parameters, optional(spot.parts.store.history, ()))
+    known = known_parameters(
+        current.base.parameters, replicas, lambda: optional(spot.parts.store.history, ())
+    )
     columns = min(len(fields), MOST_COLUMNS)
     for index, (heading, part) in enumerate(fields.items()):
         if index % columns == 0:

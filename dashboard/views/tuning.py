@@ -1,7 +1,7 @@
 """The Tuning page in data: who follows an edit, who else edited, and what a preview says."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboard.changes import changed
@@ -173,18 +173,28 @@ def _beside(now: TierNow | None, then: TierForecast) -> dict[str, str | float | 
 
 
 def known_parameters(
-    current: Parameters, history: Sequence[HistoryEntry]
+    current: Parameters,
+    replicas: Sequence[Replica],
+    history: Callable[[], Sequence[HistoryEntry]],
 ) -> Mapping[int, Parameters]:
-    """Documents by generation. One of the history that cannot be read any more is left out."""
-    known: dict[int, Parameters] = {}
-    for entry in reversed(history):
-        for document in (entry.before, entry.after):
+    """What the replicas have in force, by generation. One that the history lost is left out.
+
+    `history` is asked only where a replica has another generation: it may be long.
+    """
+    known = {current.generation: current}
+    wanted = {each.generation for each in replicas if each.generation is not None} - known.keys()
+    if not wanted:
+        return known
+    for entry in history():
+        if entry.generation not in wanted and entry.generation - 1 not in wanted:
+            continue
+        for document in (entry.after, entry.before):
             try:
                 parameters = parse_document(document.encode())
             except ParametersRefused:
                 continue
-            known[parameters.generation] = parameters
-    return known | {current.generation: current}
+            known.setdefault(parameters.generation, parameters)
+    return known
 
 
 def generation_of(document: str) -> int | None:

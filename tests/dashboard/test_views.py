@@ -10,11 +10,11 @@ import pytest
 
 from dashboard.identity import identity
 from dashboard.parts import Reader
-from dashboard.ports import BatchShape, Pool, PoolUse, Price, Series, TierNow
+from dashboard.ports import BatchShape, HistoryEntry, Pool, PoolUse, Price, Series, TierNow
 from dashboard.views import batching, costs, load_tests, overview, times, tuning, units
-from dashboard.views.draft import Place, checked
+from dashboard.views.draft import Place, checked, edited
 from predictor.core.parameters import DEFAULT_PARAMETERS
-from tests.dashboard.fakes import NOW_S, FakeMetrics, document_of, load_run, results
+from tests.dashboard.fakes import NOW_S, FakeMetrics, FakeStore, document_of, load_run, results
 
 WINDOW = times.window_of("1 h", NOW_S)
 SPOT, ON_DEMAND = Price(Pool.SPOT, 1.0, "table"), Price(Pool.ON_DEMAND, 2.0, "table")
@@ -173,6 +173,21 @@ class TestTakeHold:
         said = tuning.value_per_replica(size, metrics.fleet, {2: known[2]})
         assert said == "32 on 1 replica, unknown on 1 replica"
         assert tuning.value_per_replica(size, [], known) == "no replica answers"
+
+    def test_the_history_is_asked_only_about_other_generations(self) -> None:
+        metrics, store = FakeMetrics(), FakeStore()
+
+        def unasked() -> list[HistoryEntry]:
+            raise AssertionError
+
+        assert tuning.known_parameters(DEFAULT_PARAMETERS, metrics.fleet, unasked) == {
+            1: DEFAULT_PARAMETERS
+        }
+        size = Place("models", "topics", "max_batch_size")
+        edit = edited(DEFAULT_PARAMETERS, {size: 32})
+        now = store.apply(edit, expected=store.read(), who="ada", reason="smaller").parameters
+        known = tuning.known_parameters(now, metrics.fleet, store.history)
+        assert known == {1: DEFAULT_PARAMETERS, 2: now}
 
     def test_a_mean_price_needs_every_pool(self) -> None:
         fleet = FakeMetrics().fleet
