@@ -12,7 +12,6 @@ from dashboard.sources.reading import Key, Reading, series
 
 MOST_BINS = 40
 NO_ANSWER = "No request was answered in this time range; send some, or choose another range."
-_QUANTILES = (0.50, 0.99)
 _BY = {Split.TIER: "tier", Split.POOL: promql.POOL}
 _OF_REQUESTS = {Stage.QUEUE: promql.QUEUE_WAIT, Stage.SERVICE: promql.SERVICE_TIME}
 
@@ -96,7 +95,7 @@ def _times(reading: Reading, histogram: str, by: Sequence[str]) -> Mapping[Key, 
     means_s = mean(reading, histogram, by)
     found = distributions(reading, histogram, by)
     return {
-        key: (mean_s, *(quantile(found.get(key, {}), q) for q in _QUANTILES))
+        key: (mean_s, quantile(found.get(key, {}), 0.50), quantile(found.get(key, {}), 0.99))
         for key, mean_s in means_s.items()
     }
 
