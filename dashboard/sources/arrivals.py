@@ -14,7 +14,7 @@ from itertools import pairwise
 from dashboard.ports import ArrivalStats
 from dashboard.sources import promql
 from dashboard.sources.connection import Line, need
-from dashboard.sources.latency import mean
+from dashboard.sources.latency import distributions, mean
 from dashboard.sources.reading import Key, Reading, key_of
 from dashboard.sources.traffic import NO_REPLICA
 
@@ -33,7 +33,7 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
     need(list(requests), NO_REPLICA)
     rows = reading.rates(promql.OFFERED_ROWS, _TIER)
     tokens = reading.rates(promql.OFFERED_TOKENS, _TIER)
-    buckets = reading.rates(promql.bucket(promql.ROW_TOKENS), (*_TIER, "le"))
+    lengths = distributions(reading, promql.ROW_TOKENS, _TIER)
     burstiness = _burstiness(reading)
     overheads_s = _overheads_s(reading)
     return [
@@ -44,7 +44,7 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
             rows_per_request=max(rows.get(key, per_s) / per_s, 1.0),
             burstiness=burstiness.get(key, POISSON),
             lengths=lengths_of(
-                {float(own[-1]): value for own, value in buckets.items() if own[:-1] == key},
+                lengths.get(key, {}),
                 tokens.get(key, 0.0) / rows[key] if rows.get(key) else 1.0,
             ),
             overhead_s=overheads_s.get(key, 0.0),

@@ -12,7 +12,6 @@ from dashboard.sources.reading import Key, Reading, series
 
 MOST_BINS = 40
 NO_ANSWER = "No request was answered in this time range; send some, or choose another range."
-_QUANTILES = (0.50, 0.99)
 _BY = {Split.TIER: "tier", Split.POOL: promql.POOL}
 _OF_REQUESTS = {Stage.QUEUE: promql.QUEUE_WAIT, Stage.SERVICE: promql.SERVICE_TIME}
 
@@ -94,9 +93,40 @@ _Times = tuple[float | None, float | None, float | None]  # mean, p50, p99
 
 def _times(reading: Reading, histogram: str, by: Sequence[str]) -> Mapping[Key, _Times]:
     means_s = mean(reading, histogram, by)
-    buckets = reading.rate(promql.bucket(histogram), (*by, "le"))
-    p50, p99 = (reading.now(promql.quantile(q, buckets), by) for q in _QUANTILES)
-    return {key: (mean_s, p50.get(key), p99.get(key)) for key, mean_s in means_s.items()}
+    found = distributions(reading, histogram, by)
+    return {
+        key: (mean_s, quantile(found.get(key, {}), 0.50), quantile(found.get(key, {}), 0.99))
+        for key, mean_s in means_s.items()
+    }
+
+
+def distributions(
+    reading: Reading, histogram: str, by: Sequence[str]
+) -> dict[Key, dict[float, float]]:
+    """Values a second at or below each bound, over the window: one query, whatever is made of it.
+
+    Summing the buckets of many replicas is what a quantile costs, so it is done once.
+    """
+    found: dict[Key, dict[float, float]] = {}
+    for key, value in reading.rates(promql.bucket(histogram), (*by, "le")).items():
+        found.setdefault(key[:-1], {})[float(key[-1])] = value
+    return found
+
+
+def quantile(cumulative: Mapping[float, float], q: float) -> float | None:
+    """As histogram_quantile has it: between the ends of its bucket by a straight line."""
+    rank = q * max(cumulative.values(), default=0.0)
+    if not rank:
+        return None
+    lower, below = 0.0, 0.0
+    for bound in sorted(cumulative):
+        at_most = cumulative[bound]
+        if at_most >= rank:
+            if math.isinf(bound):
+                return lower
+            return lower + (bound - lower) * (rank - below) / (at_most - below)
+        lower, below = bound, max(below, at_most)
+    return lower
 
 
 def mean(reading: Reading, histogram: str, by: Sequence[str]) -> dict[Key, float]:

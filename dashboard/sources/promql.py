@@ -22,7 +22,7 @@ HEATMAP_POINTS = 120
 STEPS_APART = 30  # a plot ends at most this part of a step, or a scrape, before the window does
 SCRAPES_PER_RATE = 4  # a rate over fewer loses points when a scrape is late
 RECORDED_EVERY_S = 60
-RECORDED_FROM_S = 2 * 3600.0  # shorter windows are read as scraped, finer
+RECORDED_FROM_S = 3600.0  # shorter windows are read as scraped, finer
 
 _SPOT, _ON_DEMAND = "(?i).*spot.*", "(?i).*(demand|reserved).*"
 _POOLS = {Pool.SPOT: _SPOT, Pool.ON_DEMAND: _ON_DEMAND}

@@ -3,6 +3,7 @@
 from dashboard.ports import TierNow, Traffic
 from dashboard.sources import promql
 from dashboard.sources.connection import need
+from dashboard.sources.latency import distributions, quantile
 from dashboard.sources.reading import Key, Reading, series
 from predictor.core.rows import Outcome
 
@@ -20,8 +21,7 @@ def tiers(reading: Reading) -> list[TierNow]:
     need(list(offered), NO_REPLICA)
     ended = reading.rates(promql.REQUESTS, (*_TIER, "outcome"))
     good = reading.rates(promql.GOOD, _TIER)
-    buckets = reading.rate(promql.bucket(promql.LATENCY), (*_TIER, "le"))
-    p50, p95, p99 = (reading.now(promql.quantile(q, buckets), _TIER) for q in (0.50, 0.95, 0.99))
+    latencies = distributions(reading, promql.LATENCY, _TIER)
     depth = _gauge(reading, promql.QUEUE_DEPTH, "sum")
     backlog = _gauge(reading, promql.BACKLOG, "sum")
     load = _gauge(reading, promql.OFFERED_LOAD, "max")
@@ -33,9 +33,9 @@ def tiers(reading: Reading) -> list[TierNow]:
         TierNow(
             model=key[0],
             tier=key[1],
-            p50_s=p50.get(key),
-            p95_s=p95.get(key),
-            p99_s=p99.get(key),
+            p50_s=quantile(latencies.get(key, {}), 0.50),
+            p95_s=quantile(latencies.get(key, {}), 0.95),
+            p99_s=quantile(latencies.get(key, {}), 0.99),
             offered_per_s=offered_per_s,
             answered_per_s=per_s(key, Outcome.OK),
             good_per_s=good.get(key, 0.0),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dashboard.ports import (
+    ALL,
     Filter,
     NoData,
     Pool,
@@ -20,7 +21,9 @@ from dashboard.ports import (
     Stage,
     Window,
 )
+from dashboard.sources import latency, promql
 from dashboard.sources.prometheus import PrometheusMetrics
+from dashboard.sources.reading import Reading
 from dashboard.sources.rules import rule_file
 from predictor.core.facts import (
     Completed,
@@ -183,6 +186,17 @@ def test_a_tier_is_what_was_sent(world: World) -> None:
         1.0,
         1.25,
     )
+
+
+def test_quantiles_are_those_of_prometheus(world: World) -> None:
+    reading = Reading(world.metrics._connection, WINDOW, ALL)
+    buckets = promql.bucket(promql.LATENCY)
+    for key, cumulative in latency.distributions(reading, promql.LATENCY, ("tier",)).items():
+        for q in (0.01, 0.5, 0.9, 0.99, 1.0):
+            theirs = reading.now(
+                promql.quantile(q, reading.rate(buckets, ("tier", "le"))), ("tier",)
+            )
+            assert latency.quantile(cumulative, q) == pytest.approx(theirs[key])
 
 
 def test_filters_by_model_tier_and_pool_narrow_what_is_read(world: World) -> None:

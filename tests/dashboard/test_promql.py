@@ -15,6 +15,7 @@ from dashboard.ports import ALL, Filter, Pool, Window
 from dashboard.sources import promql
 from dashboard.sources.arrivals import dispersion, lengths_of
 from dashboard.sources.connection import Line
+from dashboard.sources.latency import quantile
 from dashboard.sources.rules import rule_file
 from predictor.metrics import names
 from predictor.simulation.traffic import gamma_times
@@ -96,6 +97,13 @@ def test_prometheus_takes_the_recording_rules(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_quantile_of_nothing_is_none_and_beyond_all_bounds_the_last_one() -> None:
+    assert quantile({}, 0.5) is None
+    assert quantile({1.0: 0.0, math.inf: 0.0}, 0.5) is None
+    assert quantile({1.0: 1.0, 2.0: 1.0, math.inf: 4.0}, 0.9) == 2.0
+    assert quantile({1.0: 1.0, 2.0: 3.0, math.inf: 3.0}, 0.5) == pytest.approx(1.25)
 
 
 @pytest.mark.parametrize("burstiness", [0.0, 1.0, 4.0])
