@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from predictor.parameters_file import commented_document
+from predictor.core.document import commented_document
+from predictor.core.parameters import DEFAULT_DOCUMENT, parse_plain
 from predictor.prometheus_server import (
     obtain_prometheus,
     prometheus_command,
@@ -127,7 +128,9 @@ def create_parameters_file(path: Path) -> None:
     """Write the default parameters, explained, unless there is such a file already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(commented_document(MODEL))
+        path.write_text(
+            commented_document(parse_plain({**DEFAULT_DOCUMENT, "models": {MODEL: {}}}))
+        )
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -192,6 +192,7 @@ def _histogram_texts(tallies: Tallies) -> Iterator[str]:
         for key, tally in tallies.edges.items()
         for stage, histogram in tally.stages()
     }
+    yield _histogram_text(names.ROW_TOKENS, {key: t.row_tokens for key, t in tiers.items()})
     yield _histogram_text(names.LATENCY, {key: t.latency for key, t in tiers.items()})
     yield _histogram_text(names.QUEUE_WAIT, {key: t.queue_wait for key, t in tiers.items()})
     yield _histogram_text(names.SERVICE_TIME, {key: t.service_time for key, t in tiers.items()})

@@ -39,6 +39,8 @@ _GAP_BUCKETS = log_spaced(10e-6, 100.0, 2.0)
 _SIZES = (1.0, *(float(size << k) for k in range(23) for size in (2, 3)), float(1 << 24))
 _ROW_BUCKETS = tuple(size for size in _SIZES if size <= 4096)
 _TOKEN_BUCKETS = _SIZES
+# A preview replays the mix of lengths, and padding follows the longest row.
+_LENGTH_BUCKETS = log_spaced(1.0, float(1 << 16), 1.25)
 
 _MODEL = ("model",)
 _TIER = ("model", "tier")
@@ -51,6 +53,12 @@ OFFERED_REQUESTS = Metric(
 OFFERED_ROWS = Metric("headway_offered_rows_total", "Rows of the requests that arrived.", _TIER)
 OFFERED_TOKENS = Metric(
     "headway_offered_tokens_total", "Tokens of the requests that arrived.", _TIER
+)
+ROW_TOKENS = Metric(
+    "headway_row_tokens",
+    "Tokens of the rows that arrived; rows of one request count with their mean.",
+    _TIER,
+    _LENGTH_BUCKETS,
 )
 OFFERED_WORK = Metric(
     "headway_offered_work_seconds_total",

@@ -90,6 +90,7 @@ class PrometheusObserver:
                 tier.offered_rows += fact.rows
                 tier.offered_tokens += fact.tokens
                 tier.offered_work_s += fact.work_s
+                tier.row_tokens.observe(fact.tokens / max(fact.rows, 1), fact.rows)
             case EdgeTimed():
                 edge = self._edge(fact.model, fact.protocol)
                 edge.decode.observe(fact.decode_s)

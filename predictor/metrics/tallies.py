@@ -25,13 +25,13 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: float, times: int = 1) -> None:
         """Count one value. What is not above 0 (NaN too) counts as 0."""
         if value > 0.0:
-            self.sum += value
+            self.sum += value * times
         else:
             value = 0.0
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self._bounds, value)] += times
 
 
 def _of(metric: names.Metric) -> Callable[[], Histogram]:
@@ -58,6 +58,7 @@ class TierTally:
     offered_rows: int = 0
     offered_tokens: int = 0
     offered_work_s: float = 0.0
+    row_tokens: Histogram = field(default_factory=_of(names.ROW_TOKENS))
     tokens: int = 0
     device_s: float = 0.0
     latency: Histogram = field(default_factory=_of(names.LATENCY))

@@ -9,7 +9,7 @@ smooth model underneath, which learns from all.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import inf
 
@@ -19,6 +19,7 @@ from predictor.policy.service_time import ServiceTimeModel, Work
 
 OWN_RATE = 0.1  # how far a step's time moves toward a measured one
 SHARED_RATE = 0.02  # how far the times of all other steps move, in proportion
+STEP_PREFIX = "step_"
 MOST_CHANGE = 2.0  # a hiccup counts as no more than this
 
 
@@ -55,7 +56,9 @@ class SteppedServiceTime(ServiceTimeModel):
     @property
     def weights(self) -> dict[str, float]:
         times = zip(self._steps, self._times_s, strict=True)
-        return super().weights | {f"step_{s.tokens}_{s.rows}": time_s for s, time_s in times}
+        return super().weights | {
+            f"{STEP_PREFIX}{step.tokens}_{step.rows}": time_s for step, time_s in times
+        }
 
     def learn(self, work: Work, measured_s: float) -> None:
         super().learn(work, measured_s)
@@ -87,3 +90,21 @@ class SteppedServiceTime(ServiceTimeModel):
             if self._steps[index].rows >= work.rows:
                 return index
         return None
+
+
+def restored(packing: Packing, weights: Mapping[str, float]) -> ServiceTimeModel:
+    """A model that knows what another one told as its `weights`, its steps included.
+
+    Raises ValueError where they are no such weights.
+    """
+    smooth = ServiceTimeModel(packing)
+    known = [weights.get(name, 0.0) for name in smooth.names]
+    steps = sorted(
+        (*map(int, name.removeprefix(STEP_PREFIX).split("_")), time_s)
+        for name, time_s in weights.items()
+        if name.startswith(STEP_PREFIX)
+    )
+    if not steps:
+        return ServiceTimeModel(packing, known)
+    sizes = [Step(int(tokens), int(rows)) for tokens, rows, _ in steps]
+    return SteppedServiceTime(sizes, known, [time_s for _, _, time_s in steps])

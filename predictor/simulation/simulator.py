@@ -19,13 +19,14 @@ ServiceTruth = Callable[[Batch], float]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A request of one row."""
+    """A request of one row, or, `alongside`, one more row of the request before it."""
 
     time_s: float
     tokens: int
     model: str = "model"
     tier: str = "interactive"
     deadline_s: float | None = None  # None: the tier's SLO after the arrival
+    alongside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +106,22 @@ class Simulator:
         self._held: deque[Batch] = deque()  # prepared behind the running one
         self._wake_s = math.inf
 
-    def simulate(self, arrivals: Iterable[Arrival]) -> Run:
-        """Run until the last arrival is settled."""
+    def simulate(self, arrivals: Iterable[Arrival], until_s: float = math.inf) -> Run:
+        """Run until the last arrival is settled, or until a time: what is unsettled stays so."""
         pending = iter(arrivals)
         arrival = next(pending, None)
         while True:
             arrives_s = arrival.time_s if arrival is not None else math.inf
             finishes_s = self._device[0][2] if self._device else math.inf
             self.now_s = min(arrives_s, finishes_s, self._wake_s)
-            if self.now_s == math.inf:
+            if self.now_s == math.inf or self.now_s > until_s:
                 break
             if finishes_s <= self.now_s:
                 self._finish()
             elif arrival is not None and arrives_s <= self.now_s:
                 self._arrive(arrival)
-                arrival = next(pending, None)
+                while (arrival := next(pending, None)) is not None and arrival.alongside:
+                    self._arrive(arrival)
             self._decide()
         self.run.ended_s = max(
             (each.settled_s for each in self.run.settlements), default=self.now_s

@@ -276,6 +276,9 @@ def test_offered_work_counts_whether_admitted_or_not() -> None:
     assert value(samples, names.OFFERED_ROWS, **labels) == 4
     assert value(samples, names.OFFERED_TOKENS, **labels) == 140
     assert value(samples, names.OFFERED_WORK, **labels) == 0.5
+    lengths = names.ROW_TOKENS.name
+    assert value(samples, f"{lengths}_count", **labels) == 4
+    assert value(samples, f"{lengths}_sum", **labels) == 140
 
 
 def test_batches_and_the_device() -> None:

@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.core.model import Step
-from predictor.core.rows import Batch
+from predictor.core.rows import Batch, Packing
 from predictor.policy.scheduler import Scheduler
-from predictor.policy.service_time import Work
-from predictor.policy.steps import MOST_CHANGE, OWN_RATE, SHARED_RATE, SteppedServiceTime
+from predictor.policy.service_time import ServiceTimeModel, Work
+from predictor.policy.steps import (
+    MOST_CHANGE,
+    OWN_RATE,
+    SHARED_RATE,
+    SteppedServiceTime,
+    restored,
+)
 from predictor.simulation.simulator import Simulator
 from predictor.simulation.traffic import poisson_traffic
 from tests.policy.worlds import MODEL, parameters
@@ -149,3 +155,14 @@ def test_batches_account_for_the_room_left_in_their_step() -> None:
         step = step_of(Work.of(batch.rows))
         assert batch.padding_tokens == step.tokens - batch.tokens
         assert batch.predicted_s == pytest.approx(each.finished_s - each.started_s, rel=1e-6)
+
+
+def test_what_one_model_tells_makes_another_that_predicts_the_same() -> None:
+    stepped = warmed_up()
+    padded = ServiceTimeModel(Packing.PADDED, (5e-3, 1e-5, 1e-9))
+    for model in (stepped, padded):
+        copy = restored(model.packing, model.weights)
+        assert copy.weights == model.weights
+        for rows, tokens in ((1, 10), (8, 30), (500, 100)):
+            work = Work.alike(rows, tokens)
+            assert copy.predict_s(work) == model.predict_s(work)

@@ -69,6 +69,20 @@ def test_the_same_seed_is_the_same_run() -> None:
     assert told(7) != told(8)
 
 
+def test_rows_of_a_request_are_there_together() -> None:
+    made = scheduler(parameters(), Packing.PACKED, ALPHA_S, BETA_S)
+    rows = [Arrival(1.0, 10), Arrival(1.0, 10, alongside=True), Arrival(1.0, 10)]
+    ran = Simulator(made, truth(ALPHA_S, BETA_S)).simulate(rows)
+    assert [run.batch.size for run in ran.executions] == [2, 1]
+
+
+def test_what_is_unsettled_at_the_end_stays_so() -> None:
+    made = scheduler(parameters(), Packing.PACKED, ALPHA_S, BETA_S)
+    arrivals = [Arrival(0.0, 10), Arrival(1.0, 10), Arrival(2.0, 10)]
+    ran = Simulator(made, truth(ALPHA_S, BETA_S)).simulate(arrivals, until_s=1.0)
+    assert len(ran.settlements) == 1
+
+
 def test_refusals_say_why() -> None:
     document = parse_plain(
         {

@@ -1,0 +1,84 @@
+"""Latency: where the time goes, and how it spreads."""
+
+import streamlit as st
+
+from dashboard import plots, tables
+from dashboard.asking import ask, guarded
+from dashboard.here import Here, here, refreshing
+from dashboard.ports import Split
+from dashboard.views.latency import stage_table
+from dashboard.views.overview import slos_s
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def show_over_time(spot: Here, quantile: str, by: Split) -> None:
+    series = ask(spot.parts.metrics.latency, spot.window, QUANTILES[quantile], spot.where, by)
+    limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
+    st.plotly_chart(
+        plots.lines(
+            spot.look(),
+            series,
+            f"{quantile} latency by {by.value}",
+            "latency (ms)",
+            scale=1e3,
+            limits=limits,
+        ),
+        theme=None,
+        key="latency-lines",
+    )
+
+
+def show_heat(spot: Here) -> None:
+    found = ask(spot.parts.metrics.latency_heatmap, spot.window, spot.where)
+    limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
+    st.plotly_chart(
+        plots.heat(
+            spot.look(),
+            found,
+            "All answered requests",
+            "latency (ms)",
+            scale=1e3,
+            limits=limits,
+        ),
+        theme=None,
+        key="latency-heat",
+    )
+
+
+def show_stages(spot: Here, by: Split) -> None:
+    groups = ask(spot.parts.metrics.stages, spot.window, spot.where, by)
+    st.plotly_chart(
+        plots.stage_bars(spot.look(), groups, f"Where the time goes, by {by.value}"),
+        theme=None,
+        key="latency-stages",
+    )
+    tables.show(stage_table(groups))
+    if by is Split.TIER:
+        st.caption("An edge does not know tiers: decode, tokenise and encode are those of all.")
+
+
+def draw() -> None:
+    spot = here()
+    row = st.container(horizontal=True)
+    quantile = row.segmented_control(
+        "Quantile", list(QUANTILES), default="p99", key="latency-quantile", required=True
+    )
+    by = row.segmented_control(
+        "Told apart by",
+        list(Split),
+        default=Split.TIER,
+        format_func=lambda each: each.value,
+        key="latency-by",
+        required=True,
+    )
+    left, right = st.columns(2)
+    with left, guarded("Latency over time"):
+        show_over_time(spot, quantile, by)
+    with right, guarded("The heat map"):
+        show_heat(spot)
+    with guarded("The stages"):
+        show_stages(spot, by)
+
+
+refreshing(draw)

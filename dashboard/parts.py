@@ -1,0 +1,27 @@
+"""What the pages are given: sources behind their ports, and nothing of how they are made."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dashboard.ports import Metrics, ParameterStore, Preview, Price, RunResults
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who looks at the page, as the browser's session tells."""
+
+    email: str | None  # from an OIDC login
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One for the whole process."""
+
+    metrics: Metrics
+    store: ParameterStore
+    preview: Preview
+    results: RunResults
+    price_table: tuple[Price, ...]  # for pools that Prometheus knows no price of
+    now: Callable[[], float]  # Unix time
+    who: Callable[[Reader], str | None]  # the name that an edit carries; None: not known

@@ -1,0 +1,260 @@
+"""Plotly figures from what the ports tell. Every axis has its unit; edits and SLOs are marked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, tzinfo
+from typing import Any
+
+import plotly.graph_objects as go
+
+from dashboard.ports import Edit, Heatmap, Series, StageBreakdown
+from dashboard.theme import (
+    DASHES,
+    HEAT_SCALE,
+    LIMIT_COLOUR,
+    PLOT_HEIGHT_PX,
+    SERIES_COLOURS,
+    Palette,
+    template,
+)
+
+MOST_EDITS = 50  # markers on one plot, the newest
+MOST_LINES = 20  # series on one plot; more could not be told apart
+LABELLED_TICKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What all plots of a page share."""
+
+    palette: Palette
+    zone: tzinfo
+    edits: Sequence[Edit] = ()
+    height_px: int = PLOT_HEIGHT_PX
+
+    def figure(self, title: str, y_title: str, *, over_time: bool = True) -> go.Figure:
+        figure = go.Figure()
+        figure.update_layout(
+            template=template(self.palette),
+            title=title,
+            yaxis_title=y_title,
+            height=self.height_px,
+        )
+        if over_time:
+            figure.update_layout(xaxis={"title": f"time ({_zone_name(self.zone)})", "type": "date"})
+            self._mark_edits(figure)
+        return figure
+
+    def times(self, times_s: Iterable[float]) -> list[datetime]:
+        # Plotly shows what it is given: without the zone, in the reader's local time.
+        return [datetime.fromtimestamp(each, self.zone).replace(tzinfo=None) for each in times_s]
+
+    def _mark_edits(self, figure: go.Figure) -> None:
+        for edit in sorted(self.edits, key=lambda each: each.time_s)[-MOST_EDITS:]:
+            (at,) = self.times([edit.time_s])
+            figure.add_shape(
+                type="line",
+                x0=at,
+                x1=at,
+                y0=0,
+                y1=1,
+                yref="paper",
+                line={"color": self.palette.quiet, "width": 1, "dash": "dot"},
+            )
+            figure.add_annotation(
+                x=at,
+                y=1,
+                yref="paper",
+                text=f"g{edit.generation}",
+                hovertext=f"generation {edit.generation} came into force",
+                showarrow=False,
+                xanchor="left",
+                yanchor="top",
+                font={"size": 10, "color": self.palette.quiet},
+            )
+
+
+def lines(
+    look: Look,
+    series: Sequence[Series],
+    title: str,
+    y_title: str,
+    *,
+    scale: float = 1.0,
+    limits: Mapping[str, float] | None = None,
+    stacked: bool = False,
+    share: bool = False,
+) -> go.Figure:
+    """`scale`: from the port's unit to the axis's. `limits`: dashed lines, in the axis's unit."""
+    figure = look.figure(title, y_title)
+    for index, each in enumerate(shortened(series)[:MOST_LINES]):
+        figure.add_scatter(
+            x=look.times(each.times_s),
+            y=[value * scale for value in each.values],
+            name=each.name,
+            mode="lines",
+            line={
+                "width": 1 if stacked else 2,
+                "color": SERIES_COLOURS[index % len(SERIES_COLOURS)],
+                "dash": DASHES[index // len(SERIES_COLOURS) % len(DASHES)],
+            },
+            stackgroup="all" if stacked else None,
+        )
+    for name, limit in (limits or {}).items():
+        limit_line(figure, name, limit)
+    figure.update_layout(showlegend=len(series) > 1)
+    if share:
+        figure.update_layout(yaxis={"tickformat": ".0%", "range": [0, 1.02]})
+    return figure
+
+
+def renamed(series: Series, what: str) -> Series:
+    """The same line, told apart from another of the same group."""
+    return replace(series, name=f"{series.name} {what}")
+
+
+def shortened(series: Sequence[Series]) -> Sequence[Series]:
+    """`model/tier` as the tier alone, where all are of one model: legends are narrow."""
+    models = {each.name.partition("/")[0] for each in series if "/" in each.name}
+    if len(models) != 1:
+        return series
+    return [replace(each, name=each.name.partition("/")[2] or each.name) for each in series]
+
+
+def limit_line(figure: go.Figure, name: str, value: float) -> None:
+    figure.add_hline(
+        y=value,
+        line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dash"},
+        annotation={"text": name, "font": {"size": 10, "color": LIMIT_COLOUR}},
+        annotation_position="top left",
+    )
+
+
+def heat(
+    look: Look,
+    found: Heatmap,
+    title: str,
+    y_title: str,
+    *,
+    scale: float = 1.0,
+    limits: Mapping[str, float] | None = None,
+) -> go.Figure:
+    """Bins grow in proportion, so they are rows of equal height, labelled by their lower edge."""
+    figure = look.figure(title, y_title)
+    bins = len(found.counts)
+    figure.add_heatmap(
+        x=look.times(found.times_s),
+        y=list(range(bins)),
+        z=[[count or None for count in row] for row in found.counts],
+        colorscale=HEAT_SCALE,
+        colorbar={"title": {"text": "per s", "side": "right"}, "thickness": 10},
+        customdata=[
+            [f"{low * scale:.4g} to {high * scale:.4g}"] * len(found.times_s)
+            for low, high in zip(found.edges, found.edges[1:], strict=False)
+        ],
+        hovertemplate="%{x}<br>%{customdata}<br>%{z:.3g} per s<extra></extra>",
+    )
+    every = max(1, -(-bins // LABELLED_TICKS))
+    ticks = list(range(0, bins, every))
+    figure.update_layout(
+        yaxis={
+            "tickvals": [tick - 0.5 for tick in ticks],
+            "ticktext": [f"{found.edges[tick] * scale:.3g}" for tick in ticks],
+            "range": [-0.5, max(bins, 1) - 0.5],
+        }
+    )
+    for name, limit in (limits or {}).items():
+        at = sum(edge * scale <= limit for edge in found.edges) - 1.5
+        if -0.5 <= at <= bins - 0.5:
+            limit_line(figure, name, at)
+    return figure
+
+
+def stage_bars(look: Look, groups: Sequence[StageBreakdown], title: str) -> go.Figure:
+    """A bar for each group, its mean time split into stages, in order."""
+    figure = look.figure(title, "", over_time=False)
+    names = dict.fromkeys(each.stage for group in groups for each in group.stages)
+    for index, name in enumerate(names):
+        figure.add_bar(
+            y=[group.group for group in groups],
+            x=[
+                sum((each.mean_s or 0.0) * 1e3 for each in group.stages if each.stage is name)
+                for group in groups
+            ],
+            name=name.value,
+            orientation="h",
+            marker={"color": SERIES_COLOURS[index]},
+            hovertemplate="%{y}: %{x:.2f} ms<extra>" + name.value + "</extra>",
+        )
+    figure.update_layout(
+        barmode="stack",
+        xaxis_title="mean time of a request (ms)",
+        yaxis={"type": "category", "autorange": "reversed"},
+    )
+    return figure
+
+
+def part_bars(
+    look: Look, bars: Mapping[str, Mapping[str, float]], title: str, y_title: str
+) -> go.Figure:
+    """A stacked bar for each key, split into its parts."""
+    figure = look.figure(title, y_title, over_time=False)
+    parts = dict.fromkeys(part for bar in bars.values() for part in bar)
+    for index, part in enumerate(parts):
+        figure.add_bar(
+            x=list(bars),
+            y=[bar.get(part, 0.0) for bar in bars.values()],
+            name=part,
+            marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
+        )
+    figure.update_layout(barmode="stack", xaxis={"type": "category"})
+    return figure
+
+
+def grouped_bars(
+    look: Look,
+    groups: Sequence[str],
+    bars: Mapping[str, Sequence[float | None]],
+    title: str,
+    y_title: str,
+) -> go.Figure:
+    """For each group, a bar of each name beside the others."""
+    figure = look.figure(title, y_title, over_time=False)
+    for index, (name, values) in enumerate(bars.items()):
+        figure.add_bar(
+            x=list(groups),
+            y=list(values),
+            name=name,
+            marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
+        )
+    # Else a run's name, which begins with a date, might be taken for one.
+    figure.update_layout(barmode="group", xaxis={"type": "category"})
+    return figure
+
+
+def curves(
+    look: Look,
+    named: Mapping[str, tuple[Sequence[Any], Sequence[float | None]]],
+    title: str,
+    x_title: str,
+    y_title: str,
+) -> go.Figure:
+    """Lines with points over anything that is not time."""
+    figure = look.figure(title, y_title, over_time=False)
+    for index, (name, (along, up)) in enumerate(named.items()):
+        figure.add_scatter(
+            x=list(along),
+            y=list(up),
+            name=name,
+            mode="lines+markers",
+            line={
+                "color": SERIES_COLOURS[index % len(SERIES_COLOURS)],
+                "dash": DASHES[index // len(SERIES_COLOURS) % len(DASHES)],
+            },
+        )
+    figure.update_layout(xaxis_title=x_title, showlegend=len(named) > 1)
+    return figure
+
+
+def _zone_name(zone: tzinfo) -> str:
+    return str(getattr(zone, "key", zone))

@@ -1,0 +1,98 @@
+"""Settings of the dashboard, from environment variables: what a container and a shell both have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from dashboard.ports import Pool, Price, Refused
+
+MAX_PRICES_BYTES = 1 << 16
+_YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    name: str
+    default: str
+    help: str
+
+
+PROMETHEUS = Variable("HEADWAY_PROMETHEUS", "http://127.0.0.1:9090", "Prometheus to read.")
+PARAMETERS = Variable("HEADWAY_PARAMETERS", "run/parameters.yaml", "The parameter file.")
+RESULTS = Variable("HEADWAY_RESULTS", "results", "The folder of load test results.")
+EDIT = Variable("HEADWAY_EDIT", "no", "`yes` allows edits on the Tuning page.")
+PRICES = Variable("HEADWAY_PRICES", "", "A price table, for pools that Prometheus has no price of.")
+USER_HEADER = Variable(
+    "HEADWAY_USER_HEADER",
+    "",
+    "The header in which a proxy tells who the reader is. Only where every request passes it.",
+)
+VARIABLES = (PROMETHEUS, PARAMETERS, RESULTS, EDIT, PRICES, USER_HEADER)
+
+_UsdPerHour = Annotated[float, Meta(ge=0, le=100_000)]
+
+
+class PriceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """USD an hour for each replica of a pool, and where that is from."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=200)]
+    usd_per_hour: dict[Pool, _UsdPerHour]
+
+    @property
+    def prices(self) -> tuple[Price, ...]:
+        return tuple(Price(pool, usd, self.source) for pool, usd in self.usd_per_hour.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    prometheus_url: str
+    parameters: Path
+    results: Path
+    may_edit: bool
+    prices: tuple[Price, ...]
+    user_header: str | None
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Raises Refused, naming the variable."""
+
+    def value(variable: Variable) -> str:
+        return environment.get(variable.name, variable.default).strip()
+
+    url = value(PROMETHEUS)
+    if not url.startswith(("http://", "https://")):
+        raise Refused(f"{PROMETHEUS.name} must be an http:// or https:// URL.", PROMETHEUS.name)
+    table = value(PRICES)
+    return Settings(
+        prometheus_url=url,
+        parameters=Path(value(PARAMETERS)),
+        results=Path(value(RESULTS)),
+        may_edit=_flag(EDIT, value(EDIT)),
+        prices=_read_prices(Path(table)) if table else (),
+        user_header=value(USER_HEADER) or None,
+    )
+
+
+def _flag(variable: Variable, text: str) -> bool:
+    if text.lower() not in (*_YES, *_NO):
+        raise Refused(f"{variable.name} is {text!r}; set it to yes or no.", variable.name)
+    return text.lower() in _YES
+
+
+def _read_prices(path: Path) -> tuple[Price, ...]:
+    try:
+        with path.open("rb") as file:
+            document = file.read(MAX_PRICES_BYTES)
+        return msgspec.convert(yaml.safe_load(document), PriceTable).prices
+    except OSError as error:
+        raise Refused(
+            f"{PRICES.name}: {path} cannot be read: {error.strerror}.", PRICES.name
+        ) from None
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        text = " ".join(str(error).split())
+        raise Refused(f"{PRICES.name}: {path} is no price table: {text}.", PRICES.name) from None

@@ -1,0 +1,76 @@
+"""How every plot looks: one Plotly template, for a light and for a dark page.
+
+Series colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for all
+common kinds of colour blindness; lines that could be confused in grey differ in dash too.
+"""
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+HEAT_SCALE = "Cividis"  # even in lightness, made for colour blindness
+LIMIT_COLOUR = "#D55E00"  # SLO lines, and what is over them
+PLOT_HEIGHT_PX = 280
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """The colours that depend on the page behind the plot."""
+
+    text: str
+    quiet: str  # ticks, captions, markers of edits
+    grid: str
+    hover: str
+
+
+LIGHT = Palette(text="#1b2733", quiet="#66727f", grid="#e4e8ec", hover="#ffffff")
+DARK = Palette(text="#dde4ea", quiet="#93a1ae", grid="#2b3640", hover="#1b232c")
+
+
+def palette(theme_type: str | None) -> Palette:
+    """`theme_type`: "light" or "dark", as the browser tells; None counts as light."""
+    return DARK if theme_type == "dark" else LIGHT
+
+
+def template(colours: Palette) -> go.layout.Template:
+    axis = {
+        "gridcolor": colours.grid,
+        "zeroline": False,
+        "linecolor": colours.grid,
+        "tickfont": {"color": colours.quiet, "size": 11},
+        "title": {"font": {"color": colours.quiet, "size": 12}, "standoff": 6},
+        "automargin": True,
+    }
+    return go.layout.Template(
+        layout={
+            "font": {"color": colours.text, "size": 12},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "colorway": SERIES_COLOURS,
+            "margin": {"l": 8, "r": 8, "t": 34, "b": 8},
+            "title": {"font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top"},
+            "legend": {
+                "orientation": "h",
+                "x": 0,
+                "xanchor": "left",
+                "y": -0.3,  # below the title of the time axis
+                "yanchor": "top",
+                "font": {"size": 11},
+            },
+            "hoverlabel": {"bgcolor": colours.hover, "font": {"color": colours.text}},
+            "xaxis": axis,
+            "yaxis": {**axis, "rangemode": "tozero"},
+            "colorscale": {"sequential": HEAT_SCALE},
+        }
+    )
+
+
+# Streamlit leaves 6 rem above and between; an overview must fit on one screen.
+PAGE_STYLE = """
+.stMainBlockContainer { padding: 3.6rem 1.5rem 1rem; }
+[data-testid="stVerticalBlock"] { gap: 0.5rem; }
+[data-testid="stMetricValue"] { font-size: 1.35rem; }
+[data-testid="stMetric"] { padding: 0.35rem 0.7rem; }
+"""

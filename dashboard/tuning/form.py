@@ -1,0 +1,197 @@
+"""The form: a field for every knob that the parameter types know, and what to do with edits."""
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from dashboard.asking import guarded, optional
+from dashboard.here import Here, here
+from dashboard.ports import DashboardError, Replica, Stored
+from dashboard.tuning import preview, state
+from dashboard.views.draft import Place, edit_changes, edited, problems, told
+from dashboard.views.knobs import Knob, knobs_of
+from dashboard.views.tuning import clash, known_parameters, value_per_replica
+from dashboard.views.units import escaped
+from predictor.core.parameters import ModelParameters, Parameters, TierParameters
+
+Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
+MAX_REASON_LENGTH = 500
+MOST_COLUMNS = 3  # sections side by side
+
+
+@st.fragment
+def draw() -> None:
+    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone."""
+    with guarded("The form"):
+        spot = here()
+        stored = spot.parts.store.read()
+        model = _model(spot, stored.parameters)
+        current = state.draft(stored)
+        fields = _fields(current.base.parameters, model)
+        current = state.gather(
+            current, {place: knob for part in fields.values() for place, knob in part.items()}
+        )
+        wrong = problems(current.base.parameters, current.edits)
+        _show_notice()
+        if current.base.version != stored.version:
+            _show_clash(current, stored)
+        _show_fields(spot, current, fields, wrong)
+        _show_actions(spot, current, wrong)
+
+
+def _model(spot: Here, parameters: Parameters) -> str | None:
+    """Whose knobs to show; None where no model is known."""
+    if spot.model is not None:
+        return spot.model
+    reported = optional(spot.parts.metrics.models, ())
+    models = list(dict.fromkeys([*parameters.models, *reported]))
+    if len(models) < 2:
+        return models[0] if models else None
+    return st.selectbox("Model to tune", models, key="tuning-model", width=300)
+
+
+def _fields(base: Parameters, model: str | None) -> Fields:
+    model_fields = {} if model is None else {f"Model {model}": _part("models", model)}
+    return model_fields | {f"Tier {tier}": _part("tiers", tier) for tier in base.tiers}
+
+
+def _part(section: str, name: str) -> Mapping[Place, Knob]:
+    kind = ModelParameters if section == "models" else TierParameters
+    return {Place(section, name, knob.name): knob for knob in knobs_of(kind)}
+
+
+def _show_notice() -> None:
+    sentence = state.take_notice()
+    if sentence is not None:
+        st.error(escaped(sentence))
+
+
+def _show_clash(current: state.Draft, stored: Stored) -> None:
+    found = clash(current.base.parameters, stored.parameters, current.edits)
+    st.warning(found.text)
+    lines = [f"Theirs: {line}" for line in found.theirs]
+    lines += [f"Both of you changed {field}." for field in found.both]
+    st.text("\n".join(lines))  # names are other people's words, and never markup
+    row = st.container(horizontal=True)
+    generation = stored.parameters.generation
+    if row.button(f"Put my edits on top of generation {generation}", key="tuning-rebase"):
+        state.rebase(stored)
+        st.rerun()
+    if row.button(f"Drop my edits, start from generation {generation}", key="tuning-restart"):
+        state.drop()
+        st.rerun()
+
+
+def _show_fields(
+    spot: Here, current: state.Draft, fields: Fields, wrong: Mapping[Place | None, str]
+) -> None:
+    replicas: Sequence[Replica] = optional(spot.replicas, ())
+    known = known_parameters(
+        current.base.parameters, replicas, lambda: optional(spot.parts.store.history, ())
+    )
+    columns = min(len(fields), MOST_COLUMNS)
+    for index, (heading, part) in enumerate(fields.items()):
+        if index % columns == 0:
+            row = st.columns(columns)
+        with row[index % columns].container(border=True):
+            st.markdown(f"**{escaped(heading)}**")
+            for place, knob in part.items():
+                _show_field(current, place, knob)
+                if place in wrong:
+                    st.error(escaped(f"{knob.name}: {wrong[place]}. Range: {knob.range}."))
+                else:
+                    st.caption(f"In force: {value_per_replica(place, replicas, known)}")
+
+
+def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
+    text, key = current.text(place), current.key(place)
+    if knob.choices:
+        st.selectbox(
+            knob.label,
+            knob.choices,
+            index=knob.choices.index(text) if text in knob.choices else 0,
+            help=knob.help,
+            key=key,
+            persist_state="session",
+        )
+    else:
+        st.text_input(
+            knob.label,
+            value=text,
+            help=knob.help,
+            placeholder="none" if knob.optional else "",
+            live=True,  # validation as it is typed
+            max_chars=40,
+            key=key,
+            persist_state="session",
+        )
+
+
+def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None, str]) -> None:
+    if None in wrong:
+        st.error(escaped(wrong[None]))
+    if current.edits and not wrong:
+        st.text(
+            "\n".join(told(each) for each in edit_changes(current.base.parameters, current.edits))
+        )
+    who = spot.who()
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    wants_preview = row.button("Preview", disabled=bool(wrong), key="tuning-preview")
+    reason = row.text_input(
+        "Reason",
+        max_chars=MAX_REASON_LENGTH,
+        placeholder="why this edit, for the history",
+        live=True,
+        key=f"tuning-reason:{current.base.version}",
+    )
+    obstacle = _obstacle(spot, current, who, reason, bool(wrong))
+    wants_apply = row.button(
+        "Apply", type="primary", disabled=obstacle is not None, key="tuning-apply"
+    )
+    if current.edits and row.button("Drop my edits", key="tuning-drop"):
+        state.drop()
+        st.rerun()
+    if obstacle:
+        st.caption(obstacle)
+    if who is None and not st.user.get("is_logged_in", True):
+        st.button("Log in", on_click=st.login, key="tuning-login")
+    with guarded("The preview"):
+        preview.draw(spot, current, run=wants_preview)
+    if wants_apply and who is not None:
+        _apply(spot, current, who, reason)
+
+
+def _obstacle(
+    spot: Here, current: state.Draft, who: str | None, reason: str, wrong: bool
+) -> str | None:
+    """Why Apply is off, and what to do; None where it is on."""
+    if not spot.parts.store.editable:
+        return (
+            "Read-only: editing is off in this dashboard's settings. Values can be tried with"
+            " Preview all the same."
+        )
+    if who is None:
+        return "Nothing tells who you are, and an edit carries a name: log in first."
+    if not current.edits:
+        return f"Nothing is edited. Parameters lie in {spot.parts.store.place}."
+    if wrong:
+        return "Mend the fields marked above first."
+    if not reason.strip():
+        return "Say why in the reason field, then apply."
+    return None
+
+
+def _apply(spot: Here, current: state.Draft, who: str, reason: str) -> None:
+    try:
+        stored = spot.parts.store.apply(
+            edited(current.base.parameters, current.edits),
+            expected=current.base,
+            who=who,
+            reason=reason.strip(),
+        )
+    except DashboardError as error:
+        state.notice(f"Not applied. {error}")
+        st.rerun()
+    state.drop()
+    state.was_applied(stored, spot.parts.now())
+    st.rerun()

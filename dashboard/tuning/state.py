@@ -1,0 +1,121 @@
+"""An edit in progress, kept in the reader's session: it outlives refreshes and other pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from dashboard.ports import Forecast, Stored
+from dashboard.views.draft import Edits, Place, real_edits, value_at
+from dashboard.views.knobs import Knob, shown, typed
+
+_DRAFT, _APPLIED, _FORECAST, _NOTICE = (
+    f"tuning-{name}" for name in ("draft", "applied", "forecast", "notice")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """`texts`: what the fields hold, as typed, whether shown now or on another model's form."""
+
+    base: Stored
+    texts: Mapping[Place, tuple[Knob, str]]
+
+    @property
+    def edits(self) -> Edits:
+        return real_edits(
+            self.base.parameters,
+            {place: typed(knob, text) for place, (knob, text) in self.texts.items()},
+        )
+
+    def text(self, place: Place) -> str:
+        if place in self.texts:
+            return self.texts[place][1]
+        return shown(value_at(self.base.parameters, place))
+
+    def key(self, place: Place) -> str:
+        """Of the field's widget: another base makes another widget, with that base's value."""
+        return f"knob:{self.base.version}:{place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An edit of this session that has not taken hold everywhere yet."""
+
+    generation: int
+    time_s: float
+
+
+def draft(stored: Stored) -> Draft:
+    """The edit in progress; without one, a new one from what is stored."""
+    kept: Draft | None = st.session_state.get(_DRAFT)
+    if kept is None or (kept.base.version != stored.version and not kept.edits):
+        return _keep(Draft(stored, {}))
+    return kept
+
+
+def gather(current: Draft, fields: Mapping[Place, Knob]) -> Draft:
+    """The draft with what the widgets of these fields hold."""
+    texts = dict(current.texts)
+    for place, knob in fields.items():
+        held = st.session_state.get(current.key(place))
+        if held is not None:
+            texts[place] = (knob, str(held))
+    return _keep(replace(current, texts=texts))
+
+
+def drop() -> None:
+    """Forget the edits; the next draft starts from the store, with fresh widgets."""
+    kept: Draft | None = st.session_state.pop(_DRAFT, None)
+    if kept is not None:
+        for place in kept.texts:
+            st.session_state.pop(kept.key(place), None)
+    st.session_state.pop(_FORECAST, None)
+
+
+def rebase(stored: Stored) -> None:
+    """The same edits, on top of what is stored now; whatever was not edited follows the store."""
+    kept: Draft = st.session_state[_DRAFT]
+    mine = kept.edits
+    _keep(Draft(stored, {place: kept.texts[place] for place in mine}))
+
+
+def applied() -> Applied | None:
+    found: Applied | None = st.session_state.get(_APPLIED)
+    return found
+
+
+def was_applied(stored: Stored, now_s: float) -> None:
+    st.session_state[_APPLIED] = Applied(stored.parameters.generation, now_s)
+
+
+def took_hold() -> None:
+    st.session_state.pop(_APPLIED, None)
+
+
+def keep_forecast(current: Draft, forecast: Forecast) -> None:
+    st.session_state[_FORECAST] = (current.base.version, dict(current.edits), forecast)
+
+
+def forecast(current: Draft) -> tuple[Forecast, bool] | None:
+    """The last one, and whether it is of the edits as they are now."""
+    kept = st.session_state.get(_FORECAST)
+    if kept is None:
+        return None
+    version, edits, found = kept
+    return found, (version, edits) == (current.base.version, dict(current.edits))
+
+
+def notice(sentence: str) -> None:
+    """What went wrong with a write, to be shown once, when the page is drawn next."""
+    st.session_state[_NOTICE] = sentence
+
+
+def take_notice() -> str | None:
+    found: str | None = st.session_state.pop(_NOTICE, None)
+    return found
+
+
+def _keep(current: Draft) -> Draft:
+    st.session_state[_DRAFT] = current
+    return current

@@ -1,0 +1,42 @@
+"""The dashboard's composition root: the only module that knows which sources stand behind ports."""
+
+import getpass
+import os
+import time
+
+import streamlit as st
+
+from dashboard.identity import identity
+from dashboard.parts import Parts
+from dashboard.preview import preview
+from dashboard.settings import read_settings
+from dashboard.sources.prometheus import PrometheusMetrics
+from dashboard.sources.results import ResultsFolder
+from dashboard.store import FileParameterStore
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@st.cache_resource(show_spinner=False)
+def parts() -> Parts:
+    """Made once for all readers. Raises Refused, naming the setting that is wrong."""
+    settings = read_settings(os.environ)
+    return Parts(
+        metrics=PrometheusMetrics(settings.prometheus_url),
+        store=FileParameterStore(settings.parameters, editable=settings.may_edit),
+        preview=preview,
+        results=ResultsFolder(settings.results),
+        price_table=settings.prices,
+        now=time.time,
+        who=identity(trusted_header=settings.user_header, os_user=_os_user()),
+    )
+
+
+def _os_user() -> str | None:
+    """Where only this machine can reach the port, its user is the reader."""
+    if st.get_option("server.address") not in LOOPBACK:
+        return None
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return None

@@ -1,0 +1,176 @@
+"""Every page as a reader meets it: all well, nothing measured, and with parts that fail."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboard.conftest import APP, RUN_LIMIT_S
+from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
+
+Open = Callable[[str], AppTest]
+MEASURED = ("overview", "latency", "batching", "cost")
+PAGES = (*MEASURED, "tuning", "load_tests")
+
+
+def sentences(app: AppTest) -> list[str]:
+    """As they read: without what keeps them from being markup."""
+    shown = [each.value for kind in (app.info, app.warning, app.error) for each in kind]
+    return [text.replace("\\", "") for text in shown]
+
+
+def assert_sound(app: AppTest) -> None:
+    """No stack trace, and nothing that a guard had to hide."""
+    assert not app.exception
+    assert not [each for each in sentences(app) if "could not be drawn" in each]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_drawn(page: str, open_page: Open) -> None:
+    app = open_page(page)
+    assert_sound(app)
+    assert app.main.children
+
+
+@pytest.mark.parametrize("page", MEASURED)
+def test_nothing_measured_is_one_sentence_and_no_trace(
+    page: str, open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.metrics.trouble = empty()
+    app = open_page(page)
+    assert_sound(app)
+    assert EMPTY in sentences(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prometheus_down_is_said_and_the_page_goes_on(
+    page: str, open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.metrics.trouble = down()
+    app = open_page(page)
+    assert_sound(app)
+    if page != "load_tests":
+        assert DOWN in sentences(app)
+
+
+@pytest.mark.parametrize(
+    ("page", "method"),
+    [
+        ("overview", "tiers"),
+        ("overview", "utilisation"),
+        ("overview", "pools"),
+        ("latency", "latency_heatmap"),
+        ("latency", "stages"),
+        ("tuning", "replicas"),
+    ],
+)
+def test_one_missing_metric_leaves_the_rest(
+    page: str, method: str, open_page: Open, fakes: FakeParts
+) -> None:
+    whole = len(open_page(page).main.children)
+    fakes.metrics.troubles[method] = empty()
+    fakes.now_s += 3600  # what is kept is of another window
+    app = open_page(page)
+    assert_sound(app)
+    assert EMPTY in sentences(app)
+    assert len(app.main.children) >= whole - 1
+
+
+def test_a_source_with_a_bug_is_a_sentence_too(open_page: Open, fakes: FakeParts) -> None:
+    fakes.metrics.troubles["utilisation"] = ZeroDivisionError("secret detail")
+    app = open_page("overview")
+    assert not app.exception
+    assert [each for each in sentences(app) if each.startswith("Utilisation could not be drawn.")]
+    assert not [each for each in sentences(app) if "secret" in each]
+
+
+def test_the_overview_gives_its_verdict(open_page: Open) -> None:
+    app = open_page("overview")
+    (verdict,) = app.success
+    assert verdict.value == (
+        "Interactive p99 is 143 ms of 200 ms; the spot pool is 38% cheaper per request; "
+        "2 of 2 replicas on generation 1."
+    )
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Device busy"] == "71%"
+    assert shown["Replicas"] == "2 of 2"
+    assert shown["1,000 on spot"] == "$0.00115"
+
+
+def test_a_replica_that_is_gone_is_in_the_verdict(open_page: Open, fakes: FakeParts) -> None:
+    first, second = fakes.metrics.fleet
+    fakes.metrics.fleet = (first, replace(second, up=False))
+    app = open_page("overview")
+    (verdict,) = app.warning
+    assert "1 of 2 replicas not answering" in verdict.value
+
+
+def test_the_store_down_leaves_the_overview(open_page: Open, fakes: FakeParts) -> None:
+    fakes.store.trouble = down()
+    app = open_page("overview")
+    assert_sound(app)
+    assert app.dataframe
+
+
+def test_no_price_is_said_with_what_to_do(open_page: Open, fakes: FakeParts) -> None:
+    fakes.price_table = ()
+    app = open_page("cost")
+    assert_sound(app)
+    assert [each for each in sentences(app) if "price table" in each]
+
+
+def test_what_if_follows_the_fields(open_page: Open) -> None:
+    app = open_page("cost")
+    app.slider(key="what-if-share").set_value(100).run()
+    app.number_input(key="what-if-spot").set_value(3.6).run()
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["This time range"] == "$1.80"  # 2 replicas for a quarter of an hour
+    assert_sound(app)
+
+
+def test_the_selectors_follow_the_url(fakes: FakeParts) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.query_params["range"] = "6 h"
+    app.query_params["model"] = "topics"
+    app.run()
+    assert app.selectbox(key="range").value == "6 h"
+    assert app.selectbox(key="model").value == "topics"
+    asked = [about for name, about in fakes.metrics.asked if name == "tiers"]
+    assert asked[-1].duration_s == 6 * 3600
+
+
+def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("overview")
+    app.selectbox(key="range").set_value("6 h").run()
+    app.selectbox(key="model").set_value("topics").run()
+    fakes.metrics.trouble = down()
+    fakes.now_s += 3600
+    app.switch_page("app_pages/latency.py").run()
+    assert app.selectbox(key="range").value == "6 h"
+    assert app.selectbox(key="model").value == "topics"
+    assert_sound(app)
+
+
+def test_no_runs_yet_is_said(open_page: Open, fakes: FakeParts) -> None:
+    fakes.results.trouble = empty()
+    app = open_page("load_tests")
+    assert_sound(app)
+    assert sentences(app) == [EMPTY]
+
+
+def test_a_broken_results_folder_is_named_beside_the_others(open_page: Open) -> None:
+    app = open_page("load_tests")
+    assert "results/broken: summary.json is cut off." in sentences(app)
+    assert len(app.dataframe) >= 2
+
+
+def test_a_sentence_is_said_once_however_many_parts_need_it(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.metrics.trouble = down()
+    app = open_page("overview")
+    assert sentences(app) == [DOWN]
+    assert [each.value for each in app.caption].count("Not shown, for the reason above.") > 3

@@ -1,0 +1,200 @@
+"""The Tuning page as an operator uses it: edit, preview, apply, follow, roll back."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard.ports import Conflict, Refused
+from dashboard.views.draft import Place, edited
+from predictor.core.parameters import DEFAULT_PARAMETERS
+from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
+from tests.dashboard.test_pages import assert_sound, sentences
+
+Open = Callable[[str], AppTest]
+SIZE = Place("models", "topics", "max_batch_size")
+SLO = Place("tiers", "interactive", "slo_ms")
+
+
+def key(place: Place, version: str = "v1") -> str:
+    return f"knob:{version}:{place}"
+
+
+def type_into(app: AppTest, place: Place, text: str, version: str = "v1") -> AppTest:
+    return app.text_input(key=key(place, version)).set_value(text).run()
+
+
+def give_reason(app: AppTest, reason: str, version: str = "v1") -> AppTest:
+    return app.text_input(key=f"tuning-reason:{version}").set_value(reason).run()
+
+
+def apply(app: AppTest) -> AppTest:
+    return app.button(key="tuning-apply").click().run()
+
+
+def test_every_knob_has_a_field_with_what_is_in_force(open_page: Open) -> None:
+    app = open_page("tuning")
+    assert app.text_input(key=key(SIZE)).value == "64"
+    assert app.text_input(key=key(SLO)).value == "200"
+    assert app.selectbox(key=key(Place("models", "topics", "policy"))).value == "adaptive"
+    assert "Range: ≥ 1 and ≤ 4,096." in app.text_input(key=key(SIZE)).help
+    assert "In force: 64 on 2 replicas" in [each.value for each in app.caption]
+
+
+def test_a_bad_value_is_told_as_typed_and_cannot_be_applied(open_page: Open) -> None:
+    app = type_into(open_page("tuning"), SIZE, "5000")
+    assert "max_batch_size: Expected `int` <= 4096. Range: ≥ 1 and ≤ 4,096." in sentences(app)
+    assert app.button(key="tuning-apply").disabled
+    assert app.button(key="tuning-preview").disabled
+    app = type_into(app, SIZE, "32")
+    assert not app.error
+    assert not app.button(key="tuning-preview").disabled
+
+
+def test_an_edit_is_applied_with_who_and_why_and_followed(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = type_into(open_page("tuning"), SIZE, "32")
+    assert app.button(key="tuning-apply").disabled  # no reason yet
+    app = apply(give_reason(app, "smaller batches"))
+    assert_sound(app)
+    (entry,) = fakes.store.entries
+    assert (entry.who, entry.reason) == ("ada", "smaller batches")
+    assert fakes.store.parameters.for_model("topics").max_batch_size == 32
+    assert "Generation 2 is in force on 0 of 2 replicas." in app.info[0].value
+    fakes.metrics.move_to(2, replicas=1)
+    app.run()
+    assert app.info[0].value == (
+        "Generation 2 is in force on 1 of 2 replicas. Waiting for 127.0.0.1:8090."
+    )
+    fakes.metrics.move_to(2, replicas=2)
+    app.run()
+    assert app.success[0].value == "Generation 2 is in force on 2 of 2 replicas."
+    assert app.text_input(key=key(SIZE, "v2")).value == "32"
+
+
+def test_the_preview_asks_about_the_edit_and_shows_both_sides(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = type_into(open_page("tuning"), SIZE, "32")
+    app.button(key="tuning-preview").click().run()
+    assert_sound(app)
+    (question,) = fakes.preview.questions
+    assert question.parameters.for_model("topics").max_batch_size == 32
+    assert question.replicas == 2
+    assert question.usd_per_replica_hour == pytest.approx(1.62)
+    busy = next(metric for metric in app.metric if metric.label == "Device busy")
+    assert (busy.value, busy.delta) == ("66%", "now 71%")
+    app = type_into(app, SIZE, "16")
+    assert "The edits have changed since this preview; press Preview again." in sentences(app)
+    assert fakes.store.parameters == DEFAULT_PARAMETERS
+
+
+def test_a_preview_without_traffic_says_so(open_page: Open, fakes: FakeParts) -> None:
+    fakes.preview.trouble = empty()
+    app = open_page("tuning")
+    app.button(key="tuning-preview").click().run()
+    assert_sound(app)
+    assert EMPTY in sentences(app)
+
+
+def test_a_conflict_is_shown_and_nothing_overwritten(open_page: Open, fakes: FakeParts) -> None:
+    app = give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine")
+    theirs = edited(DEFAULT_PARAMETERS, {SIZE: 48, SLO: 150.0})
+    fakes.store.apply(theirs, expected=fakes.store.read(), who="bob", reason="theirs")
+    app = apply(app)
+    assert_sound(app)
+    (entry,) = fakes.store.entries
+    assert entry.who == "bob"
+    told = "\n".join([*sentences(app), *(each.value for each in app.text)])
+    assert "Generation 2 was applied while you edited generation 1" in told
+    assert "Theirs: tiers.interactive.slo_ms: 200 → 150" in told
+    assert "Both of you changed models.topics.max_batch_size." in told
+    # On top of theirs: mine wins where both changed, theirs stays elsewhere.
+    app.button(key="tuning-rebase").click().run()
+    assert app.text_input(key=key(SIZE, "v2")).value == "32"
+    assert app.text_input(key=key(SLO, "v2")).value == "150"
+    apply(give_reason(app, "mine, on top", "v2"))
+    assert fakes.store.parameters.for_model("topics").max_batch_size == 32
+    assert fakes.store.parameters.tiers["interactive"].slo_ms == 150
+
+
+def test_edits_can_be_dropped_for_those_of_another(open_page: Open, fakes: FakeParts) -> None:
+    app = type_into(open_page("tuning"), SIZE, "32")
+    theirs = edited(DEFAULT_PARAMETERS, {SIZE: 48})
+    fakes.store.apply(theirs, expected=fakes.store.read(), who="bob", reason="theirs")
+    app.run()
+    app.button(key="tuning-restart").click().run()
+    assert app.text_input(key=key(SIZE, "v2")).value == "48"
+    assert not app.warning
+
+
+def test_a_store_that_is_faster_than_the_page_is_a_sentence(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.store.refusal = Conflict("Someone else was faster; look at their edit first.")
+    app = apply(give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine"))
+    assert_sound(app)
+    assert "Not applied. Someone else was faster; look at their edit first." in sentences(app)
+    assert app.text_input(key=key(SIZE)).value == "32"
+
+
+def test_a_store_that_refuses_keeps_the_edit(open_page: Open, fakes: FakeParts) -> None:
+    fakes.store.refusal = Refused("tiers: at least one tier is needed", "tiers")
+    app = apply(give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine"))
+    assert_sound(app)
+    assert "Not applied. tiers: at least one tier is needed" in sentences(app)
+    assert app.text_input(key=key(SIZE)).value == "32"
+
+
+def test_an_edit_outlives_refreshes_and_other_pages(open_page: Open, fakes: FakeParts) -> None:
+    app = type_into(open_page("tuning"), SIZE, "32")
+    fakes.now_s += 600
+    app.run()
+    app.switch_page("app_pages/latency.py").run()
+    app.switch_page("app_pages/tuning.py").run()
+    assert app.text_input(key=key(SIZE)).value == "32"
+    assert not app.button(key="tuning-drop").disabled
+
+
+def test_edits_can_be_dropped(open_page: Open) -> None:
+    app = type_into(open_page("tuning"), SIZE, "32")
+    app.button(key="tuning-drop").click().run()
+    assert_sound(app)
+    assert app.text_input(key=key(SIZE)).value == "64"
+
+
+def test_read_only_shows_all_and_changes_nothing(open_page: Open, fakes: FakeParts) -> None:
+    fakes.store.editable = False
+    app = give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine")
+    assert_sound(app)
+    assert app.button(key="tuning-apply").disabled
+    assert [each for each in app.caption if each.value.startswith("Read-only")]
+    assert not app.button(key="tuning-preview").disabled
+
+
+def test_nobody_edits_without_a_name(open_page: Open, fakes: FakeParts) -> None:
+    fakes.name = None
+    app = give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine")
+    assert_sound(app)
+    assert app.button(key="tuning-apply").disabled
+    assert [each for each in app.caption if "log in" in each.value]
+
+
+def test_roll_back_is_one_click(open_page: Open, fakes: FakeParts) -> None:
+    app = apply(give_reason(type_into(open_page("tuning"), SIZE, "32"), "smaller"))
+    fakes.metrics.move_to(2, replicas=2)
+    app.run()
+    app.button(key="roll-back-1").click().run()
+    assert_sound(app)
+    assert fakes.store.parameters.generation == 3
+    assert fakes.store.parameters.for_model("topics").max_batch_size == 64
+    assert fakes.store.entries[0].reason == "Roll back to generation 1"
+    assert [each for each in app.text if "ada: Roll back to generation 1" in each.value]
+
+
+def test_the_store_down_is_said_and_the_page_stands(open_page: Open, fakes: FakeParts) -> None:
+    fakes.store.trouble = down()
+    app = open_page("tuning")
+    assert_sound(app)
+    assert DOWN in sentences(app)
