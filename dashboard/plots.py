@@ -228,7 +228,8 @@ def grouped_bars(
             marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
         )
     # Else a run's name, which begins with a date, might be taken for one.
-    figure.update_layout(barmode="group", xaxis={"type": "category"})
+    figure.update_layout(barmode="group", xaxis={"type": "category", "tickangle": 0})
+    figure.update_xaxes(ticktext=[_broken(group) for group in groups], tickvals=list(groups))
     return figure
 
 
@@ -254,6 +255,11 @@ def curves(
         )
     figure.update_layout(xaxis_title=x_title, showlegend=len(named) > 1)
     return figure
+
+
+def _broken(name: str) -> str:
+    """A long name on several lines: slanted, it would run into the legend."""
+    return name.replace("Z-", "Z<br>").replace(" ", "<br>")
 
 
 def _zone_name(zone: tzinfo) -> str:

@@ -69,8 +69,11 @@ def template(colours: Palette) -> go.layout.Template:
 
 # Streamlit leaves 6 rem above and between; an overview must fit on one screen.
 PAGE_STYLE = """
-.stMainBlockContainer { padding: 3.6rem 1.5rem 1rem; }
+.stMainBlockContainer { padding: 4.2rem 1.5rem 1rem; }
 [data-testid="stVerticalBlock"] { gap: 0.5rem; }
 [data-testid="stMetricValue"] { font-size: 1.35rem; }
-[data-testid="stMetric"] { padding: 0.35rem 0.7rem; }
+[data-testid="stMetric"] { padding: 0.35rem 0.5rem !important; }
+[data-testid="stMetric"] > div { padding: 0 !important; }
+[data-testid="stMetricLabel"] p { font-size: 0.8rem; }
+[data-testid="stMetricDelta"] { font-size: 0.75rem; padding: 0 0.3rem; }
 """

@@ -42,7 +42,7 @@ def show_traffic_tiles(spot: Here) -> None:
 def show_device_tiles(spot: Here) -> None:
     used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
     left, middle, right = st.columns(3)
-    tile(left, "Device busy", share(used.busy), "of its time")
+    tile(left, "Busy", share(used.busy), "of its time")
     tile(middle, "Useful", share(used.useful), "padding out", "Busy time, less that of padding.")
     if used.measured_by:
         tile(right, used.measured_by, share(used.measured), "as measured")

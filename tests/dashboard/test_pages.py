@@ -93,7 +93,7 @@ def test_the_overview_gives_its_verdict(open_page: Open) -> None:
         "2 of 2 replicas on generation 1."
     )
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown["Device busy"] == "71%"
+    assert shown["Busy"] == "71%"
     assert shown["Replicas"] == "2 of 2"
     assert shown["1,000 on spot"] == "$0.00115"
 
