@@ -191,8 +191,8 @@ async def test_a_late_replica_does_no_harm(
     late = Lines()
     late.hold()
     job = await jobs.submit(START, numbered(10))
-    async with working(connection, late) as paused:
-        await late.begun()
+    async with working(connection, late, least_held=10, most_held=10) as paused:
+        await late.begun()  # it holds all that it may, so that it claims nothing more
         clock.ms += 10_000
         async with working(connection, beat_s=0.01):
             assert (await ended(jobs, job.id)).done == 10
