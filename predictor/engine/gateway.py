@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from predictor.core.errors import QueueFull
-from predictor.core.facts import EdgeRefused, EdgesConnected, EdgeTimed, JobsSeen, Observer
+from predictor.core.facts import EdgeFact, EdgesConnected, Observer
 from predictor.engine import wire
 from predictor.engine.link import Link
 from predictor.engine.local import LocalEngine
@@ -122,7 +122,7 @@ class Gateway:
         for frame in self._unread:
             if frame.link is link:  # nobody waits for answers, but what happened is counted
                 for message in frame.messages:
-                    if isinstance(message, EdgeTimed | EdgeRefused | JobsSeen):
+                    if isinstance(message, EdgeFact):
                         self._engine.report(message)
         self._paused.discard(link)
         self._observer.observe(EdgesConnected(len(self._edges)))
@@ -196,13 +196,11 @@ class Gateway:
             answer = partial(_answer, link, waiting, message.id)
             ticket = waiting[message.id] = Ticket(answer)
             self._engine.take(message.submission, ticket, waited_s)
-        elif isinstance(message, EdgeTimed):
+        elif isinstance(message, EdgeFact):
             self._engine.report(message)
         elif isinstance(message, Cancel):
             if message.id in waiting:
                 waiting[message.id].cancel()
-        elif isinstance(message, EdgeRefused | JobsSeen):
-            self._engine.report(message)
         else:
             self._expose(link, message)
 

@@ -35,6 +35,17 @@ class Turn(NamedTuple):
     limit_s: float
 
 
+class Contention(NamedTuple):
+    """What other queues cost a row: device seconds of theirs that go before it, and how many
+    times as long it is from one batch of its queue to the next, for the share that they have."""
+
+    ahead_s: float
+    stretch: float
+
+
+UNCONTENDED = Contention(0.0, 1.0)
+
+
 class Arbiter:
     """Decides between the queues of one device. Time is an argument."""
 
@@ -51,7 +62,6 @@ class Arbiter:
 
     def apply(self, parameters: Parameters) -> None:
         self._parameters = parameters
-        self._tightest_s = parameters.tightest_slo_s
         self._slice_worked_out_s = -NO_DEADLINE
         for tier in parameters.tiers:
             self._credits.setdefault(tier, Credit())
@@ -73,7 +83,7 @@ class Arbiter:
         for flow in sorted(bulk, key=lambda flow: (flow.rank, flow.served.per_s(now_s))):
             yield Turn(flow, self.slice_s(flow, now_s, lead_s))
 
-    def riders(self, flow: Flow, now_s: float) -> list[Flow]:
+    def riders(self, flow: Flow) -> list[Flow]:
         """Whose rows may fill the room in a batch of an urgent queue: bulk of the same model."""
         if flow.lane.is_constant:
             return []
@@ -111,37 +121,31 @@ class Arbiter:
             flow.served.add(used_s, now_s)
             self._credits.setdefault(flow.tier, Credit()).spend(used_s)
 
-    def ahead_s(self, flow: Flow, row: Row, now_s: float) -> float:
-        """Device seconds of the work in other queues that goes before a new row of this one."""
-        overloaded = flow.urgent and self.overloaded(now_s)
-        level = self._level(now_s) if overloaded else NO_DEADLINE
-        seconds = 0.0
-        for other in self._flows():
-            if other is flow or not other.queue:
+    def contention(self, flow: Flow, deadline_s: float, now_s: float) -> Contention:
+        """What other queues cost a new row of this one."""
+        others = [other for other in self._flows() if other is not flow and other.matters]
+        if not others:  # the usual case, for every request
+            return UNCONTENDED
+        level = self._level(now_s) if self.overloaded(now_s) else NO_DEADLINE
+        ahead_s = 0.0
+        for other in others:
+            if not other.queue:
                 continue
             if flow.urgent and other.urgent:
-                if overloaded and _floods(other, level, now_s):
-                    continue
-                if other.queue.earliest_deadline_s > row.deadline_s:
+                if _floods(other, level, now_s) or other.queue.earliest_deadline_s > deadline_s:
                     continue
             elif other.rank >= flow.rank:
                 continue
-            seconds += other.drain_s()
-        return seconds
-
-    def stretch(self, flow: Flow, now_s: float) -> float:
-        """How many times as long its batches take, for the share that others have meanwhile."""
+            ahead_s += other.lane.drain_s(other)
         taken = sum(
             self._parameters.tiers[tier].min_share
-            for tier in {other.tier for other in self._flows() if other.queue and other.known}
+            for tier in {other.tier for other in others if other.queue and other.known}
             if tier != flow.tier
         )
-        if self.overloaded(now_s):
-            level = self._level(now_s)
-            if _floods(flow, level, now_s):
-                others = (each for each in self._urgent_flows() if each is not flow)
-                taken += sum(min(each.load.load(now_s), level * each.weight) for each in others)
-        return 1.0 / max(1.0 - taken, 0.1)
+        if _floods(flow, level, now_s):
+            urgent = (other for other in others if other.urgent)
+            taken += sum(min(each.load.load(now_s), level * each.weight) for each in urgent)
+        return Contention(ahead_s, 1.0 / max(1.0 - taken, 0.1))
 
     def _flows(self) -> Iterator[Flow]:
         for lane in self._lanes:
@@ -168,13 +172,15 @@ class Arbiter:
             owed_s = credit.owed_s(share, since_s, now_s)
             flow = min(flows, key=lambda flow: (flow.late, flow.served.per_s(now_s)))
             limit_s = self._owed_slice_s(flow, now_s, lead_s)
-            if owed_s >= min(limit_s, flow.drain_s(), flow.lane.full_batch_s(flow)):
+            if owed_s >= min(limit_s, flow.lane.drain_s(flow), flow.lane.full_batch_s(flow)):
                 yield Turn(flow, limit_s)
 
     def _owed_slice_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
         if flow.urgent:
             return NO_DEADLINE
-        longest_s = max(self.slice_s(flow, now_s, lead_s), OWED_SHARE_OF_SLO * self._tightest_s)
+        longest_s = max(
+            self.slice_s(flow, now_s, lead_s), self._parameters.tightest_slo_s * OWED_SHARE_OF_SLO
+        )
         return min(longest_s, self._max_slice_s(flow, now_s))
 
     def _max_slice_s(self, flow: Flow, now_s: float) -> float:
@@ -199,7 +205,7 @@ class Arbiter:
         level = self._level(now_s) if self.overloaded(now_s) else NO_DEADLINE
 
         def key(flow: Flow) -> tuple[float, ...]:
-            if level < NO_DEADLINE and _floods(flow, level, now_s):
+            if _floods(flow, level, now_s):
                 return (1.0, flow.served.per_s(now_s) / flow.weight)
             slack_s = flow.queue.earliest_deadline_s - start_s - flow.lane.batch_s(flow, start_s)
             return (0.0, slack_s)

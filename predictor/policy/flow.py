@@ -65,6 +65,11 @@ class Flow:
         return self.slo_s < NO_DEADLINE
 
     @property
+    def matters(self) -> bool:
+        """Whether it can cost another queue anything: by rows that wait, or by those it expects."""
+        return bool(self.queue) or self.urgent
+
+    @property
     def rank(self) -> tuple[int, bool]:
         """Smaller is more urgent; relegated rows come right after those of their tier."""
         return (self._parameters.priority if self._parameters else 1001, self.late)
@@ -97,7 +102,3 @@ class Flow:
     def oldest_s(self) -> float:
         """When the row at the front arrived; the front ages, whatever the order."""
         return self.queue.head.arrival_s
-
-    def drain_s(self) -> float:
-        """Device seconds to serve what waits, in full batches."""
-        return self.lane.drain_s(self)

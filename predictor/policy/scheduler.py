@@ -103,9 +103,8 @@ class Scheduler:
     def drain_s(self, model: str, tier: str, now_s: float) -> float:
         """Seconds until the device is through with what waits in this queue now."""
         flow = self._lanes[model].flow(tier)
-        row = Row(model, tier, 0, now_s, now_s + flow.slo_s)
-        ahead_s = self._ends_s(now_s) - now_s + self._arbiter.ahead_s(flow, row, now_s)
-        return ahead_s + flow.drain_s()
+        ahead_s = self._arbiter.contention(flow, now_s + flow.slo_s, now_s).ahead_s
+        return self._ends_s(now_s) - now_s + ahead_s + flow.lane.drain_s(flow)
 
     def submit(self, rows: Sequence[Row], now_s: float) -> Admission:
         """Let the rows of one request in together, or say why not.
@@ -275,7 +274,7 @@ class Scheduler:
     ) -> Plan:
         """Plan until there is a batch, or nothing left that may be shed."""
         lane = flow.lane
-        riders = self._arbiter.riders(flow, now_s) if flow.urgent else ()
+        riders = self._arbiter.riders(flow) if flow.urgent else ()
         room_s = self._arbiter.slice_s(riders[0], now_s, self.prepare_lead_s) if riders else 0.0
         while True:
             plan = lane.plan(flow, start_s, limit_s, riders, room_s)
@@ -295,13 +294,13 @@ class Scheduler:
         row = rows[-1]
         if row.deadline_s == NO_DEADLINE or flow.lane.is_constant:
             return None
-        free_s = self._ends_s(now_s) + self._arbiter.ahead_s(flow, row, now_s)
-        stretch = self._arbiter.stretch(flow, now_s)
+        ahead_s, stretch = self._arbiter.contention(flow, row.deadline_s, now_s)
+        free_s = self._ends_s(now_s) + ahead_s
         if flow.lane.would_serve(flow, row, free_s, now_s, stretch):
             return None
         return Shed(
             "would miss its deadline, so it was not queued; try again later",
-            free_s - now_s + flow.drain_s(),
+            free_s - now_s + flow.lane.drain_s(flow),
         )
 
 
