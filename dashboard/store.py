@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from dashboard.changes import changed
-from dashboard.files import locked, read_whole, replace
+from dashboard.files import read_whole
 from dashboard.ports import (
     Conflict,
     HistoryEntry,
@@ -35,6 +35,7 @@ from predictor.core.parameters import (
     parse_document,
     parse_plain,
 )
+from predictor.small_files import locked, replace
 
 HISTORY_SUFFIX = ".history.jsonl"
 MOST_ENTRIES = 200

@@ -16,6 +16,7 @@ from loadtest.learned import learned_from
 from loadtest.prediction import Traffic, predicted_capacity
 from loadtest.target import LiveParameters, Target
 from predictor.core.parameters import Parameters, Policy
+from predictor.metrics import names
 
 LOOK_RATE_PER_S = 5.0  # slow enough for any server that is worth a search
 
@@ -73,8 +74,8 @@ def shortfall(result: K6Result, slo_ms: float) -> str:
 
 def mean_tokens(between: Scrape, model: str) -> float:
     """Of a row that was run, between two scrapes; 0 where none was."""
-    rows = between.total("headway_batch_rows_sum", model=model)
-    return between.total("headway_tokens_total", model=model) / rows if rows else 0.0
+    rows = between.total(f"{names.BATCH_ROWS.name}_sum", model=model)
+    return between.total(names.TOKENS.name, model=model) / rows if rows else 0.0
 
 
 class PolicySearch:

@@ -1,19 +1,15 @@
 """What the running server has learned of its device: the service-time model, and its bound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.scrapes import Scrape
-from predictor.core.model import Step
 from predictor.core.parameters import ModelParameters, PackingChoice
 from predictor.core.rows import Packing
+from predictor.metrics import names
 from predictor.policy.service_time import ServiceTimeModel, Work
-from predictor.policy.steps import SteppedServiceTime
-
-COEFFICIENT = "headway_service_model_coefficient"
-BATCHES = "headway_service_model_batches"
-STEP_PREFIX = "step_"
+from predictor.policy.steps import restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +46,14 @@ def learned_from(seen: Scrape, model: str) -> Learned:
     """The service-time model in /metrics. Raises BenchError where there is none."""
     by_packing: dict[Packing, dict[str, float]] = {}
     batches: dict[Packing, float] = {}
-    for labels, value in seen.values(COEFFICIENT, model=model).items():
+    for labels, value in seen.values(names.SERVICE_MODEL_COEFFICIENT.name, model=model).items():
         named = dict(labels)
         by_packing.setdefault(Packing(named["packing"]), {})[named["feature"]] = value
-    for labels, value in seen.values(BATCHES, model=model).items():
+    for labels, value in seen.values(names.SERVICE_MODEL_BATCHES.name, model=model).items():
         packing = Packing(dict(labels)["packing"])
         batches[packing] = batches.get(packing, 0.0) + value
     if not by_packing:
         raise BenchError(f"the server has no service-time model of {model!r} in its metrics")
     # A packing that was never run has coefficients too, which are only a first guess.
     by_use = sorted(by_packing, key=lambda packing: -batches.get(packing, 0.0))
-    return Learned([_service(packing, by_packing[packing]) for packing in by_use])
-
-
-def _service(packing: Packing, coefficients: Mapping[str, float]) -> ServiceTimeModel:
-    steps = sorted(
-        (*map(int, feature.removeprefix(STEP_PREFIX).split("_")), time_s)
-        for feature, time_s in coefficients.items()
-        if feature.startswith(STEP_PREFIX)
-    )
-    names = ServiceTimeModel(packing).names
-    weights = [coefficients.get(name, 0.0) for name in names]
-    if not steps:
-        return ServiceTimeModel(packing, weights)
-    return SteppedServiceTime(
-        [Step(int(tokens), int(rows)) for tokens, rows, _ in steps],
-        weights=weights,
-        times_s=[time_s for _, _, time_s in steps],
-    )
+    return Learned([restored(packing, by_packing[packing]) for packing in by_use])

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,15 @@ import msgspec
 from loadtest.bench.errors import BenchError
 from loadtest.bench.scrapes import Scrape, scrape
 from loadtest.bench.servers import parameter_document
+from loadtest.bench.tuning import in_force
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.parameters import ModelParameters, Parameters, parse_document
+from predictor.metrics import names
 from predictor.stores.file import FileStore
 
 IN_FORCE_WITHIN_S = 10.0
+GENERATION = names.PARAMETERS_GENERATION.name
 FOLLOWS_WITHIN_S = 1.0  # a moment ago somebody may have edited the file
-LOOK_EVERY_S = 0.05
-GENERATION = "headway_parameters_generation"
 _GENERATION_LINE = re.compile(rb"""(?m)^(\s*\{?\s*["']?generation["']?\s*:\s*)\d+""")
 
 
@@ -53,7 +53,7 @@ class Target:
         if not generations:
             raise BenchError(f"{self.url} has metrics, but not Headway's; is it a predictor?")
         served = {
-            dict(labels)["model"] for labels in seen.values("headway_queue_depth") if labels
+            dict(labels)["model"] for labels in seen.values(names.QUEUE_DEPTH.name) if labels
         } or {self.model}
         if self.model not in served:
             raise BenchError(
@@ -121,13 +121,7 @@ class LiveParameters:
         self.edits += 1
 
     def _is_in_force(self, generation: int, within_s: float) -> bool:
-        """On every engine, by their metrics; waits for it that long."""
-        give_up_at = time.monotonic() + within_s
-        while set(self._target.scrape().values(GENERATION).values()) != {float(generation)}:
-            if time.monotonic() > give_up_at:
-                return False
-            time.sleep(LOOK_EVERY_S)
-        return True
+        return in_force(self._target.scrape, generation, within_s=within_s)
 
 
 @contextlib.contextmanager

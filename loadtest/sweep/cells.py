@@ -13,6 +13,7 @@ from loadtest.bench.scrapes import Scrape
 from loadtest.driving import whole
 from loadtest.k6.result import K6Result
 from predictor.core.parameters import ModelParameters, Policy
+from predictor.metrics import names
 
 CELLS_FILE = "cells.csv"
 MOST_CELLS = 5000
@@ -140,9 +141,9 @@ def cell_of(
     """`between`: the server's metrics over the run; `devices`: how many it has."""
     seen = whole(result)
     seconds = result.seconds
-    padding = between.total("headway_padding_tokens_total", model=model)
-    computed = padding + between.total("headway_tokens_total", model=model)
-    busy_s = between.total("headway_device_busy_seconds_total", model=model)
+    padding = between.total(names.PADDING_TOKENS.name, model=model)
+    computed = padding + between.total(names.TOKENS.name, model=model)
+    busy_s = between.total(names.DEVICE_BUSY.name, model=model)
     throughput_per_s = seen.ok / seconds
     price_per_s = price_per_hour * devices / 3600
     return Cell(
@@ -165,7 +166,7 @@ def cell_of(
         throughput_per_s=throughput_per_s,
         goodput_per_s=seen.within_slo / seconds,
         padding_share=padding / computed if computed else 0.0,
-        mean_batch_rows=between.mean("headway_batch_rows", model=model),
+        mean_batch_rows=between.mean(names.BATCH_ROWS.name, model=model),
         cost_per_1000=1000 * price_per_s / throughput_per_s if throughput_per_s else 0.0,
     )
 

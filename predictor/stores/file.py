@@ -7,16 +7,14 @@ is watched.
 """
 
 import asyncio
-import fcntl
 import os
-import stat
-import tempfile
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from watchfiles import awatch
 
+from predictor import small_files
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.parameters import MAX_DOCUMENT_BYTES, Parameters, parse_document
 
@@ -24,7 +22,6 @@ from predictor.core.parameters import MAX_DOCUMENT_BYTES, Parameters, parse_docu
 # for a moment; in a folder that never rests, after the longer time all the same.
 QUIET_MS = 50
 LONGEST_WAIT_MS = 300
-NEW_FILE_MODE = 0o644  # whoever writes it, the predictor must be able to read it
 
 
 class FileStore:
@@ -86,10 +83,10 @@ class FileStore:
         """
         parameters = parse_document(document)
         try:
-            with _locked(self.path.parent) as folder:
+            with small_files.locked(self.path.parent) as folder:
                 if expected_generation is not None:
                     _check_generations(self.path, expected_generation, parameters.generation)
-                _replace(self.path, document)
+                small_files.replace(self.path, document)
                 os.fsync(folder)
         except BlockingIOError:
             raise ParametersRefused("", "another write is under way; try again") from None
@@ -144,15 +141,9 @@ async def _changes(folder: Path) -> AsyncGenerator[None, None]:
 def _read(path: Path) -> bytes:
     """At most one byte more than a document may have. Raises ParametersRefused."""
     try:
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ParametersRefused("", "not a regular file")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(MAX_DOCUMENT_BYTES + 1)
-        finally:
-            os.close(descriptor)
+        return small_files.read_up_to(path, MAX_DOCUMENT_BYTES + 1)
+    except small_files.NotRegularError:
+        raise ParametersRefused("", "not a regular file") from None
     except OSError as error:
         raise ParametersRefused("", f"the file cannot be read: {_reason(error)}") from None
 
@@ -165,33 +156,6 @@ def _check_generations(path: Path, expected: int, new: int) -> None:
         )
     if new <= expected:
         raise ParametersRefused("generation", f"is {new}; must be above {expected}")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Hold the lock of the folder, which all writers take. Raises BlockingIOError if held."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, document: bytes) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else NEW_FILE_MODE
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(document)
-            file.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink()
-        raise
 
 
 def _reason(error: OSError) -> str:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dashboard.changes import changed
-from dashboard.files import locked
 from dashboard.ports import Conflict, NoData, NotAllowed, Refused, SourceDown, Stored
 from dashboard.store import MOST_ENTRIES, FileParameterStore
 from predictor.core.document import commented_document
 from predictor.core.parameters import Parameters, parse_document, parse_plain
+from predictor.small_files import locked
 from predictor.stores.file import FileStore
 
 PLAIN: dict[str, Any] = {

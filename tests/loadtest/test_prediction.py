@@ -6,11 +6,12 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.scenarios.simulated import bound_per_s
 from loadtest.bench.scrapes import Scrape
 from loadtest.bench.servers import one_model_parameters
-from loadtest.learned import BATCHES, COEFFICIENT, Learned, learned_from
+from loadtest.learned import Learned, learned_from
 from loadtest.prediction import Traffic, predicted_capacity
 from predictor.core.model import Step
 from predictor.core.parameters import ModelParameters, PackingChoice, Policy
 from predictor.core.rows import Packing
+from predictor.metrics import names
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import SteppedServiceTime
 
@@ -22,9 +23,13 @@ def scrape_of(*services: ServiceTimeModel) -> Scrape:
     samples = {}
     for service in services:
         labels = {("model", MODEL), ("packing", service.packing.value)}
-        samples[BATCHES, frozenset(labels)] = float(service.batches)
+        samples[names.SERVICE_MODEL_BATCHES.name, frozenset(labels)] = float(service.batches)
         for feature, value in service.weights.items():
-            samples[COEFFICIENT, frozenset(labels | {("feature", feature)})] = value
+            told = (
+                names.SERVICE_MODEL_COEFFICIENT.name,
+                frozenset(labels | {("feature", feature)}),
+            )
+            samples[told] = value
     return Scrape(samples)
 
 
