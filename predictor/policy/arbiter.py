@@ -196,7 +196,7 @@ class Arbiter:
 
     def _demands(self, now_s: float) -> list[Demand]:
         return [
-            Demand(flow.slo_s, *flow.lane.demand(flow, now_s))
+            Demand(flow.usable_slo_s, *flow.lane.demand(flow, now_s))
             for flow in self._urgent_flows()
             if not flow.lane.is_constant
         ]

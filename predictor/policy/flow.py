@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from predictor.core.parameters import TierParameters
 from predictor.core.rows import NO_DEADLINE, Row
-from predictor.policy.load import DecayingRate, OfferedLoad
+from predictor.policy.load import DecayingRate, OfferedLoad, Upper
 from predictor.policy.queue import RowQueue
 
 if TYPE_CHECKING:
     from predictor.policy.lane import Lane
+
+LEAST_USABLE_SHARE = 0.25  # of the SLO: what is lost on the way is not the device's to mend
 
 
 class Flow:
@@ -27,6 +29,7 @@ class Flow:
         "last_arrival_s",
         "late",
         "load",
+        "lost",
         "mean_tokens",
         "queue",
         "served",
@@ -42,6 +45,7 @@ class Flow:
         self.mean_tokens = 0.0  # of a row, of late
         self.arrivals = DecayingRate()  # rows a second
         self.load = OfferedLoad()
+        self.lost = Upper()  # seconds of their SLO that rows cannot use: on the way here and back
         self.served = DecayingRate()  # device seconds a second
         self.last_arrival_s = -NO_DEADLINE
         self.waiting_since_s = -NO_DEADLINE  # without a break, where a row waits
@@ -59,6 +63,11 @@ class Flow:
     def slo_s(self) -> float:
         """Of the rows in this queue: relegated ones have none any more."""
         return NO_DEADLINE if self._parameters is None or self.late else self._parameters.slo_s
+
+    @property
+    def usable_slo_s(self) -> float:
+        """What is left of the SLO for waiting and running, of late."""
+        return max(self.slo_s - self.lost.value, LEAST_USABLE_SHARE * self.slo_s)
 
     @property
     def urgent(self) -> bool:

@@ -69,6 +69,27 @@ class OfferedLoad:
         return self._work.per_s(now_s)
 
 
+class Upper:
+    """What a noisy quantity seldom exceeds: its mean and twice its mean deviation, of late.
+
+    After Jacobson's estimate of round trips (Congestion Avoidance and Control, 1988), which costs
+    a few additions a sample.
+    """
+
+    def __init__(self) -> None:
+        self._mean = 0.0
+        self._deviation = 0.0
+
+    def add(self, sample: float) -> None:
+        error = sample - self._mean
+        self._mean += BLEND * error
+        self._deviation += BLEND * (abs(error) - self._deviation)
+
+    @property
+    def value(self) -> float:
+        return self._mean + 2.0 * self._deviation
+
+
 class Hysteresis:
     """Up when more arrives than the device can do, down when that has clearly passed."""
 

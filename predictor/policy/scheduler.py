@@ -123,6 +123,7 @@ class Scheduler:
             return Admission(work, 0.0, too_long)
         flow = lane.flow(tier)
         work_s = lane.arrived(flow, work, now_s)
+        lane.reached(flow, rows[0], now_s)
         promised = self._parameters.tiers[tier]
         limit = promised.max_queue_size
         waiting = len(flow.queue)
