@@ -11,7 +11,7 @@ In this order:
 A constant-policy model is the textbook baseline: its queues go by the same rule, without slices.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from predictor.core.parameters import Parameters
@@ -118,6 +118,26 @@ class Arbiter:
             flow.served.add(used_s, now_s)
             self._credits.setdefault(flow.tier, Credit()).spend(used_s)
 
+    def ended(self, rows: Iterable[Row], lane: Lane, finished_s: float) -> None:
+        """A batch is done: were its urgent rows in time, beside bulk work?"""
+        if not self._learns_margins(finished_s):
+            return
+        for flow, group in _by_flow(rows, lane).items():
+            if flow.urgent:
+                late = sum(row.deadline_s < finished_s for row in group)
+                flow.margin.kept(len(group) - late)
+                flow.margin.missed(late)
+
+    def missed(self, flow: Flow, rows: int, now_s: float) -> None:
+        """Rows of a queue were given up, or not let in."""
+        if flow.urgent and self._learns_margins(now_s):
+            flow.margin.missed(rows)
+
+    def _learns_margins(self, now_s: float) -> bool:
+        """Whether it says something of bulk work if an urgent row is late."""
+        bulk_waits = any(flow.queue and not flow.urgent for flow in self._flows())
+        return bulk_waits and not self.overloaded(now_s)
+
     def contention(self, flow: Flow, deadline_s: float, now_s: float) -> Contention:
         """What other queues cost a new row of this one."""
         others = [other for other in self._flows() if other is not flow and other.matters]
@@ -220,11 +240,15 @@ def _floods(flow: Flow, level: float, now_s: float) -> bool:
     return flow.load.load(now_s) > level * flow.weight
 
 
-def _shares(rows: Collection[Row], lane: Lane) -> list[tuple[Flow, float]]:
+def _shares(rows: Sequence[Row], lane: Lane) -> list[tuple[Flow, float]]:
     """The part of a batch that each queue has, by tokens."""
-    parts: dict[tuple[str, bool], int] = {}
-    for row in rows:
-        key = (row.tier, row.relegated)
-        parts[key] = parts.get(key, 0) + row.tokens
+    parts = {flow: sum(row.tokens for row in group) for flow, group in _by_flow(rows, lane).items()}
     tokens = max(sum(parts.values()), 1)
-    return [(lane.flow(*key), part / tokens) for key, part in parts.items()]
+    return [(flow, part / tokens) for flow, part in parts.items()]
+
+
+def _by_flow(rows: Iterable[Row], lane: Lane) -> dict[Flow, list[Row]]:
+    groups: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.tier, row.relegated), []).append(row)
+    return {lane.flow(*key): group for key, group in groups.items()}

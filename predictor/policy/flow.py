@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from predictor.core.parameters import TierParameters
 from predictor.core.rows import NO_DEADLINE, Row
 from predictor.policy.load import DecayingRate, OfferedLoad, Upper
+from predictor.policy.margin import Margin
 from predictor.policy.queue import RowQueue
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Flow:
         "late",
         "load",
         "lost",
+        "margin",
         "mean_tokens",
         "queue",
         "served",
@@ -46,6 +48,7 @@ class Flow:
         self.arrivals = DecayingRate()  # rows a second
         self.load = OfferedLoad()
         self.lost = Upper()  # seconds of their SLO that rows cannot use: on the way here and back
+        self.margin = Margin()  # kept free of bulk work
         self.served = DecayingRate()  # device seconds a second
         self.last_arrival_s = -NO_DEADLINE
         self.waiting_since_s = -NO_DEADLINE  # without a break, where a row waits
@@ -66,8 +69,14 @@ class Flow:
 
     @property
     def usable_slo_s(self) -> float:
-        """What is left of the SLO for waiting and running, of late."""
-        return max(self.slo_s - self.lost.value, LEAST_USABLE_SHARE * self.slo_s)
+        """What is left of the SLO for waiting and running beside bulk work, of late."""
+        usable_s = self.slo_s - self.lost.value - self.margin_s
+        return max(usable_s, LEAST_USABLE_SHARE * self.slo_s)
+
+    @property
+    def margin_s(self) -> float:
+        """What bulk work leaves free of a row's time."""
+        return self.margin.share * self.slo_s
 
     @property
     def urgent(self) -> bool:

@@ -126,7 +126,8 @@ class Lane:
             self._door.planned(ran=len(plan.rows), shed=len(plan.shed))
         for rider, longest_s in riders if plan.rows else ():
             own = len(plan.rows)
-            plan = slices.top_up(plan, rider.queue, self.terms(rider, start_s, longest_s))
+            terms = self.terms(rider, start_s, longest_s)
+            plan = slices.top_up(plan, rider.queue, terms, flow.margin_s)
             rider.queue.remove(plan.rows[own:])
         return plan
 

@@ -136,6 +136,8 @@ class Scheduler:
             )
             return Admission(work, work_s, full)
         shed = self._shed_at_the_door(flow, rows, now_s)
+        if shed is not None:
+            self._arbiter.missed(flow, len(rows), now_s)
         if shed is not None and promised.relegates:
             self._relegate(rows, now_s)
             return Admission(work, work_s)
@@ -190,8 +192,10 @@ class Scheduler:
         self._slots = [slot for slot in self._slots if slot.batch is not batch]
         if self._slots:
             self._slots[0].starts_s = finished_s
+        lane = self._lanes[batch.model]
         if learn:
-            self._lanes[batch.model].learn(batch, started_s, finished_s)
+            lane.learn(batch, started_s, finished_s)
+        self._arbiter.ended(batch.rows, lane, finished_s)
 
     def remember_memory_limit(self, model: str, computed_tokens: int) -> None:
         self._lanes[model].remember_memory_limit(computed_tokens)
@@ -218,6 +222,10 @@ class Scheduler:
     ) -> list[tuple[Row, Outcome]]:
         """Rows that will miss their SLO: those that are given up; the others are relegated."""
         given_up = []
+        if rows:
+            first = rows[0]
+            flow = self._lanes[first.model].flow(first.tier, first.relegated)
+            self._arbiter.missed(flow, len(rows), now_s)
         for row in rows:
             tier = self._parameters.tiers.get(row.tier)
             if tier is not None and tier.relegates and row.expires_s > now_s:

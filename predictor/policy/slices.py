@@ -82,8 +82,8 @@ def plan(queue: RowQueue, terms: Terms) -> Plan:
     return Plan(rows[:count], reason, predicted_s, shed=late)
 
 
-def top_up(urgent: Plan, queue: RowQueue, terms: Terms) -> Plan:
-    """The urgent plan with as many bulk rows added as leave its rows in time.
+def top_up(urgent: Plan, queue: RowQueue, terms: Terms, margin_s: float) -> Plan:
+    """The urgent plan with as many bulk rows added as leave its rows in time, and `margin_s` free.
 
     The batch grows to `terms.limit_s` at most, or, where it is longer already, not at all.
     """
@@ -92,7 +92,7 @@ def top_up(urgent: Plan, queue: RowQueue, terms: Terms) -> Plan:
     if room <= 0:
         return urgent
     tightest_s = min(row.deadline_s for row in urgent.rows)
-    limit_s = min(terms.limit_s, tightest_s - terms.start_s)
+    limit_s = min(terms.limit_s, tightest_s - terms.start_s - margin_s)
     limit_s = max(limit_s, urgent.predicted_s * terms.caution)
     rows: Sequence[Row] = queue.window(room)
     if terms.packing is Packing.PADDED:  # a longer row would make all others longer
