@@ -63,8 +63,8 @@ RIVALS: Mapping[str, Rival] = {
         "loadtest.bench.rivals.litserve_server",
         Dialect.PLAIN,
         (
-            RivalSettings(64, 5, workers=4, edges=4),
             RivalSettings(64, 5, workers=2, edges=4),
+            RivalSettings(64, 5, workers=4, edges=4),
             RivalSettings(32, 2, workers=4, edges=4),
             RivalSettings(64, 10, workers=2, edges=2),
         ),
@@ -75,10 +75,10 @@ RIVALS: Mapping[str, Rival] = {
         "loadtest.bench.rivals.bentoml_server",
         Dialect.PLAIN,
         (
-            RivalSettings(64, 40, workers=4),
-            RivalSettings(64, 40, workers=8),
-            RivalSettings(32, 25, workers=8),
             RivalSettings(64, 100, workers=4),
+            RivalSettings(64, 1000, workers=4),
+            RivalSettings(64, 40, workers=8),
+            RivalSettings(32, 1000, workers=8),
         ),
     ),
     "infinity": Rival(
