@@ -17,6 +17,7 @@ from collections.abc import Callable
 from time import monotonic
 
 MAX_SHARE_OF_SLO = 1 / 6  # of the tightest SLO, that a request may wait before it is read
+SHRINKS = 0.75  # a turn that is so much shorter than the one before works off a backlog
 TURNS_BACK = 1.5  # of an answer: half a turn until it is read, and that one
 
 
@@ -33,6 +34,8 @@ class Turns:
         self._clock = clock
         self._watching = False
         self._busy = False  # a request came in this turn
+        self._refused = False  # a request in this turn, and in the one before
+        self._refused_last = False
         self._began_s = 0.0
         self._last_s = 0.0  # how long the turn before took, and the one before that
         self._last_but_one_s = 0.0
@@ -50,12 +53,16 @@ class Turns:
     def overrun(self, arrived_s: float, now_s: float, slo_s: float) -> bool:
         """Whether requests have been waiting too long here, this one included.
 
-        One long turn is a hiccup: it takes two to be too slow.
+        One long turn is a hiccup, and the turns behind it, which work off what came meanwhile,
+        are long, too, but ever shorter. Those of an edge that is too slow only are if it refuses.
         """
         limit_s = MAX_SHARE_OF_SLO * slo_s
         if now_s - arrived_s <= limit_s:
             return False
-        return 2 * min(self._last_s, self._last_but_one_s) >= limit_s
+        if self._last_s < SHRINKS * self._last_but_one_s and not self._refused_last:
+            return False
+        self._refused = 2 * min(self._last_s, self._last_but_one_s) >= limit_s
+        return self._refused
 
     @property
     def return_s(self) -> float:
@@ -66,6 +73,7 @@ class Turns:
         now_s = self._clock()
         self._last_but_one_s, self._last_s = self._last_s, now_s - self._began_s
         self._began_s = now_s
+        self._refused_last, self._refused = self._refused, False
         if self._busy:
             self._busy = False
             self._call_soon(self._next)

@@ -67,6 +67,21 @@ def test_one_long_turn_is_a_hiccup() -> None:
     assert not any(overrun for _, overrun in loop.turn(3, 0.0001))
 
 
+@pytest.mark.parametrize("load", [0.2, 0.5, 0.7])
+def test_what_came_during_a_hiccup_is_worked_off(load: float) -> None:
+    loop = Loop()
+    each_s = 0.0002
+    loop.turn(1, each_s)
+    loop.turn(1, each_s)
+    loop.turn(1, 0.03)  # the machine stood still
+    length_s = 0.03
+    for _ in range(10):
+        began_s = loop.now_s
+        seen = loop.turn(max(1, round(load * length_s / each_s)), each_s)
+        length_s = loop.now_s - began_s
+        assert not any(overrun for _, overrun in seen)
+
+
 def test_an_edge_that_cannot_keep_up_refuses_the_rest_and_stays_near_its_limit() -> None:
     loop = Loop()
     came = 200.0
