@@ -12,7 +12,7 @@ from dashboard.preview import preview
 from dashboard.settings import read_settings
 from dashboard.sources.prometheus import PrometheusMetrics
 from dashboard.sources.results import ResultsFolder
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dashboard.changes import changed
 from dashboard.ports import Conflict, NoData, NotAllowed, Refused, SourceDown, Stored
-from dashboard.store import MOST_ENTRIES, FileParameterStore
+from dashboard.stores.file import FileParameterStore
+from dashboard.stores.history import MOST_ENTRIES
 from predictor.core.document import commented_document
 from predictor.core.parameters import Parameters, parse_document, parse_plain
 from predictor.small_files import locked

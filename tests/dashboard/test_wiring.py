@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from dashboard.settings import EDIT, PARAMETERS, PROMETHEUS, RESULTS
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 from predictor.core.document import commented_document
 from predictor.core.parameters import DEFAULT_PARAMETERS
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
