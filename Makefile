@@ -15,7 +15,7 @@ FLAGS ?=
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-EXTRAS = predictor,jobs,torch,topic,offline,dashboard,loadtest,dev
+EXTRAS = predictor,jobs,kubernetes,torch,topic,offline,dashboard,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 

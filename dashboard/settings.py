@@ -10,6 +10,13 @@ import yaml
 from msgspec import Meta
 
 from dashboard.ports import Pool, Price, Refused
+from predictor.config_maps import (
+    NAMESPACE_VARIABLE,
+    ConfigMapPlace,
+    config_map_name,
+    config_map_place,
+)
+from predictor.core.errors import StartupError
 
 MAX_PRICES_BYTES = 1 << 16
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
@@ -23,7 +30,10 @@ class Variable:
 
 
 PROMETHEUS = Variable("HEADWAY_PROMETHEUS", "http://127.0.0.1:9090", "Prometheus to read.")
-PARAMETERS = Variable("HEADWAY_PARAMETERS", "run/parameters.yaml", "The parameter file.")
+PARAMETERS = Variable(
+    "HEADWAY_PARAMETERS", "run/parameters.yaml", "The parameter file, or configmap:NAME."
+)
+NAMESPACE = Variable(NAMESPACE_VARIABLE, "", "The ConfigMap's namespace; default: the pod's own.")
 RESULTS = Variable("HEADWAY_RESULTS", "results", "The folder of load test results.")
 EDIT = Variable("HEADWAY_EDIT", "no", "`yes` allows edits on the Tuning page.")
 PRICES = Variable("HEADWAY_PRICES", "", "A price table, for pools that Prometheus has no price of.")
@@ -32,7 +42,7 @@ USER_HEADER = Variable(
     "",
     "The header in which a proxy tells who the reader is. Only where every request passes it.",
 )
-VARIABLES = (PROMETHEUS, PARAMETERS, RESULTS, EDIT, PRICES, USER_HEADER)
+VARIABLES = (PROMETHEUS, PARAMETERS, NAMESPACE, RESULTS, EDIT, PRICES, USER_HEADER)
 
 _UsdPerHour = Annotated[float, Meta(ge=0, le=100_000)]
 
@@ -51,7 +61,7 @@ class PriceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @dataclass(frozen=True, slots=True)
 class Settings:
     prometheus_url: str
-    parameters: Path
+    parameters: Path | ConfigMapPlace
     results: Path
     may_edit: bool
     prices: tuple[Price, ...]
@@ -70,12 +80,20 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     table = value(PRICES)
     return Settings(
         prometheus_url=url,
-        parameters=Path(value(PARAMETERS)),
+        parameters=_parameters(value(PARAMETERS), environment),
         results=Path(value(RESULTS)),
         may_edit=_flag(EDIT, value(EDIT)),
         prices=_read_prices(Path(table)) if table else (),
         user_header=value(USER_HEADER) or None,
     )
+
+
+def _parameters(text: str, environment: Mapping[str, str]) -> Path | ConfigMapPlace:
+    try:
+        name = config_map_name(text)
+        return Path(text) if name is None else config_map_place(name, environment)
+    except StartupError as error:
+        raise Refused(f"{PARAMETERS.name}: {error.message}.", PARAMETERS.name) from None
 
 
 def _flag(variable: Variable, text: str) -> bool:

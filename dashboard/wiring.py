@@ -3,16 +3,18 @@
 import getpass
 import os
 import time
+from pathlib import Path
 
 import streamlit as st
 
 from dashboard.identity import identity
 from dashboard.parts import Parts
+from dashboard.ports import ParameterStore, Refused
 from dashboard.preview import preview
-from dashboard.settings import read_settings
+from dashboard.settings import PARAMETERS, Settings, read_settings
 from dashboard.sources.prometheus import PrometheusMetrics
 from dashboard.sources.results import ResultsFolder
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -23,13 +25,27 @@ def parts() -> Parts:
     settings = read_settings(os.environ)
     return Parts(
         metrics=PrometheusMetrics(settings.prometheus_url),
-        store=FileParameterStore(settings.parameters, editable=settings.may_edit),
+        store=_store(settings),
         preview=preview,
         results=ResultsFolder(settings.results),
         price_table=settings.prices,
         now=time.time,
         who=identity(trusted_header=settings.user_header, os_user=_os_user()),
     )
+
+
+def _store(settings: Settings) -> ParameterStore:
+    where = settings.parameters
+    if isinstance(where, Path):
+        return FileParameterStore(where, editable=settings.may_edit)
+    try:
+        from dashboard.stores.config_map import ConfigMapParameterStore
+    except ImportError as error:
+        raise Refused(
+            f"{where} needs another package ({error}): pip install 'headway[kubernetes]'.",
+            PARAMETERS.name,
+        ) from None
+    return ConfigMapParameterStore(where, editable=settings.may_edit)
 
 
 def _os_user() -> str | None:

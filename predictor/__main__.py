@@ -135,7 +135,7 @@ class _EngineParts:
     def __init__(self, settings: Settings) -> None:
         """Raises StartupError where the settings of a model or the parameters are wrong."""
         from predictor.runner.loading import check_settings
-        from predictor.stores.file import FileStore
+        from predictor.stores.choice import store_of
 
         # The device's thread asks for the interpreter when a batch is done, and the device stands
         # idle until it gets it: Python's own 5 ms would be as long as many a batch.
@@ -144,13 +144,12 @@ class _EngineParts:
             check_settings(model)
         self._settings = settings
         self._names = _names(settings)
-        path = settings.parameters_file
-        self._store = FileStore(Path(path)) if path else None
+        self._store = store_of(settings.parameters, settings.parameters_fallback)
         self._parameters = self._store.load() if self._store else DEFAULT_PARAMETERS
         try:
             self._parameters.check_models(frozenset(self._names))
         except ParametersRefused as refusal:
-            raise StartupError(f"--parameters {path}: {refusal.message}") from None
+            raise StartupError(f"--parameters {settings.parameters}: {refusal.message}") from None
         self.observer = PrometheusObserver(
             lambda: self.engine.snapshot(), self._names, lambda: tuple(self._parameters.tiers)
         )

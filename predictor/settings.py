@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from predictor.config_maps import config_map_name
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.devices import nvml_uuids, visible_devices
@@ -43,7 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How this process serves. What can be turned while serving is in core.parameters."""
 
     models: tuple[ModelSettings, ...]
-    parameters_file: str = ""  # empty: the default parameters, fixed
+    parameters: str = ""  # a file, or configmap:NAME; empty: the default parameters, fixed
+    parameters_fallback: str = ""  # a file, for a start without the API server
     host: str = "0.0.0.0"
     http_port: int = 8080
     grpc_port: int = 8081
@@ -96,6 +98,8 @@ def _check(given: Mapping[str, Any]) -> None:
         raise StartupError(
             f"--grpc_port is {given['grpc_port']}, as is --http_port; give each its own"
         )
+    if config_map_name(given.get("parameters", "")) is None and "parameters_fallback" in given:
+        raise StartupError("--parameters_fallback is for --parameters=configmap:NAME alone")
     if ("ssl_certfile" in given) != ("ssl_keyfile" in given):
         raise StartupError("--ssl_certfile and --ssl_keyfile belong together; give both or none")
     for name in ("ssl_certfile", "ssl_keyfile"):
@@ -145,9 +149,13 @@ def build_parser() -> argparse.ArgumentParser:
     serving = parser.add_argument_group("serving")
     serving.add_argument(
         "--parameters",
-        dest="parameters_file",
-        metavar="FILE",
+        metavar="FILE or configmap:NAME",
         help="the parameter document, followed while serving; without it the defaults hold",
+    )
+    serving.add_argument(
+        "--parameters_fallback",
+        metavar="FILE",
+        help="configmap:NAME only: read at start where the API server gives no parameters",
     )
     serving.add_argument(
         "--engines",

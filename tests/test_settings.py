@@ -42,7 +42,8 @@ def test_every_flag_is_kept() -> None:
             "--simulated_fixed_ms=2.5",
             "--simulated_token_us=20",
             "--simulated_packed=true",
-            "--parameters=run/parameters.yaml",
+            "--parameters=configmap:headway-parameters",
+            "--parameters_fallback=/etc/headway/parameters.yaml",
             "--host=127.0.0.1",
             "--http_port=9080",
             "--grpc_port=9081",
@@ -75,7 +76,8 @@ def test_every_flag_is_kept() -> None:
     )
     assert settings == Settings(
         models=(model,),
-        parameters_file="run/parameters.yaml",
+        parameters="configmap:headway-parameters",
+        parameters_fallback="/etc/headway/parameters.yaml",
         host="127.0.0.1",
         http_port=9080,
         grpc_port=9081,
@@ -126,6 +128,8 @@ def test_labels_are_split_and_trimmed() -> None:
         ("--grace_s=nan", "--grace_s is nan"),
         ("--workers=two", "--workers"),
         ("--engines=all", "--engines: must be a number or auto, not 'all'"),
+        ("--parameters=configmap:Headway", "'configmap:Headway' names no ConfigMap"),
+        ("--parameters_fallback=a.yaml", "is for --parameters=configmap:NAME alone"),
         ("--ssl_keyfile=key.pem", "--ssl_certfile and --ssl_keyfile"),
         ("--modelname=x", "--modelname=x"),
         ("--http_por=80", "--http_por=80"),

@@ -1,6 +1,7 @@
 """The parameter file behind the dashboard: a real folder, and other hands in it."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dashboard.changes import changed
 from dashboard.ports import Conflict, NoData, NotAllowed, Refused, SourceDown, Stored
-from dashboard.store import MOST_ENTRIES, FileParameterStore
+from dashboard.stores.editing import EditedStore
+from dashboard.stores.file import FileParameterStore
+from dashboard.stores.history import MOST_ENTRIES
 from predictor.core.document import commented_document
 from predictor.core.parameters import Parameters, parse_document, parse_plain
 from predictor.small_files import locked
@@ -44,6 +47,39 @@ def proposal(max_batch_size: int = 32, **tiers: Any) -> dict[str, Any]:
         "models": {"topics": {"max_batch_size": max_batch_size}},
         "tiers": {**PLAIN["tiers"], **tiers},
     }
+
+
+def test_what_is_refused_is_replaced_by_a_generation_of_the_history(path: Path) -> None:
+    subject = store(path)
+    subject.apply(proposal(), expected=subject.read(), **WHO)
+    path.write_text("generation: 12\nmodels: {topics: {max_batch_size: many}}\n")
+    with pytest.raises(Refused, match=r"are wrong: models\.topics\.max_batch_size"):
+        subject.read()
+    after = subject.roll_back(8, expected=None, **WHO)
+    assert after == subject.read()
+    assert after.parameters.generation == 13
+    assert after.parameters.for_model("topics").max_batch_size == 32
+    newest, _ = subject.history()
+    assert (newest.generation, newest.changes) == (13, ())
+    assert "many" in newest.before
+
+
+@pytest.mark.parametrize("wrong", [b"{generation: 7", b"\xff\xfe", b"generation: 1e999", b""])
+def test_whatever_is_refused_can_be_replaced(path: Path, wrong: bytes) -> None:
+    subject = store(path)
+    subject.apply(proposal(), expected=subject.read(), **WHO)
+    path.write_bytes(wrong)
+    assert subject.roll_back(7, expected=None, **WHO).parameters.generation == 9
+
+
+def test_what_is_right_again_is_not_replaced_as_wrong(path: Path) -> None:
+    subject = store(path)
+    after = subject.apply(proposal(), expected=subject.read(), **WHO)
+    with pytest.raises(Conflict, match="right by now"):
+        subject.roll_back(7, expected=None, **WHO)
+    with pytest.raises(NotAllowed):
+        store(path, editable=False).roll_back(7, expected=None, **WHO)
+    assert subject.read() == after
 
 
 def test_an_edit_is_in_place_one_generation_later_and_says_who_and_why(path: Path) -> None:
@@ -217,27 +253,31 @@ def test_any_parameters_survive_being_written_as_text(parameters: Parameters) ->
 
 
 class Editors(RuleBasedStateMachine):
-    """Two people and a hand in one file: whoever saw the newest bytes wins, nobody else."""
+    """Two people and a hand in one place: whoever saw the newest bytes wins, nobody else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = self._folder()
-        self.path = self.folder / "parameters.yaml"
-        self.path.write_text(yaml.safe_dump(PLAIN))
-        self.stores = [store(self.path), store(self.path)]
+        self.begin()
+        self.put(yaml.safe_dump(PLAIN))
+        self.stores = [self.store(), self.store()]
         self.seen: list[Stored] = [each.read() for each in self.stores]
         self.edits = 0
 
-    @staticmethod
-    def _folder() -> Path:
-        import tempfile
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "parameters.yaml"
 
-        return Path(tempfile.mkdtemp())
+    def store(self) -> EditedStore:
+        return store(self.path)
+
+    def put(self, text: str) -> None:
+        self.path.write_text(text)
+
+    def lies_there(self) -> str:
+        return self.path.read_text()
 
     def teardown(self) -> None:
-        import shutil
-
-        shutil.rmtree(self.folder)
+        self.folder.cleanup()
 
     @rule(who=st.integers(0, 1))
     def looks(self, who: int) -> None:
@@ -245,13 +285,13 @@ class Editors(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), size=st.integers(1, 99))
     def edits_what_was_seen(self, who: int, size: int) -> None:
-        seen, in_place = self.seen[who], self.path.read_text()
+        seen, in_place = self.seen[who], self.lies_there()
         same = seen.parameters.for_model("topics").max_batch_size == size
         try:
             self.seen[who] = self.stores[who].apply(proposal(size), expected=seen, **WHO)
         except Conflict:
             assert in_place != seen.document
-            assert self.path.read_text() == in_place
+            assert self.lies_there() == in_place
         except Refused:
             assert same
         else:
@@ -260,13 +300,13 @@ class Editors(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 99))
     def is_edited_by_hand(self, size: int) -> None:
-        plain = msgspec.to_builtins(parse_document(self.path.read_bytes()))
+        plain = msgspec.to_builtins(parse_document(self.lies_there().encode()))
         plain["models"]["topics"]["max_batch_size"] = size
-        self.path.write_text(yaml.safe_dump(plain))
+        self.put(yaml.safe_dump(plain))
 
     @invariant()
-    def the_file_is_whole_and_every_edit_is_in_the_history(self) -> None:
-        parse_document(self.path.read_bytes())
+    def the_document_is_whole_and_every_edit_is_in_the_history(self) -> None:
+        parse_document(self.lies_there().encode())
         assert len(self.stores[0].history(MOST_ENTRIES)) == self.edits
 
 

@@ -7,8 +7,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from dashboard import wiring
 from dashboard.settings import EDIT, PARAMETERS, PROMETHEUS, RESULTS
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 from predictor.core.document import commented_document
 from predictor.core.parameters import DEFAULT_PARAMETERS
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
@@ -25,6 +26,8 @@ def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(PARAMETERS.name, str(path))
     monkeypatch.setenv(RESULTS.name, str(tmp_path / "results"))
     monkeypatch.setenv(EDIT.name, "yes")
+    # As .streamlit/config.toml has it, so that the OS user may edit.
+    monkeypatch.setattr(wiring, "LOOPBACK", (st.get_option("server.address"),))
     st.cache_resource.clear()
     st.cache_data.clear()
     return path

@@ -3,25 +3,16 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-import yaml
 
 from predictor.core.errors import ParametersRefused, StartupError
-from predictor.core.parameters import MAX_DOCUMENT_BYTES, Parameters
+from predictor.core.parameters import MAX_DOCUMENT_BYTES
 from predictor.stores.file import FileStore
-
-BOUND_S = 10.0  # only a hang takes this long
-
-Watch = AsyncGenerator[Parameters | ParametersRefused, None]
-
-
-def document(generation: int) -> bytes:
-    tiers = {"interactive": {"priority": 1, "slo_ms": 200}}
-    return yaml.safe_dump({"generation": generation, "tiers": tiers}).encode()
+from tests.stores.watching import BOUND_S, accepted, document, refused
 
 
 @pytest.fixture
@@ -36,21 +27,6 @@ def loaded(path: Path) -> FileStore:
     store = FileStore(path)
     store.load()
     return store
-
-
-async def accepted(watch: Watch) -> int:
-    """The generation of the next document, which must be accepted."""
-    async with asyncio.timeout(BOUND_S):
-        news = await anext(watch)
-    assert isinstance(news, Parameters), news
-    return news.generation
-
-
-async def refused(watch: Watch) -> str:
-    async with asyncio.timeout(BOUND_S):
-        news = await anext(watch)
-    assert isinstance(news, ParametersRefused), news
-    return news.message
 
 
 def replace(path: Path, content: bytes) -> None:
