@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Row
-from predictor.policy.flow import Flow
+from predictor.policy.flow import Flow, Turn
 from predictor.policy.lane import Lane
 from predictor.policy.load import Hysteresis
 from predictor.policy.plan import Plan
@@ -26,13 +26,6 @@ from predictor.policy.slices import Demand, longest_slice_s
 IN_USE_S = 10.0  # a tier that had no row for so long is not in use
 SLICE_MEMORY_S = 0.05  # the longest slice is worked out anew this often
 OWED_SHARE_OF_SLO = 0.25  # a slice that is owed may be this long, or it would be of no use
-
-
-class Turn(NamedTuple):
-    """A queue that may go next, with the longest batch that it may form."""
-
-    flow: Flow
-    limit_s: float
 
 
 class Contention(NamedTuple):
@@ -83,12 +76,16 @@ class Arbiter:
         for flow in sorted(bulk, key=lambda flow: (flow.rank, flow.served.per_s(now_s))):
             yield Turn(flow, self.slice_s(flow, now_s, lead_s))
 
-    def riders(self, flow: Flow) -> list[Flow]:
-        """Whose rows may fill the room in a batch of an urgent queue: bulk of the same model."""
-        if flow.lane.is_constant:
+    def riders(self, flow: Flow, now_s: float, lead_s: float) -> list[Turn]:
+        """Whose rows may fill the room in a batch of an urgent queue: bulk of the same model.
+
+        Each no further than to the longest slice that its own tier allows.
+        """
+        if not flow.urgent or flow.lane.is_constant:
             return []
         bulk = [other for other in flow.lane.flows if other.queue and not other.urgent]
-        return sorted(bulk, key=lambda other: other.rank)
+        bulk.sort(key=lambda other: other.rank)
+        return [Turn(other, self.slice_s(other, now_s, lead_s)) for other in bulk]
 
     def slice_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
         """The longest batch of a bulk queue, for the sake of those that are more urgent."""

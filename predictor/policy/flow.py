@@ -6,7 +6,7 @@ have a queue of their own, because they wait for room where the others have dead
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from predictor.core.parameters import TierParameters
 from predictor.core.rows import NO_DEADLINE, Row
@@ -102,3 +102,10 @@ class Flow:
     def oldest_s(self) -> float:
         """When the row at the front arrived; the front ages, whatever the order."""
         return self.queue.head.arrival_s
+
+
+class Turn(NamedTuple):
+    """A queue whose rows may run next, with the longest batch that they may be in."""
+
+    flow: Flow
+    limit_s: float

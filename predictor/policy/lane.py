@@ -7,7 +7,7 @@ from predictor.core.parameters import ModelParameters, Order, PackingChoice, Par
 from predictor.core.rows import NO_DEADLINE, Batch, Packing, Row
 from predictor.policy import adaptive, constant, slices
 from predictor.policy.admission import Door
-from predictor.policy.flow import Flow
+from predictor.policy.flow import Flow, Turn
 from predictor.policy.plan import Plan, Terms
 from predictor.policy.queue import RowQueue
 from predictor.policy.service_time import ServiceTimeModel, Work
@@ -106,12 +106,11 @@ class Lane:
         flow: Flow,
         start_s: float,
         limit_s: float,
-        riders: Sequence[Flow],
-        rider_limit_s: float,
+        riders: Sequence[Turn],
     ) -> Plan:
         """The next batch of a queue; what it runs or sheds leaves the queue.
 
-        Of `riders`, rows fill the room in an urgent batch, up to `rider_limit_s`.
+        Of `riders`, rows fill the room in an urgent batch, each up to its own limit.
         """
         terms = self.terms(flow, start_s, limit_s)
         queue = flow.queue
@@ -125,9 +124,9 @@ class Lane:
         queue.remove(plan.rows)
         if flow.urgent:
             self._door.planned(ran=len(plan.rows), shed=len(plan.shed))
-        for rider in riders if plan.rows else ():
+        for rider, longest_s in riders if plan.rows else ():
             own = len(plan.rows)
-            plan = slices.top_up(plan, rider.queue, self.terms(rider, start_s, rider_limit_s))
+            plan = slices.top_up(plan, rider.queue, self.terms(rider, start_s, longest_s))
             rider.queue.remove(plan.rows[own:])
         return plan
 

@@ -274,10 +274,9 @@ class Scheduler:
     ) -> Plan:
         """Plan until there is a batch, or nothing left that may be shed."""
         lane = flow.lane
-        riders = self._arbiter.riders(flow) if flow.urgent else ()
-        room_s = self._arbiter.slice_s(riders[0], now_s, self.prepare_lead_s) if riders else 0.0
+        riders = self._arbiter.riders(flow, now_s, self.prepare_lead_s)
         while True:
-            plan = lane.plan(flow, start_s, limit_s, riders, room_s)
+            plan = lane.plan(flow, start_s, limit_s, riders)
             given_up += self._let_go(plan.shed, Outcome.SHED, now_s)
             if plan.rows or not plan.shed or not flow.queue:
                 return plan

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -263,3 +263,32 @@ def test_bulk_alone_runs_in_full_batches() -> None:
     rows = round(CAPACITY)
     ran = device(document({"max_slice_ms": 5.0})).simulate(backlog(rows))
     assert max(each.batch.tokens for each in ran.executions) > 0.95 * MAX_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("first_ms", "second_ms", "holds_back"), [(None, 5.0, True), (5.0, None, False)]
+)
+def test_each_rider_keeps_to_its_own_tiers_slice(
+    first_ms: float | None, second_ms: float | None, holds_back: bool
+) -> None:
+    """One row of the first bulk tier and many of the second fill the room behind an urgent row."""
+    second = {"priority": 3, "slo_ms": None, "max_slice_ms": second_ms}
+    both = {"priority": 2, "slo_ms": None, "max_slice_ms": first_ms}
+    urgent = {"priority": 1, "slo_ms": SLO_S * 1e3}
+    given = parse_plain(
+        {
+            "generation": 1,
+            "models": {MODEL: {"max_batch_size": 512, "max_batch_tokens": MAX_TOKENS}},
+            "tiers": {"interactive": urgent, "bulk": both, "archive": second},
+        }
+    )
+    waiting = [Arrival(0.0, 64, tier="bulk")]
+    waiting += [Arrival(0.0, 64, tier="archive", alongside=True) for _ in range(200)]
+    ran = device(given).simulate(
+        [Arrival(0.0, 8), *(replace(each, alongside=True) for each in waiting)]
+    )
+    (batch,) = [each for each in ran.executions if each.batch.rows[0].tier == "interactive"]
+    taken = [row.tier for row in batch.batch.rows]
+    assert taken[:2] == ["interactive", "bulk"]
+    assert "archive" in taken
+    assert (batch.finished_s - batch.started_s <= 5e-3 + 1e-9) is holds_back
