@@ -1,6 +1,7 @@
 """`python -m loadtest.scaling`: a day, and a reclaim of spot, simulated with the manifests."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,32 +23,46 @@ from loadtest.scaling.scenarios import (
     Lived,
     Reclaimed,
     day,
+    one_pool,
     only,
     reclaim,
+    two_pools,
 )
 from loadtest.scaling.world import BASE, MANIFESTS, applied, leaving, world
+from manifests.check.build import BuildError
 from predictor.simulation.day import DAY_S
+from predictor.simulation.fleet import Pool
+from predictor.simulation.keda import ScaledObject
 
 PICTURE = MANIFESTS / "pictures" / "day.png"
 HOUR_S = 3600.0
 WIDTH_OF_FILES = 140
+EXIT_WRONG = 2
 NOTICES_S = (120.0, 30.0, 15.0, 0.0)
 SLOWER = 20.0  # the day's replicas; a reclaim is short, so it can afford faster ones
 RECLAIM_SLOWER = 5.0
+BEGINS_AT_LOAD = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way of scaling: the manifest's, or its queue depth alone with a threshold in rows."""
+    """A way of scaling: the manifest's, its queue depth alone with a threshold, or two pools."""
 
     name: str
     queue_threshold: float | None = None
+    two_pools: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
     given = _options(arguments)
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
-    COMMANDS[given.command](given, console)
+    try:
+        COMMANDS[given.command](given, console)
+    except (OSError, ValueError, BuildError) as error:
+        Console(stderr=True).print(
+            f"loadtest.scaling: {error}", markup=False, highlight=False, soft_wrap=True
+        )
+        return EXIT_WRONG
     return 0
 
 
@@ -56,6 +71,8 @@ def run_day(given: argparse.Namespace, console: Console) -> None:
     variants += [
         Variant(f"queue depth alone, {rows:g} rows a replica", rows) for rows in given.queue_alone
     ]
+    if given.two_pools:
+        variants.append(Variant("on-demand and spot", two_pools=True))
     with Manager() as manager, ProcessPoolExecutor(given.processes) as pool:
         minutes: Queue[str | None] = manager.Queue()
         running = {each: pool.submit(_lived, given, each, minutes) for each in variants}
@@ -73,27 +90,34 @@ def run_day(given: argparse.Namespace, console: Console) -> None:
     console.print(_day_table(days))
     if given.picture is not None:
         shown = dict(list(days.items())[:2])
-        write_picture(given.picture, shown, f"A simulated day of {given.hours:g} hours")
+        write_picture(given.picture, shown, "A simulated day")
         console.print(f"Picture: {given.picture}", markup=False)
 
 
 def _lived(given: argparse.Namespace, variant: Variant, minutes: "Queue[str | None]") -> Lived:
-    scaling = applied(given.scaled_object)
-    if variant.queue_threshold is not None:
-        scaling = only(scaling, QUEUE_TRIGGER, threshold=variant.queue_threshold)
-    there = world(given.slower)
     try:
+        there = world(given.slower)
+        rhythm, begins_s = there.rhythm(TROUGH, PEAK, given.seed), given.begins * HOUR_S
+        needed = math.ceil(rhythm.rate(begins_s) / there.capacity / BEGINS_AT_LOAD)
         return day(
             there,
-            scaling,
-            there.rhythm(TROUGH, PEAK, given.seed),
-            begins_s=given.begins * HOUR_S,
+            _pools(applied(given.scaled_object), variant, needed),
+            rhythm,
+            begins_s=begins_s,
             lasts_s=given.hours * HOUR_S,
             seed=given.seed,
             lived=lambda _: minutes.put(variant.name),
         )
     finally:
         minutes.put(None)
+
+
+def _pools(scaling: ScaledObject, variant: Variant, begins_with: int) -> Sequence[Pool]:
+    if variant.two_pools:
+        return two_pools(on_demand=1, spot=begins_with - 1)
+    if variant.queue_threshold is not None:
+        scaling = only(scaling, QUEUE_TRIGGER, threshold=variant.queue_threshold)
+    return one_pool(scaling, begins_with)
 
 
 def run_reclaim(given: argparse.Namespace, console: Console) -> None:
@@ -186,6 +210,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         type=_thresholds,
         default=(64.0, 16.0),
         help="thresholds, in rows of a replica; default 64,16",
+    )
+    for_day.add_argument(
+        "--two_pools", action="store_true", help="on-demand and spot as well, as that overlay has"
     )
     for_day.add_argument("--scaled_object", type=Path, default=BASE, help="a manifest to try")
     for_day.add_argument("--slower", type=_factor, default=SLOWER, help="than a GPU; default 20")

@@ -28,7 +28,7 @@ def write_picture(path: Path, days: Mapping[str, Lived], title: str) -> None:
 
 
 def _day(panels: Sequence[Axes], name: str, lived: Lived) -> None:
-    hours = [each.start_s / HOUR_S for each in lived.minutes]
+    hours = [(lived.begins_s + each.start_s) / HOUR_S for each in lived.minutes]
     rate, replicas, latency, refused = panels
     rate.set_title(name, fontsize=10)
     rate.plot(hours, [each.offered / 60.0 for each in lived.minutes], c="0.3", lw=0.8)
@@ -53,4 +53,4 @@ def _day(panels: Sequence[Axes], name: str, lived: Lived) -> None:
     refused.set_xlabel("hour of the day")
     for panel in panels:
         panel.tick_params(labelsize=7)
-        panel.set_xlim(hours[0], hours[-1])
+        panel.set_xlim(hours[0], hours[-1] + 1 / 60)

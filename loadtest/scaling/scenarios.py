@@ -22,6 +22,7 @@ TROUGH, PEAK = 0.45, 4.4  # of a day, in replicas that would be just busy
 class Lived:
     """How a fleet got through it."""
 
+    begins_s: float  # in the day
     minutes: Sequence[Minute]
     changes: Sequence[Change]
     verdict: Verdict
@@ -36,25 +37,36 @@ def only(scaling: ScaledObject, *triggers: str, threshold: float | None = None) 
     return replace(scaling, triggers=kept)
 
 
+def one_pool(scaling: ScaledObject, begins_with: int = 1) -> Sequence[Pool]:
+    return [Pool("topics", scaling, begins_with)]
+
+
+def two_pools(on_demand: int = 1, spot: int = 0, least_held: int = 0) -> Sequence[Pool]:
+    """Those of the overlay: on demand as the floor, spot for what is beyond it."""
+    return [
+        Pool(f"topics-{name}", applied(POOLS / name / "scaledobject.yaml"), count, least_held)
+        for name, count in (("on-demand", on_demand), ("spot", spot))
+    ]
+
+
 def day(
     there: World,
-    scaling: ScaledObject,
+    pools: Sequence[Pool],
     rhythm: Rhythm,
     *,
     begins_s: float = 0.0,
     lasts_s: float,
-    begins_with: int = 1,
     seed: int = 1,
     lived: Callable[[Minute], None] = lambda _: None,
 ) -> Lived:
-    """One pool, from a time of the day on. `lived` is told every minute when it is over."""
-    pool = Pool("topics", scaling, begins_with)
-    fleet = Fleet([pool], there.device, there.monitoring(), seed=seed)
+    """From a time of the day on. `lived` is told every minute when it is over."""
+    fleet = Fleet(pools, there.device, there.monitoring(), seed=seed)
     minutes = []
     for minute in fleet.run(there.arrivals(rhythm, seed, begins_s), lasts_s):
         minutes.append(minute)
         lived(minute)
-    return Lived(minutes, fleet.changes, verdict(minutes, fleet.changes, there.slo_s), there.slo_s)
+    seen = verdict(minutes, fleet.changes, there.slo_s)
+    return Lived(begins_s, minutes, fleet.changes, seen, there.slo_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +107,8 @@ def reclaim(
     lengths = lognormal_lengths(Random(seed + 2))
     jobs = Jobs(waiting=lines(islice(lengths, line_count), MODEL, "bulk"))
     least_held = 2 * there.parameters.for_model(MODEL).max_batch_size
-    pools = [
-        Pool(f"topics-{name}", applied(POOLS / name / "scaledobject.yaml"), count, least_held)
-        for name, count in (("on-demand", on_demand), ("spot", spot))
-    ]
     timing = Timing(step_s=1.0, leaving=leaving)
+    pools = two_pools(on_demand, spot, least_held)
     fleet = Fleet(pools, there.device, there.monitoring(), timing, jobs, seed)
     demand = _Counted(there.arrivals(there.steady(load), seed))
     before = list(fleet.run(demand, steady_s))

@@ -96,9 +96,12 @@ def world(slower: float, bulk: bool = False, file: Path = PARAMETERS) -> World:
 
 
 def applied(file: Path = BASE) -> ScaledObject:
-    """What a manifest says."""
-    document: Mapping[str, Any] = yaml.safe_load(file.read_text())
-    return scaled_object(document)
+    """What a manifest says. Raises OSError, and ValueError for what is no ScaledObject."""
+    try:
+        document: Mapping[str, Any] = yaml.safe_load(file.read_text())
+        return scaled_object(document)
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is no ScaledObject: {error!r}") from None
 
 
 def leaving(notice_s: float, pool: str = "topics-spot") -> Leaving:

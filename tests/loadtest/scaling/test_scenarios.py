@@ -15,6 +15,7 @@ from loadtest.scaling.scenarios import (
     Lived,
     Reclaimed,
     day,
+    one_pool,
     only,
     reclaim,
 )
@@ -33,11 +34,10 @@ def lived(begins_h: float, hours: float, *, queue_alone: bool = False) -> Lived:
     there = world(SLOWER)
     return day(
         there,
-        only(scaling, QUEUE_TRIGGER) if queue_alone else scaling,
+        one_pool(only(scaling, QUEUE_TRIGGER) if queue_alone else scaling, begins_with=2),
         there.rhythm(TROUGH, PEAK, SEED),
         begins_s=begins_h * HOUR_S,
         lasts_s=hours * HOUR_S,
-        begins_with=2,
         seed=SEED,
     )
 
