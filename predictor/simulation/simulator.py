@@ -7,7 +7,7 @@ scheduler, and asks it what to do until it has no more to start.
 
 import heapq
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -65,6 +65,8 @@ class Run:
     settlements: list[Settlement] = field(default_factory=list)
     executions: list[Execution] = field(default_factory=list)
     ended_s: float = 0.0
+    # Device seconds that the scheduler foresaw for what arrived, by tier.
+    offered_work_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @property
     def answered(self) -> list[Settlement]:
@@ -98,8 +100,8 @@ class Simulator:
     def __init__(self, scheduler: Scheduler, truth: ServiceTruth, learn: bool = True) -> None:
         """`truth`: how long a batch really takes, in seconds. `learn`: tell the scheduler."""
         self.now_s = 0.0
-        self.run = Run()
-        self._scheduler = scheduler
+        self.run = Run()  # a caller that goes on step by step may take it and put a new one
+        self.scheduler = scheduler
         self._truth = truth
         self._learn = learn
         self._device: deque[tuple[Batch, float, float]] = deque()  # batch, started, finishes
@@ -128,17 +130,39 @@ class Simulator:
         )
         return self.run
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._device and not self.scheduler.waiting
+
+    def offer(self, rows: Iterable[Row], now_s: float) -> None:
+        """Rows of the caller's own come between two calls of `simulate`."""
+        self.now_s = now_s
+        for row in rows:
+            self._submit(row)
+        self._decide()
+
+    def cancel(self, row: Row, now_s: float) -> bool:
+        """Take a row back, if it still waits."""
+        self.now_s = now_s
+        taken = self.scheduler.cancel(row)
+        if taken:
+            self._settle(row, Outcome.CANCELLED, math.nan)
+        return taken
+
     def _arrive(self, arrival: Arrival) -> None:
-        slo_s = self._scheduler.parameters.tiers[arrival.tier].slo_s
+        slo_s = self.scheduler.parameters.tiers[arrival.tier].slo_s
         deadline_s = arrival.time_s + slo_s if arrival.deadline_s is None else arrival.deadline_s
-        row = Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s)
-        admission = self._scheduler.submit([row], self.now_s)
+        self._submit(Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s))
+
+    def _submit(self, row: Row) -> None:
+        admission = self.scheduler.submit([row], self.now_s)
+        self.run.offered_work_s[row.tier] += admission.work_s
         if admission.refusal is not None:
             self._settle(row, admission.refusal.outcome, math.nan)
 
     def _finish(self) -> None:
         batch, started_s, finished_s = self._device.popleft()
-        self._scheduler.completed(batch, started_s, finished_s, self._learn)
+        self.scheduler.completed(batch, started_s, finished_s, self._learn)
         self.run.executions.append(Execution(batch, started_s, finished_s))
         for row in batch.rows:
             self._settle(row, Outcome.OK, started_s)
@@ -151,7 +175,7 @@ class Simulator:
     def _decide(self) -> None:
         self._wake_s = math.inf
         while True:
-            decision = self._scheduler.next_action(self.now_s)
+            decision = self.scheduler.next_action(self.now_s)
             for row, outcome in decision.given_up:
                 self._settle(row, outcome, math.nan)
             match decision.action:
