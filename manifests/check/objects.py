@@ -161,8 +161,9 @@ def _kserve_service(pods: Pods) -> Service:
     """The first port becomes 80, the others stay as they are."""
     if pods.owner.kind != "InferenceService":
         return Service("", "", {}, {})
-    numbers = list(pods.ports.values())
-    ports: dict[int, str | int] = {80: numbers[0]} | {number: number for number in numbers[1:]}
+    first, *others = pods.ports.values()
+    ports: dict[int, str | int] = {80: first}
+    ports.update((number, number) for number in others)
     return Service(pods.name, pods.namespace, {"app": pods.labels["app"]}, ports)
 
 
