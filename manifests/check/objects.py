@@ -6,7 +6,7 @@ the rules of its release 0.20.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -210,10 +210,6 @@ def _merged(runtime: Json, predictor: Json, model: Json, name: str) -> Json:
         containers.append(json.loads(filled))
     pod = {key: value for key, value in runtime.items() if key in ("volumes", "tolerations")}
     return {**pod, **predictor, "containers": containers}
-
-
-def with_data(given: Object, data: Json) -> Object:
-    return replace(given, data=data)
 
 
 def matches(selector: Json | None, labels: Mapping[str, str]) -> bool:

@@ -63,10 +63,6 @@ def broken(world: World, which: str, change: Change | None) -> World:
     return World(_changed(world.own, which, change), _changed(world.around, which, change))
 
 
-def with_more(world: World, data: Any) -> World:
-    return World((*world.own, Object(data)), world.around)
-
-
 def _changed(objects: Any, which: str, change: Change | None) -> tuple[Object, ...]:
     kept = []
     for each in objects:

@@ -6,7 +6,8 @@ from manifests.check.findings import findings
 from manifests.check.rules import RULES, Rule
 from tests.manifests.breaking import broken, drop
 from tests.manifests.conftest import Worlds
-from tests.manifests.examples import EXAMPLES, Example
+from tests.manifests.example import Example
+from tests.manifests.examples import EXAMPLES
 
 EVERY = (
     *("base", "base/parameters", "overlays/dashboard", "overlays/loadtest"),

@@ -60,6 +60,7 @@ RULES: Sequence[Rule] = (
     network.budgets_select,
     network.policies_select,
     network.connections_allowed,
+    network.outside_reached,
     network.monitors_select,
     network.addresses_exist,
     keda.target,

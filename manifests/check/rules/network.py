@@ -11,6 +11,7 @@ KEDA = "keda"
 OUTSIDE: Mapping[tuple[str, str], frozenset[int]] = {
     ("prometheus-operated", PROMETHEUS): frozenset({9090}),
 }
+API_PORTS = (443, 6443)
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
@@ -74,6 +75,25 @@ def connections_allowed(world: World) -> Iterator[str]:
         for redis in _redis(world):
             if not _enters(world, KEDA, {}, redis, "redis"):
                 yield f"{scaled}: no NetworkPolicy lets KEDA in from namespace {KEDA} to {redis}."
+
+
+def outside_reached(world: World) -> Iterator[str]:
+    """The Kubernetes API by whoever has a token, and Prometheus by whoever names it."""
+    for pods in world.pods:
+        if pods.spec.get("automountServiceAccountToken") and not any(
+            _leaves_for(world, pods, "", port) for port in API_PORTS
+        ):
+            yield f"{pods}: no NetworkPolicy lets it out to the Kubernetes API, port 443."
+        env = [each for container in pods.containers for each in container.get("env", ())]
+        for address in (urlsplit(str(each.get("value", ""))) for each in env):
+            host, namespace, *_ = f"{address.hostname}..".split(".")
+            if (host, namespace) not in OUTSIDE or not address.port:
+                continue
+            if not _leaves_for(world, pods, namespace, address.port):
+                yield (
+                    f"{pods}: no NetworkPolicy lets it out to namespace {namespace}, port"
+                    f" {address.port}."
+                )
 
 
 def _to_redis(world: World, pods: Pods) -> Iterator[str]:
@@ -177,6 +197,17 @@ def _leaves(world: World, pods: Pods, to: Pods, port: str) -> bool:
     return not policies or any(
         _has_port(rule, to, port)
         and _has_peer(rule.get("to"), to.namespace, to.labels, pods.namespace)
+        for rule in rules
+    )
+
+
+def _leaves_for(world: World, pods: Pods, namespace: str, port: int) -> bool:
+    """To something outside of what is known here: a namespace, or an address (no namespace)."""
+    policies = _policies(world, pods, "Egress")
+    rules = [rule for each in policies for rule in each.get("spec", "egress") or ()]
+    return not policies or any(
+        port in [each["port"] for each in rule.get("ports", ({"port": port},))]
+        and _has_peer(rule.get("to"), namespace, {}, pods.namespace)
         for rule in rules
     )
 
