@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 Json = Mapping[str, Any]
+RUNS_ONCE = ("Job", "TestRun")  # and serves nobody
 KSERVE_CONTAINER = "kserve-container"
 POOL_LABEL = "serving.kserve.io/inferenceservice"
 
@@ -175,6 +176,22 @@ def _pods_of(given: Object, world: World) -> Iterator[Pods]:
             yield Pods(given, given.name, labels, template.get("spec", {}))
         case "InferenceService":
             yield _kserve_pods(given, world)
+        case "TestRun":
+            for part in ("runner", "initializer"):
+                yield _k6_pods(given, part)
+
+
+def _k6_pods(given: Object, part: str) -> Pods:
+    """The k6 operator's pods have one container, whose fields lie beside those of the pod."""
+    pod: Json = given.get("spec", part) or {}
+    container = {
+        key: pod[key] for key in ("image", "resources", "volumeMounts", "envFrom") if key in pod
+    }
+    container |= {"name": part, "securityContext": pod.get("containerSecurityContext") or {}}
+    token = {"true": True, "false": False}.get(str(pod.get("automountServiceAccountToken")))
+    spec = {**pod, "containers": [container], "automountServiceAccountToken": token}
+    labels = dig(pod, "metadata", "labels") or {}
+    return Pods(given, f"{given.name}-{part}", labels, spec)
 
 
 def _kserve_pods(given: Object, world: World) -> Pods:

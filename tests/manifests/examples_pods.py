@@ -51,6 +51,11 @@ PODS = [
         (ONE, ISVC, drop(*PREDICTOR, "securityContext", "seccompProfile"), "RuntimeDefault"),
         (ONE, ISVC, drop(*BOX, "securityContext"), "allowPrivilegeEscalation must be false"),
         (
+            *("overlays/loadtest/operator", "TestRun loadtest"),
+            drop("spec", "runner", "containerSecurityContext"),
+            "container runner: allowPrivilegeEscalation",
+        ),
+        (
             *(ONE, ISVC),
             put(*BOX, "securityContext", "readOnlyRootFilesystem", False),
             "readOnlyRootFilesystem must be true",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from manifests.check.objects import Json, Object, Pods, World, matches
+from manifests.check.objects import RUNS_ONCE, Json, Object, Pods, World, matches
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 PROMETHEUS = "monitoring"  # the namespaces of what others install
@@ -56,7 +56,7 @@ def policies_select(world: World) -> Iterator[str]:
                     if pods.port(port["port"]) is None:
                         yield f"{each}: lets in to port {port['port']}, which {pods} lacks."
     for pods in world.pods:
-        if pods.owner.kind != "Job" and not _policies(world, pods, "Ingress"):
+        if pods.owner.kind not in RUNS_ONCE and not _policies(world, pods, "Ingress"):
             yield f"{pods}: no NetworkPolicy says who may reach it."
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from manifests.check.objects import Json, Pods, World, dig
+from manifests.check.objects import RUNS_ONCE, Json, Pods, World, dig
 
 # Secrets that a person makes by hand, and their keys.
 SECRETS: Mapping[str, frozenset[str]] = {"headway-redis": frozenset({"password"})}
@@ -74,7 +74,7 @@ def images_pinned(world: World) -> Iterator[str]:
 def no_service_links(world: World) -> Iterator[str]:
     """A Service `headway-…` would put HEADWAY_…_PORT into the environment of every pod."""
     for pods in world.pods:
-        if pods.spec.get("enableServiceLinks") is not False:
+        if pods.owner.kind != "TestRun" and pods.spec.get("enableServiceLinks") is not False:
             yield f"{pods}: enableServiceLinks must be false: variables of Services would come in."
 
 
@@ -113,7 +113,7 @@ def configuration_exists(world: World) -> Iterator[str]:
 def probed(world: World) -> Iterator[str]:
     """Whoever serves says when it is ready, and has time to start."""
     for pods in world.pods:
-        if pods.owner.kind == "Job":
+        if pods.owner.kind in RUNS_ONCE:
             continue
         for container in pods.spec.get("containers", ()):
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
