@@ -19,10 +19,10 @@ EXTRAS = predictor,jobs,kubernetes,torch,topic,offline,dashboard,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu load load-proof sweep
+.PHONY: help env up test test-faults check manifests-check format bench bench-gpu load load-proof sweep
 
 help: ## list what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
@@ -31,7 +31,7 @@ up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC
 	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
 	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) $(FLAGS)
 
-test: check ## check, then run all tests
+test: check manifests-check ## check, manifests-check, then all tests
 	@$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
@@ -42,6 +42,9 @@ check: $(INSTALLED) ## format, lint, types, import contracts
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+manifests-check: $(INSTALLED) ## what a cluster would refuse in manifests/; lints the Dockerfile
+	@$(BIN)/python -m manifests.check
 
 format: $(INSTALLED) ## format the code and apply safe fixes
 	@$(BIN)/ruff format

@@ -24,8 +24,8 @@ def blocks(language: str) -> list[str]:
 
 
 def test_make_commands_in_the_readme_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
-    named = set(re.findall(r"^make ([a-z]+)|`make ([a-z]+)", README, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    named = set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", README, re.MULTILINE))
     assert {first or second for first, second in named} <= targets
     assert {"up", "test"} <= {first for first, _ in named}
 

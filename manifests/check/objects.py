@@ -6,11 +6,12 @@ the rules of its release 0.20.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 Json = Mapping[str, Any]
+RUNS_ONCE = ("Job", "TestRun")  # and serves nobody
 KSERVE_CONTAINER = "kserve-container"
 POOL_LABEL = "serving.kserve.io/inferenceservice"
 
@@ -161,8 +162,9 @@ def _kserve_service(pods: Pods) -> Service:
     """The first port becomes 80, the others stay as they are."""
     if pods.owner.kind != "InferenceService":
         return Service("", "", {}, {})
-    numbers = list(pods.ports.values())
-    ports: dict[int, str | int] = {80: numbers[0]} | {number: number for number in numbers[1:]}
+    first, *others = pods.ports.values()
+    ports: dict[int, str | int] = {80: first}
+    ports.update((number, number) for number in others)
     return Service(pods.name, pods.namespace, {"app": pods.labels["app"]}, ports)
 
 
@@ -174,6 +176,22 @@ def _pods_of(given: Object, world: World) -> Iterator[Pods]:
             yield Pods(given, given.name, labels, template.get("spec", {}))
         case "InferenceService":
             yield _kserve_pods(given, world)
+        case "TestRun":
+            for part in ("runner", "initializer"):
+                yield _k6_pods(given, part)
+
+
+def _k6_pods(given: Object, part: str) -> Pods:
+    """The k6 operator's pods have one container, whose fields lie beside those of the pod."""
+    pod: Json = given.get("spec", part) or {}
+    container = {
+        key: pod[key] for key in ("image", "resources", "volumeMounts", "envFrom") if key in pod
+    }
+    container |= {"name": part, "securityContext": pod.get("containerSecurityContext") or {}}
+    token = {"true": True, "false": False}.get(str(pod.get("automountServiceAccountToken")))
+    spec = {**pod, "containers": [container], "automountServiceAccountToken": token}
+    labels = dig(pod, "metadata", "labels") or {}
+    return Pods(given, f"{given.name}-{part}", labels, spec)
 
 
 def _kserve_pods(given: Object, world: World) -> Pods:
@@ -209,10 +227,6 @@ def _merged(runtime: Json, predictor: Json, model: Json, name: str) -> Json:
         containers.append(json.loads(filled))
     pod = {key: value for key, value in runtime.items() if key in ("volumes", "tolerations")}
     return {**pod, **predictor, "containers": containers}
-
-
-def with_data(given: Object, data: Json) -> Object:
-    return replace(given, data=data)
 
 
 def matches(selector: Json | None, labels: Mapping[str, str]) -> bool:

@@ -12,8 +12,8 @@ from dashboard.sources.rules import rule_file
 
 NAME = "headway-recording"
 _HEADER = """\
-# Made by `python -m manifests.check.recording` from dashboard/sources/rules.py; do not edit. Rates over
-# long windows are read from these by the dashboard.
+# Made by `python -m manifests.check.recording` from dashboard/sources/rules.py; do not edit.
+# The dashboard reads them over long windows.
 """
 
 

@@ -1,8 +1,8 @@
 """What an API server would accept: schemas of core kinds and CRDs, unknown fields as errors.
 
 Core schemas come with the package kubernetes-validate; crds/ has those of KServe, KEDA and the
-Prometheus operator. An API server drops unknown fields of a custom resource without a word, and so a
-typo would be a setting that never was.
+Prometheus operator. An API server drops unknown fields of a custom resource without a word: a typo
+would be a setting that never was.
 """
 
 import json

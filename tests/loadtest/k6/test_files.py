@@ -1,19 +1,17 @@
 """What the scripts are made of: texts, the protocol's messages, manifests."""
 
 import json
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from loadtest.k6.run import SCRIPTS
+from manifests.check.build import build
 
 OVERLAY = SCRIPTS.parent / "manifests" / "overlays" / "loadtest"
 
@@ -52,13 +50,7 @@ def test_the_proto_file_is_a_part_of_the_protocol(tmp_path: Path) -> None:
 
 
 def built(folder: Path) -> dict[tuple[str, str], Any]:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("no kubectl here to build the manifests with")
-    output = subprocess.run(
-        [kubectl, "kustomize", str(folder)], check=True, capture_output=True, text=True, timeout=60
-    ).stdout
-    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(output)}
+    return {(each.kind, each.name): each.data for each in build(folder)}
 
 
 def pod_parts(objects: dict[tuple[str, str], Any]) -> list[tuple[Any, Any, Any]]:
@@ -83,8 +75,8 @@ def test_the_cluster_gets_the_folder_as_it_is(folder: Path) -> None:
         expected = {each.name: each.read_text() for each in (SCRIPTS / part).glob(pattern)}
         assert objects["ConfigMap", name]["data"] == expected
     for mounts, volumes, sources in pod_parts(objects):
-        maps = {each["name"]: each["configMap"]["name"] for each in volumes}
-        for mount in mounts:
+        maps = {each["name"]: each["configMap"]["name"] for each in volumes if "configMap" in each}
+        for mount in (each for each in mounts if each["name"] in maps):
             held = objects["ConfigMap", maps[mount["name"]]]["data"]
             assert mount.get("subPath", next(iter(held))) in held
         assert ("ConfigMap", sources[0]["configMapRef"]["name"]) in objects
