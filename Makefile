@@ -4,6 +4,10 @@ GRPC_PORT ?= 8081
 REDIS_PORT ?= 8082
 # 0: no Prometheus.
 PROMETHEUS_PORT ?= 9090
+# 0: no dashboard.
+DASHBOARD_PORT ?= 8501
+# 1: the light form of `up`.
+REPLICAS ?= 2
 # For `load`: a server instead of one of its own, times the rate, the own server's policy.
 URL ?=
 RATE_FACTOR ?= 1
@@ -27,9 +31,10 @@ help: ## list what can be made
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
-up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC_PORT=8081]
-	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
-	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) $(FLAGS)
+up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1]
+	@$(BIN)/python -m predictor.local --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
+	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
+	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
 
 test: check ## check, then run all tests
 	@$(BIN)/python -m pytest
