@@ -397,9 +397,14 @@ class ParameterStore(Protocol):
         """
         ...
 
-    def roll_back(self, generation: int, *, expected: Stored, who: str, reason: str) -> Stored:
-        """Apply what was in force as `generation` once more, as a new edit. Raises like apply,
-        and NoData where the history does not have it."""
+    def roll_back(
+        self, generation: int, *, expected: Stored | None, who: str, reason: str
+    ) -> Stored:
+        """Apply what was in force as `generation` once more, as a new edit.
+
+        `expected` None: what `read` refuses lies there, and is to be replaced. Raises like
+        apply, and NoData where the history does not have the generation.
+        """
         ...
 
     def history(self, limit: int = 50) -> Sequence[HistoryEntry]:

@@ -8,6 +8,7 @@ the other way round.
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 from dashboard.changes import changed
 from dashboard.files import read_whole
 from dashboard.ports import (
+    Change,
     Conflict,
     HistoryEntry,
     NoData,
@@ -42,6 +44,7 @@ MOST_ENTRIES = 200
 MOST_HISTORY_BYTES = 8 << 20
 MOST_REASON_CHARS = 500
 MOST_WHO_CHARS = 200
+_GENERATION = re.compile(r"\bgeneration\"?\s*:\s*(\d{1,18})\b")  # also where all else is wrong
 
 
 class FileParameterStore:
@@ -82,10 +85,20 @@ class FileParameterStore:
         changes = changed(expected.parameters, parameters)
         if not changes:
             raise Refused("Nothing differs from what is in force; change a value first.")
+        return self._put(parameters, changes, expected, who, reason)
+
+    def _put(
+        self,
+        parameters: Parameters,
+        changes: tuple[Change, ...],
+        expected: Stored,
+        who: str,
+        reason: str,
+    ) -> Stored:
         document = _rendered(parameters, like=expected.document)
         new = _stored(document.encode())  # refused before it is written, if it is too long
         entry = HistoryEntry(
-            generation=generation,
+            generation=parameters.generation,
             time_s=self._clock(),
             who=who.strip(),
             reason=reason.strip(),
@@ -96,7 +109,9 @@ class FileParameterStore:
         self._write(entry, expected)
         return new
 
-    def roll_back(self, generation: int, *, expected: Stored, who: str, reason: str) -> Stored:
+    def roll_back(
+        self, generation: int, *, expected: Stored | None, who: str, reason: str
+    ) -> Stored:
         for entry in self.history(MOST_ENTRIES):
             if entry.generation == generation:
                 document = entry.after
@@ -114,7 +129,26 @@ class FileParameterStore:
             raise Refused(
                 f"Generation {generation} is refused today: {refusal.message}", refusal.field
             ) from None
+        if expected is None:
+            return self._mend(proposal, who, reason)
         return self.apply(proposal, expected=expected, who=who, reason=reason)
+
+    def _mend(self, proposal: Mapping[str, Any], who: str, reason: str) -> Stored:
+        """Put the proposal in the place of what is refused.
+
+        Its generation is above any that may have been in force, by hand too.
+        """
+        self._check_edit(who, reason)
+        content = read_whole(self._path, MAX_DOCUMENT_BYTES)
+        document = content.decode(errors="replace")
+        if _generation_of(document) is not None:
+            raise Conflict("The parameters in place are right by now; load them and edit again.")
+        named = (int(number) for number in _GENERATION.findall(document))
+        past = (entry.generation for entry in self._entries())
+        highest = max(each for each in (*named, *past) if each < MAX_GENERATION)
+        parameters = _parsed({**proposal, "generation": highest + 1})
+        wrong = Stored(parameters, document, _version(content))
+        return self._put(parameters, (), wrong, who, reason)
 
     def history(self, limit: int = 50) -> Sequence[HistoryEntry]:
         return self._entries()[::-1][: max(0, limit)]

@@ -30,7 +30,12 @@ def milliseconds(seconds: float | None) -> float | None:
 
 
 def share(ratio: float | None) -> str:
-    return MISSING if ratio is None or not math.isfinite(ratio) else f"{ratio:.0%}"
+    """Whole percents; below one, what is there must not read as nothing."""
+    if ratio is None or not math.isfinite(ratio):
+        return MISSING
+    if 0 < abs(ratio) < 0.00995:
+        return f"{ratio:.1%}" if abs(ratio) >= 0.0005 else "<0.1%"
+    return f"{ratio:.0%}"
 
 
 def rate(per_second: float | None) -> str:

@@ -272,7 +272,10 @@ class FakeStore:
         self.parameters = after
         return self.read()
 
-    def roll_back(self, generation: int, *, expected: Stored, who: str, reason: str) -> Stored:
+    def roll_back(
+        self, generation: int, *, expected: Stored | None, who: str, reason: str
+    ) -> Stored:
+        assert expected is not None, "this store never holds what is refused"
         for entry in self.entries:
             for document in (entry.before, entry.after):
                 held = parse_document(document.encode())

@@ -46,6 +46,39 @@ def proposal(max_batch_size: int = 32, **tiers: Any) -> dict[str, Any]:
     }
 
 
+def test_what_is_refused_is_replaced_by_a_generation_of_the_history(path: Path) -> None:
+    subject = store(path)
+    subject.apply(proposal(), expected=subject.read(), **WHO)
+    path.write_text("generation: 12\nmodels: {topics: {max_batch_size: many}}\n")
+    with pytest.raises(Refused, match=r"are wrong: models\.topics\.max_batch_size"):
+        subject.read()
+    after = subject.roll_back(8, expected=None, **WHO)
+    assert after == subject.read()
+    assert after.parameters.generation == 13
+    assert after.parameters.for_model("topics").max_batch_size == 32
+    newest, _ = subject.history()
+    assert (newest.generation, newest.changes) == (13, ())
+    assert "many" in newest.before
+
+
+@pytest.mark.parametrize("wrong", [b"{generation: 7", b"\xff\xfe", b"generation: 1e999", b""])
+def test_whatever_is_refused_can_be_replaced(path: Path, wrong: bytes) -> None:
+    subject = store(path)
+    subject.apply(proposal(), expected=subject.read(), **WHO)
+    path.write_bytes(wrong)
+    assert subject.roll_back(7, expected=None, **WHO).parameters.generation == 9
+
+
+def test_what_is_right_again_is_not_replaced_as_wrong(path: Path) -> None:
+    subject = store(path)
+    after = subject.apply(proposal(), expected=subject.read(), **WHO)
+    with pytest.raises(Conflict, match="right by now"):
+        subject.roll_back(7, expected=None, **WHO)
+    with pytest.raises(NotAllowed):
+        store(path, editable=False).roll_back(7, expected=None, **WHO)
+    assert subject.read() == after
+
+
 def test_an_edit_is_in_place_one_generation_later_and_says_who_and_why(path: Path) -> None:
     subject = store(path)
     before = subject.read()
