@@ -74,8 +74,8 @@ class Look:
                 text=f"g{edit.generation}",
                 hovertext=f"generation {edit.generation} came into force",
                 showarrow=False,
-                xanchor="left",
-                yanchor="top",
+                xanchor="center",
+                yanchor="bottom",  # above the plot: within it, a heat map would hide it
                 font={"size": 10, "color": self.palette.quiet},
             )
 
@@ -169,7 +169,7 @@ def heat(
     figure.update_layout(
         yaxis={
             "tickvals": [tick - 0.5 for tick in ticks],
-            "ticktext": [_edge(found.edges[tick] * scale) for tick in ticks],
+            "ticktext": [_edge(found.edges[tick] * scale, found.unit) for tick in ticks],
             "range": [-0.5, max(bins, 1) - 0.5],
         }
     )
@@ -267,7 +267,9 @@ def curves(
     return figure
 
 
-def _edge(value: float) -> str:
+def _edge(value: float, unit: str) -> str:
+    if unit != "s" and value < 1:
+        return ""  # half a row is there for the arithmetic alone
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

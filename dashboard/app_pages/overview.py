@@ -122,7 +122,7 @@ def draw() -> None:
         say_verdict(spot)
     with guarded("The table of tiers"):
         show_tiers(spot)
-    traffic, device, cost, replicas = st.columns([2.8, 2.8, 3, 1.5])
+    traffic, device, cost, replicas = st.columns([3, 2.8, 2.8, 1.4])
     with traffic, guarded("Traffic"):
         show_traffic_tiles(spot)
     with device, guarded("Utilisation"):

@@ -29,7 +29,8 @@ def show_take_hold() -> None:
 
 
 with guarded("The parameters"):
-    refreshing(show_take_hold, FOLLOW_S if state.applied() is not None else None)
+    with st.container():  # what stands below must not move when this grows
+        refreshing(show_take_hold, FOLLOW_S if state.applied() is not None else None)
     form.draw()
 with guarded("The history"):
     history.draw()

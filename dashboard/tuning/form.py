@@ -24,10 +24,15 @@ _log = logging.getLogger(__name__)
 
 @st.fragment
 def draw() -> None:
-    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone."""
+    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone.
+
+    What comes and goes has a container of its own, also while there is nothing in it. A field
+    that moved to another place would be made anew in the browser, under the typing hands.
+    """
     with guarded("The form"):
         spot = here()
-        _show_notice()
+        with st.container():
+            _show_notice()
         try:
             stored = spot.parts.store.read()
         except Refused as refusal:
@@ -40,8 +45,9 @@ def draw() -> None:
             current, {place: knob for part in fields.values() for place, knob in part.items()}
         )
         wrong = problems(current.base.parameters, current.edits)
-        if current.base.version != stored.version:
-            _show_clash(current, stored)
+        with st.container():
+            if current.base.version != stored.version:
+                _show_clash(current, stored)
         _show_fields(spot, current, fields, wrong)
         _show_actions(spot, current, wrong)
 
@@ -146,12 +152,12 @@ def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
 
 
 def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None, str]) -> None:
-    if None in wrong:
-        st.error(escaped(wrong[None]))
-    if current.edits and not wrong:
-        st.text(
-            "\n".join(told(each) for each in edit_changes(current.base.parameters, current.edits))
-        )
+    with st.container():
+        if None in wrong:
+            st.error(escaped(wrong[None]))
+        if current.edits and not wrong:
+            changes = edit_changes(current.base.parameters, current.edits)
+            st.text("\n".join(told(each) for each in changes))
     who = spot.who()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     wants_preview = row.button("Preview", disabled=bool(wrong), key="tuning-preview")

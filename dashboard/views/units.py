@@ -16,6 +16,8 @@ def duration(seconds: float | None) -> str:
     """0.1432 reads "143 ms", 2.5 "2.50 s"."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
+    if seconds == 0:
+        return "0 ms"
     if seconds < 0.01:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 1:
