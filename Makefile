@@ -23,7 +23,7 @@ EXTRAS = predictor,jobs,torch,topic,offline,dashboard,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu load load-proof sweep
+.PHONY: help env up test test-faults test-browser screenshots check format bench bench-gpu load load-proof sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,11 +36,17 @@ up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REP
 	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
 	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
 
-test: check ## check, then run all tests
+test: check ## check, then run all tests but those of the next two
 	@$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
 	@$(BIN)/python -m pytest -m faults
+
+test-browser: $(INSTALLED) ## all that `up` starts, in a real Chromium (apt-get install chromium prometheus)
+	@$(BIN)/python -m pytest -m browser
+
+screenshots: $(INSTALLED) ## the same, under load for some minutes, for the pictures of the README
+	@$(BIN)/python -m pytest -m browser tests/browser/test_dashboard.py --screenshots dashboard/screenshots
 
 check: $(INSTALLED) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check

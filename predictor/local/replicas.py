@@ -43,8 +43,8 @@ def replicas(count: int, host: str, http_port: int, grpc_port: int) -> Sequence[
             grpc_port=grpc_port + number * PORTS_APART,
             labels={
                 "capacity_type": SPOT if number else ON_DEMAND,
-                "instance_type": "example",
-                "node": f"example-{number + 1}",
+                "instance_type": "this machine",
+                "node": f"this machine {number + 1}",
             },
         )
         for number in range(count)
