@@ -81,6 +81,6 @@ def pictures(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lead(request: pytest.FixtureRequest) -> str:
-    """How long load runs before anything is looked at: plots need some of it, pictures more."""
-    return "12s" if request.config.getoption("--screenshots") is None else "4m"
+def minutes(request: pytest.FixtureRequest) -> int:
+    """How long there is load before anything is looked at: pictures are to be full of it."""
+    return 0 if request.config.getoption("--screenshots") is None else 5

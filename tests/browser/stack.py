@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 LOCALHOST = "127.0.0.1"
 STOP_S = 60
 MOST_TRIES = 100
-# Fast enough for any machine: what is tested is what stands before the device.
-DEVICE = ("--task=simulated", "--simulated_fixed_ms=5", "--simulated_token_us=10")
+RATE = "40"  # requests a second at each replica
+# Half busy under the load below, which asks little of a machine.
+DEVICE = ("--task=simulated", "--simulated_fixed_ms=8", "--simulated_token_us=15")
 
 
 class Stack:
@@ -108,18 +109,20 @@ def load(stack: Stack, duration: str) -> Iterator[None]:
     """The same load on each replica; at the end of the block it is broken off if it still runs."""
     with ExitStack() as ending:
         for number, url in enumerate(stack.replica_urls):
-            run = _k6(stack, url, duration, seed=number)
+            run = _k6(stack, url, duration, number, RATE)
             ending.callback(_end, run)
         yield
 
 
-def load_to_its_end(stack: Stack, duration: str) -> None:
-    runs = [_k6(stack, url, duration, seed=number) for number, url in enumerate(stack.replica_urls)]
+def load_to_its_end(stack: Stack, duration: str, rate: str = RATE) -> None:
+    runs = [
+        _k6(stack, url, duration, number, rate) for number, url in enumerate(stack.replica_urls)
+    ]
     for run in runs:
         run.wait()
 
 
-def _k6(stack: Stack, url: str, duration: str, seed: int) -> subprocess.Popen[bytes]:
+def _k6(stack: Stack, url: str, duration: str, seed: int, rate: str) -> subprocess.Popen[bytes]:
     """Urgent requests of a row, and bulk requests of eight."""
     settings = {
         "URL": url,
@@ -128,7 +131,7 @@ def _k6(stack: Stack, url: str, duration: str, seed: int) -> subprocess.Popen[by
         "LENGTHS": "lognormal:64:0.8",
         "TIERS": "interactive:0.75,bulk:0.25",
         "ROWS": "interactive:1,bulk:8",
-        "RATE": "40",
+        "RATE": rate,
         "DURATION": duration,
         "SEED": str(seed + 1),
         "VUS": "60",
