@@ -4,6 +4,10 @@ GRPC_PORT ?= 8081
 REDIS_PORT ?= 8082
 # 0: no Prometheus.
 PROMETHEUS_PORT ?= 9090
+# 0: no dashboard.
+DASHBOARD_PORT ?= 8501
+# 1: the light form of `up`.
+REPLICAS ?= 2
 # For `load`: a server instead of one of its own, times the rate, the own server's policy.
 URL ?=
 RATE_FACTOR ?= 1
@@ -19,7 +23,8 @@ EXTRAS = predictor,jobs,kubernetes,torch,topic,offline,dashboard,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check manifests-check format bench bench-gpu load load-proof sweep
+.PHONY: help env up test test-faults test-browser screenshots check manifests-check format bench \
+	bench-gpu load load-proof sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,15 +32,22 @@ help: ## list what can be made
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
-up: $(INSTALLED) ## serve the default model here: make up [HTTP_PORT=8080] [GRPC_PORT=8081]
-	@$(BIN)/python -m predictor.up --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
-	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) $(FLAGS)
+up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1]
+	@$(BIN)/python -m predictor.local --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
+	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
+	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
 
-test: check manifests-check ## check, manifests-check, then all tests
+test: check manifests-check ## check, manifests-check, then all tests but those of the next two
 	@$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
 	@$(BIN)/python -m pytest -m faults
+
+test-browser: $(INSTALLED) ## all that `up` starts, in a real Chromium (apt-get install chromium prometheus)
+	@$(BIN)/python -m pytest -m browser
+
+screenshots: $(INSTALLED) ## the same, under load for some minutes, for the pictures of the README
+	@$(BIN)/python -m pytest -m browser tests/browser/test_dashboard.py --screenshots dashboard/screenshots
 
 check: $(INSTALLED) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check

@@ -8,9 +8,11 @@ from dashboard.asking import begin, guarded
 from dashboard.here import selectors
 from dashboard.theme import PAGE_STYLE
 
-PAGES = Path(__file__).resolve().parent / "app_pages"
+HERE = Path(__file__).resolve().parent
+PAGES = HERE / "app_pages"
 
-st.set_page_config(page_title="Headway", page_icon=":material/directions_bus:", layout="wide")
+# A file of our own: for a named icon the browser would ask someone else's server.
+st.set_page_config(page_title="Headway", page_icon=HERE / "icon.svg", layout="wide")
 st.html(f"<style>{PAGE_STYLE}</style>")
 page = st.navigation(
     [

@@ -26,6 +26,7 @@ from dashboard.views.times import (
 from predictor.core.parameters import Parameters
 
 ALL_MODELS = "all models"
+LOGIN_CLAIMS = ("email", "preferred_username", "sub")  # a provider has one of these
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,11 @@ class Here:
         return None if stored is None else stored.parameters
 
     def who(self) -> str | None:
-        email = st.user.get("email") if st.user.get("is_logged_in") else None
+        logged_in = st.user.get("is_logged_in")  # None: no login is set up
+        told = (st.user.get(claim) for claim in LOGIN_CLAIMS) if logged_in else ()
+        name = next((each for each in told if isinstance(each, str) and each), None)
         headers = dict(st.context.headers.items())
-        return self.parts.who(Reader(email if isinstance(email, str) else None, headers))
+        return self.parts.who(Reader(name, headers, must_log_in=logged_in is not None))
 
 
 def here() -> Here:

@@ -17,8 +17,10 @@ def identity(*, trusted_header: str | None, os_user: str | None) -> Callable[[Re
     """
 
     def who(reader: Reader) -> str | None:
-        if reader.email:
-            return _clean(reader.email)
+        if reader.login:
+            return _clean(reader.login)
+        if reader.must_log_in:
+            return None
         if trusted_header is not None:
             headers = {name.lower(): value for name, value in reader.headers.items()}
             return _clean(headers.get(trusted_header.lower(), ""))

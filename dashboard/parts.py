@@ -10,8 +10,9 @@ from dashboard.ports import Metrics, ParameterStore, Preview, Price, RunResults
 class Reader:
     """Who looks at the page, as the browser's session tells."""
 
-    email: str | None  # from an OIDC login
+    login: str | None  # the name that an OIDC login vouches for
     headers: Mapping[str, str]
+    must_log_in: bool = False  # a login is set up, and nothing else vouches
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dashboard.theme import (
     HEAT_SCALE,
     LIMIT_COLOUR,
     PLOT_HEIGHT_PX,
-    SERIES_COLOURS,
     Palette,
     template,
 )
@@ -45,6 +44,13 @@ class Look:
             self._mark_edits(figure)
         return figure
 
+    def colour(self, index: int) -> str:
+        return self.palette.series[index % len(self.palette.series)]
+
+    def dash(self, index: int) -> str:
+        """Lines of the same colour differ in it."""
+        return DASHES[index // len(self.palette.series) % len(DASHES)]
+
     def times(self, times_s: Iterable[float]) -> list[datetime]:
         # Plotly shows what it is given: without the zone, in the reader's local time.
         return [datetime.fromtimestamp(each, self.zone).replace(tzinfo=None) for each in times_s]
@@ -68,8 +74,8 @@ class Look:
                 text=f"g{edit.generation}",
                 hovertext=f"generation {edit.generation} came into force",
                 showarrow=False,
-                xanchor="left",
-                yanchor="top",
+                xanchor="center",
+                yanchor="bottom",  # above the plot: within it, a heat map would hide it
                 font={"size": 10, "color": self.palette.quiet},
             )
 
@@ -84,8 +90,10 @@ def lines(
     limits: Mapping[str, float] | None = None,
     stacked: bool = False,
     share: bool = False,
+    top: float | None = None,
 ) -> go.Figure:
-    """`scale`: from the port's unit to the axis's. `limits`: dashed lines, in the axis's unit."""
+    """`scale`: from the port's unit to the axis's. `limits`: dashed lines, in the axis's unit.
+    `top`: of the axis, where what is missing to it matters too."""
     figure = look.figure(title, y_title)
     for index, each in enumerate(shortened(series)[:MOST_LINES]):
         figure.add_scatter(
@@ -95,8 +103,8 @@ def lines(
             mode="lines",
             line={
                 "width": 1 if stacked else 2,
-                "color": SERIES_COLOURS[index % len(SERIES_COLOURS)],
-                "dash": DASHES[index // len(SERIES_COLOURS) % len(DASHES)],
+                "color": look.colour(index),
+                "dash": look.dash(index),
             },
             stackgroup="all" if stacked else None,
         )
@@ -104,7 +112,9 @@ def lines(
         limit_line(figure, name, limit)
     figure.update_layout(showlegend=len(series) > 1)
     if share:
-        figure.update_layout(yaxis={"tickformat": ".0%", "range": [0, 1.02]})
+        figure.update_layout(yaxis={"tickformat": "~%"})
+    if top is not None:
+        figure.update_layout(yaxis={"range": [0, 1.02 * top]})
     return figure
 
 
@@ -159,7 +169,7 @@ def heat(
     figure.update_layout(
         yaxis={
             "tickvals": [tick - 0.5 for tick in ticks],
-            "ticktext": [f"{found.edges[tick] * scale:.3g}" for tick in ticks],
+            "ticktext": [_edge(found.edges[tick] * scale, found.unit) for tick in ticks],
             "range": [-0.5, max(bins, 1) - 0.5],
         }
     )
@@ -183,7 +193,7 @@ def stage_bars(look: Look, groups: Sequence[StageBreakdown], title: str) -> go.F
             ],
             name=name.value,
             orientation="h",
-            marker={"color": SERIES_COLOURS[index]},
+            marker={"color": look.colour(index)},
             hovertemplate="%{y}: %{x:.2f} ms<extra>" + name.value + "</extra>",
         )
     figure.update_layout(
@@ -205,7 +215,7 @@ def part_bars(
             x=list(bars),
             y=[bar.get(part, 0.0) for bar in bars.values()],
             name=part,
-            marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
+            marker={"color": look.colour(index)},
         )
     figure.update_layout(barmode="stack", xaxis={"type": "category"})
     return figure
@@ -225,7 +235,7 @@ def grouped_bars(
             x=list(groups),
             y=list(values),
             name=name,
-            marker={"color": SERIES_COLOURS[index % len(SERIES_COLOURS)]},
+            marker={"color": look.colour(index)},
         )
     # Else a run's name, which begins with a date, might be taken for one.
     figure.update_layout(barmode="group", xaxis={"type": "category", "tickangle": 0})
@@ -249,12 +259,18 @@ def curves(
             name=name,
             mode="lines+markers",
             line={
-                "color": SERIES_COLOURS[index % len(SERIES_COLOURS)],
-                "dash": DASHES[index // len(SERIES_COLOURS) % len(DASHES)],
+                "color": look.colour(index),
+                "dash": look.dash(index),
             },
         )
     figure.update_layout(xaxis_title=x_title, showlegend=len(named) > 1)
     return figure
+
+
+def _edge(value: float, unit: str) -> str:
+    if unit != "s" and value < 1:
+        return ""  # half a row is there for the arithmetic alone
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _broken(name: str) -> str:

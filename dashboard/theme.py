@@ -1,14 +1,17 @@
 """How every plot looks: one Plotly template, for a light and for a dark page.
 
 Series colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which stay apart for all
-common kinds of colour blindness; lines that could be confused in grey differ in dash too.
+common kinds of colour blindness; lines that could be confused in grey differ in dash too. The
+dark blue among them would be lost on a dark page, which begins with the light one.
 """
 
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
+_BLUE, _SKY = "#0072B2", "#56B4E9"
+_OTHERS = ("#E69F00", "#009E73", "#CC79A7")
+_LAST = ("#D55E00", "#999999")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 HEAT_SCALE = "Cividis"  # even in lightness, made for colour blindness
 LIMIT_COLOUR = "#D55E00"  # SLO lines, and what is over them
@@ -23,10 +26,23 @@ class Palette:
     quiet: str  # ticks, captions, markers of edits
     grid: str
     hover: str
+    series: tuple[str, ...]
 
 
-LIGHT = Palette(text="#1b2733", quiet="#66727f", grid="#e4e8ec", hover="#ffffff")
-DARK = Palette(text="#dde4ea", quiet="#93a1ae", grid="#2b3640", hover="#1b232c")
+LIGHT = Palette(
+    text="#1b2733",
+    quiet="#66727f",
+    grid="#e4e8ec",
+    hover="#ffffff",
+    series=(_BLUE, *_OTHERS, _SKY, *_LAST),
+)
+DARK = Palette(
+    text="#dde4ea",
+    quiet="#93a1ae",
+    grid="#2b3640",
+    hover="#1b232c",
+    series=(_SKY, *_OTHERS, "#F0E442", *_LAST),
+)
 
 
 def palette(theme_type: str | None) -> Palette:
@@ -48,7 +64,7 @@ def template(colours: Palette) -> go.layout.Template:
             "font": {"color": colours.text, "size": 12},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
-            "colorway": SERIES_COLOURS,
+            "colorway": colours.series,
             "margin": {"l": 8, "r": 8, "t": 34, "b": 8},
             "title": {"font": {"size": 13}, "x": 0, "xanchor": "left", "y": 0.98, "yanchor": "top"},
             "legend": {
@@ -58,6 +74,7 @@ def template(colours: Palette) -> go.layout.Template:
                 "y": -0.3,  # below the title of the time axis
                 "yanchor": "top",
                 "font": {"size": 11},
+                "traceorder": "normal",  # as they are stacked, also where Plotly would turn it
             },
             "hoverlabel": {"bgcolor": colours.hover, "font": {"color": colours.text}},
             "xaxis": axis,

@@ -15,9 +15,10 @@ from dashboard.views.costs import (
     spot_saving,
     spot_share,
     tier_costs,
+    told_prices,
     what_if,
 )
-from dashboard.views.units import MISSING, count, share, usd
+from dashboard.views.units import MISSING, count, escaped, share, usd
 
 SAVED_HELP = "What the replica time on spot would have cost more at the on-demand price."
 
@@ -74,18 +75,12 @@ def show_bars(spot: Here, uses: list[PoolUse], costs: list[PoolCost]) -> None:
     )
 
 
-def show_table(costs: list[PoolCost]) -> None:
+def show_table(uses: list[PoolUse], costs: list[PoolCost]) -> None:
     table = cost_table(costs)
     tables.show(table)
     row = st.container(horizontal=True, vertical_alignment="center")
     row.download_button("Download as CSV", as_csv(table), "headway-cost.csv", "text/csv")
-    row.caption(
-        "Prices: "
-        + "; ".join(
-            f"{cost.pool.value} {usd(cost.price.usd_per_hour)} an hour ({cost.price.source})"
-            for cost in costs
-        )
-    )
+    row.caption(escaped(told_prices(uses, costs)))
 
 
 def draw() -> None:
@@ -96,7 +91,7 @@ def draw() -> None:
         with guarded("The bars"):
             show_bars(spot, uses, costs)
         with guarded("The table"):
-            show_table(costs)
+            show_table(uses, costs)
 
 
 def price_input(pool: Pool, known_usd: float) -> float:

@@ -11,7 +11,7 @@ from dashboard.views.costs import pool_costs
 from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, verdict
 from dashboard.views.units import MISSING, escaped, share, usd
 
-PLOT_PX = 300  # all of it fits 1280 by 800 pixels
+PLOT_PX = 340  # all of it fits 1280 by 800 pixels
 
 
 def say_verdict(spot: Here) -> None:
@@ -104,7 +104,12 @@ def show_utilisation(spot: Here) -> None:
     used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
     st.plotly_chart(
         plots.lines(
-            spot.look(PLOT_PX), used.over_time, "Utilisation", "of device time", share=True
+            spot.look(PLOT_PX),
+            used.over_time,
+            "Utilisation",
+            "of device time",
+            share=True,
+            top=1.0,
         ),
         theme=None,
         key="overview-utilisation",
@@ -117,7 +122,7 @@ def draw() -> None:
         say_verdict(spot)
     with guarded("The table of tiers"):
         show_tiers(spot)
-    traffic, device, cost, replicas = st.columns([3, 3, 2.4, 1.8])
+    traffic, device, cost, replicas = st.columns([3, 2.8, 2.8, 1.4])
     with traffic, guarded("Traffic"):
         show_traffic_tiles(spot)
     with device, guarded("Utilisation"):

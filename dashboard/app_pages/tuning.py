@@ -6,6 +6,7 @@ from dashboard import tables
 from dashboard.asking import guarded, optional
 from dashboard.here import here, refreshing
 from dashboard.tuning import form, history, state
+from dashboard.views.overview import Fleet
 from dashboard.views.tuning import replica_table, take_hold
 
 FOLLOW_S = 1.0  # while an edit takes hold
@@ -15,11 +16,10 @@ def show_take_hold() -> None:
     with guarded("The replicas"):
         spot = here()
         applied = state.applied()
-        stored = spot.parts.store.read()
+        stored = optional(spot.parts.store.read, None)  # what is wrong with it, the form says
         replicas = spot.parts.metrics.replicas()
-        hold = take_hold(
-            replicas, stored.parameters.generation, applied.time_s if applied else None
-        )
+        generation = stored.parameters.generation if stored else Fleet.of(replicas).generation
+        hold = take_hold(replicas, generation or 0, applied.time_s if applied else None)
         (st.success if hold.done else st.info)(hold.text)
         with st.expander("Replicas"):
             tables.show(replica_table(replicas))
@@ -29,7 +29,8 @@ def show_take_hold() -> None:
 
 
 with guarded("The parameters"):
-    refreshing(show_take_hold, FOLLOW_S if state.applied() is not None else None)
+    with st.container():  # what stands below must not move when this grows
+        refreshing(show_take_hold, FOLLOW_S if state.applied() is not None else None)
     form.draw()
 with guarded("The history"):
-    history.draw(optional(here().parts.store.read, None))
+    history.draw()

@@ -1,13 +1,15 @@
 """The form: a field for every knob that the parameter types know, and what to do with edits."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
+from streamlit.errors import StreamlitAuthError
 
 from dashboard.asking import guarded, optional
 from dashboard.here import Here, here
-from dashboard.ports import DashboardError, Replica, Stored
-from dashboard.tuning import preview, state
+from dashboard.ports import DashboardError, Refused, Replica, Stored
+from dashboard.tuning import history, preview, state
 from dashboard.views.draft import Place, edit_changes, edited, problems, told
 from dashboard.views.knobs import Knob, knobs_of
 from dashboard.views.tuning import clash, known_parameters, value_per_replica
@@ -17,14 +19,25 @@ from predictor.core.parameters import ModelParameters, Parameters, TierParameter
 Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
 MAX_REASON_LENGTH = 500
 MOST_COLUMNS = 3  # sections side by side
+_log = logging.getLogger(__name__)
 
 
 @st.fragment
 def draw() -> None:
-    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone."""
+    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone.
+
+    What comes and goes has a container of its own, also while there is nothing in it. A field
+    that moved to another place would be made anew in the browser, under the typing hands.
+    """
     with guarded("The form"):
         spot = here()
-        stored = spot.parts.store.read()
+        with st.container():
+            _show_notice()
+        try:
+            stored = spot.parts.store.read()
+        except Refused as refusal:
+            _show_refused(spot, refusal)
+            return
         model = _model(spot, stored.parameters)
         current = state.draft(stored)
         fields = _fields(current.base.parameters, model)
@@ -32,9 +45,9 @@ def draw() -> None:
             current, {place: knob for part in fields.values() for place, knob in part.items()}
         )
         wrong = problems(current.base.parameters, current.edits)
-        _show_notice()
-        if current.base.version != stored.version:
-            _show_clash(current, stored)
+        with st.container():
+            if current.base.version != stored.version:
+                _show_clash(current, stored)
         _show_fields(spot, current, fields, wrong)
         _show_actions(spot, current, wrong)
 
@@ -64,6 +77,17 @@ def _show_notice() -> None:
     sentence = state.take_notice()
     if sentence is not None:
         st.error(escaped(sentence))
+
+
+def _show_refused(spot: Here, refusal: Refused) -> None:
+    """Someone wrote what no replica takes: nothing to edit, but a way back."""
+    st.error(escaped(f"{refusal} Replicas go on with what they have."))
+    entries = spot.parts.store.history(1)
+    if not entries:
+        st.text(f"There is no edit to go back to; mend {spot.parts.store.place} by hand.")
+        return
+    st.text(f"Mend {spot.parts.store.place} by hand, or go back to the last edit made here.")
+    history.offer(spot, None, entries[0].generation, "tuning-mend")
 
 
 def _show_clash(current: state.Draft, stored: Stored) -> None:
@@ -128,12 +152,12 @@ def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
 
 
 def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None, str]) -> None:
-    if None in wrong:
-        st.error(escaped(wrong[None]))
-    if current.edits and not wrong:
-        st.text(
-            "\n".join(told(each) for each in edit_changes(current.base.parameters, current.edits))
-        )
+    with st.container():
+        if None in wrong:
+            st.error(escaped(wrong[None]))
+        if current.edits and not wrong:
+            changes = edit_changes(current.base.parameters, current.edits)
+            st.text("\n".join(told(each) for each in changes))
     who = spot.who()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     wants_preview = row.button("Preview", disabled=bool(wrong), key="tuning-preview")
@@ -153,12 +177,30 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
         st.rerun()
     if obstacle:
         st.caption(obstacle)
-    if who is None and not st.user.get("is_logged_in", True):
-        st.button("Log in", on_click=st.login, key="tuning-login")
+    _show_login(who)
     with guarded("The preview"):
         preview.draw(spot, current, run=wants_preview)
     if wants_apply and who is not None:
         _apply(spot, current, who, reason)
+
+
+def _show_login(who: str | None) -> None:
+    """Where a login is set up; elsewhere there is nothing to press."""
+    logged_in = st.user.get("is_logged_in")
+    if logged_in is False:
+        st.button("Log in", on_click=_log_in, key="tuning-login")
+    elif logged_in:
+        row = st.container(horizontal=True, vertical_alignment="center")
+        row.caption(escaped(f"Edits carry the name {who}."))
+        row.button("Log out", on_click=st.logout, key="tuning-logout")
+
+
+def _log_in() -> None:
+    try:
+        st.login()
+    except StreamlitAuthError:
+        _log.exception("the login cannot be used")
+        state.notice("Login is not set up right; the dashboard's log says why.")
 
 
 def _obstacle(

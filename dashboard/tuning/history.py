@@ -3,7 +3,7 @@
 import streamlit as st
 
 from dashboard.here import Here, here
-from dashboard.ports import DashboardError, HistoryEntry, Stored
+from dashboard.ports import DashboardError, HistoryEntry, Refused, Stored
 from dashboard.tuning import state
 from dashboard.views.draft import told
 from dashboard.views.times import clock
@@ -13,18 +13,30 @@ from dashboard.views.units import escaped
 ENTRIES = 20
 
 
-def draw(stored: Stored | None) -> None:
+def draw() -> None:
     spot = here()
-    entries = spot.parts.store.history(ENTRIES)
     st.subheader("History", divider="gray")
+    entries = spot.parts.store.history(ENTRIES)
     if not entries:
         st.caption("No edit was made here yet.")
         return
+    stored, writable = _in_place(spot)
     for entry in entries:
-        _row(spot, stored, entry.generation, _heading(spot, entry), entry)
+        _row(spot, stored, entry.generation, _heading(spot, entry), entry, writable)
     oldest = generation_of(entries[-1].before)
     if oldest is not None:
-        _row(spot, stored, oldest, "What was in force before the first edit shown.", None)
+        before = "What was in force before the first edit shown."
+        _row(spot, stored, oldest, before, None, writable)
+
+
+def _in_place(spot: Here) -> tuple[Stored | None, bool]:
+    """What lies in the store, None where that is refused, and whether it can be replaced."""
+    try:
+        return spot.parts.store.read(), True
+    except Refused:
+        return None, True
+    except DashboardError:
+        return None, False
 
 
 def _heading(spot: Here, entry: HistoryEntry) -> str:
@@ -32,27 +44,38 @@ def _heading(spot: Here, entry: HistoryEntry) -> str:
 
 
 def _row(
-    spot: Here, stored: Stored | None, generation: int, heading: str, entry: HistoryEntry | None
+    spot: Here,
+    stored: Stored | None,
+    generation: int,
+    heading: str,
+    entry: HistoryEntry | None,
+    writable: bool,
 ) -> None:
     what, button = st.columns([5, 1.4], vertical_alignment="center")
     with what:
         # Names and reasons are other people's words: shown as they are, never as markup.
         st.text(f"Generation {generation}. {heading}")
         if entry is not None:
-            st.caption(escaped("; ".join(told(change) for change in entry.changes)))
-    if stored is None or stored.parameters.generation == generation:
-        return
+            changes = "; ".join(told(change) for change in entry.changes)
+            st.caption(escaped(changes or "What lay there was wrong, and was replaced whole."))
+    if writable and (stored is None or stored.parameters.generation != generation):
+        with button:
+            offer(spot, stored, generation, f"roll-back-{generation}")
+
+
+def offer(spot: Here, stored: Stored | None, generation: int, key: str) -> None:
+    """A button that rolls back. `stored`: None where what lies there is refused."""
     who = spot.who()
-    if button.button(
+    if st.button(
         f"Roll back to {generation}",
-        key=f"roll-back-{generation}",
+        key=key,
         disabled=not spot.parts.store.editable or who is None,
     ):
         assert who is not None
         _roll_back(spot, stored, generation, who)
 
 
-def _roll_back(spot: Here, stored: Stored, generation: int, who: str) -> None:
+def _roll_back(spot: Here, stored: Stored | None, generation: int, who: str) -> None:
     try:
         now = spot.parts.store.roll_back(
             generation, expected=stored, who=who, reason=f"Roll back to generation {generation}"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboard.ports import Pool, PoolUse, Price
+from dashboard.views.units import listed, usd
 
 HOUR_S = 3600.0
 IDLE, PADDING = "idle", "padding"
@@ -171,6 +172,17 @@ def cost_table(costs: Sequence[PoolCost]) -> list[dict[str, str | float]]:
         for cost in costs
         for part, usd in cost.parts.items()
     ]
+
+
+def told_prices(uses: Sequence[PoolUse], costs: Sequence[PoolCost]) -> str:
+    """ "Prices: spot $1.24 an hour on g2-standard-4 (OpenCost)"; the node where it is known."""
+    types = {use.pool: use.instance_types for use in uses}
+    return "Prices: " + "; ".join(
+        f"{cost.pool.value} {usd(cost.price.usd_per_hour)} an hour"
+        + (f" on {listed(types[cost.pool])}" if types[cost.pool] else "")
+        + f" ({cost.price.source})"
+        for cost in costs
+    )
 
 
 def as_csv(table: Sequence[Mapping[str, str | float]]) -> str:

@@ -6,6 +6,8 @@ from datetime import tzinfo
 from dashboard.ports import LoadRun, Sweep
 from dashboard.views.times import clock
 
+REVISION_CHARS = 12
+
 Cell = str | float | None
 Curve = tuple[list[float], list[float]]  # along, up
 
@@ -28,7 +30,7 @@ def run_table(runs: Sequence[LoadRun], zone: tzinfo) -> list[dict[str, Cell]]:
             "p99 ms": seen.p99_ms,
             "valid": "yes" if run.valid else f"no: {run.dropped} not sent",
             "missed": " ".join(run.missed),
-            "revision": run.revision,
+            "revision": run.revision and run.revision[:REVISION_CHARS],
             "machine": run.machine,
         }
         for run in runs
@@ -76,14 +78,14 @@ def sweep_groups(sweep: Sweep, x: str, y: str, by: str | None) -> dict[str, Curv
 
 
 def phase_curves(runs: Sequence[LoadRun]) -> dict[str, Curve]:
-    """Rate sent against p99 in ms; a line for each run that has phases."""
+    """Rate sent against p99 in ms; a line for each run that has several phases."""
     return {
         run.name: (
             [phase.rate for phase in run.phases],
             [phase.measured.p99_ms for phase in run.phases],
         )
         for run in runs
-        if run.phases
+        if len(run.phases) > 1
     }
 
 

@@ -16,6 +16,8 @@ def duration(seconds: float | None) -> str:
     """0.1432 reads "143 ms", 2.5 "2.50 s"."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
+    if seconds == 0:
+        return "0 ms"
     if seconds < 0.01:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 1:
@@ -30,7 +32,12 @@ def milliseconds(seconds: float | None) -> float | None:
 
 
 def share(ratio: float | None) -> str:
-    return MISSING if ratio is None or not math.isfinite(ratio) else f"{ratio:.0%}"
+    """Whole percents; below one, what is there must not read as nothing."""
+    if ratio is None or not math.isfinite(ratio):
+        return MISSING
+    if 0 < abs(ratio) < 0.00995:
+        return f"{ratio:.1%}" if abs(ratio) >= 0.0005 else "<0.1%"
+    return f"{ratio:.0%}"
 
 
 def rate(per_second: float | None) -> str:

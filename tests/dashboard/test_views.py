@@ -83,6 +83,13 @@ class TestCosts:
             Pool.ON_DEMAND: ON_DEMAND,
         }
 
+    def test_prices_say_whose_they_are_and_on_what(self) -> None:
+        uses = [replace(use(Pool.SPOT), instance_types=("g2-standard-4",)), use(Pool.ON_DEMAND)]
+        told = costs.told_prices(uses, costs.pool_costs(uses, PRICES))
+        assert told == (
+            "Prices: spot $1.00 an hour on g2-standard-4 (table); on-demand $2.00 an hour (table)"
+        )
+
     def test_what_if_moves_the_same_time_to_other_prices(self) -> None:
         uses = [use(Pool.SPOT), use(Pool.ON_DEMAND)]
         assert costs.spot_share(uses) == 0.5
@@ -271,6 +278,9 @@ class TestUnits:
         assert units.escaped("low_prio $5") == r"low\_prio \$5"
         assert units.listed(list("abcde")) == "a, b, c and 2 more"
         assert units.share(0.714) == "71%"
+        assert [units.share(part) for part in (0.0, 0.0001, 0.003, -0.003)] == [
+            *("0%", "<0.1%", "0.3%", "-0.3%")
+        ]
         assert units.rate(12.34) == "12.3/s"
         assert units.rate(1234.5) == "1,234/s"
         assert units.count(math.inf) == units.MISSING
@@ -298,4 +308,6 @@ class TestIdentity:
         assert behind_proxy(Reader("ada@example.org", headers)) == "ada@example.org"
         assert behind_proxy(Reader(None, headers)) == "bob"
         assert behind_proxy(Reader(None, {})) is None
-        assert identity(trusted_header=None, os_user="carol")(Reader(None, headers)) == "carol"
+        alone = identity(trusted_header=None, os_user="carol")
+        assert alone(Reader(None, headers)) == "carol"
+        assert alone(Reader(None, headers, must_log_in=True)) is None

@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+import msgspec
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -62,3 +63,57 @@ def test_an_edit_reaches_the_file_and_its_history_without_prometheus(parameters:
     app.button(key="roll-back-1").click().run()
     assert_sound(app)
     assert store.read().parameters.tiers == DEFAULT_PARAMETERS.tiers
+
+
+def test_a_file_that_was_broken_by_hand_can_be_rolled_back(parameters: Path) -> None:
+    store = FileParameterStore(parameters, editable=True)
+    good = msgspec.to_builtins(DEFAULT_PARAMETERS)
+    good["tiers"]["interactive"]["slo_ms"] = 150.0
+    edited = store.apply(good, expected=store.read(), who="ada", reason="promised")
+    parameters.write_text(edited.document.replace("slo_ms: 150.0", "slo_ms: soon"))
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S).run()
+    app.switch_page("app_pages/tuning.py").run()
+    assert_sound(app)
+    (said,) = [each for each in sentences(app) if "The parameters in place are wrong" in each]
+    assert "tiers.interactive.slo_ms" in said
+    app.button(key="tuning-mend").click().run()
+    assert_sound(app)
+    assert store.read().parameters.tiers["interactive"].slo_ms == 150
+    assert store.read().parameters.generation == 3
+    assert not [each for each in sentences(app) if "wrong" in each]
+
+
+def test_a_broken_file_without_a_history_is_to_be_mended_by_hand(parameters: Path) -> None:
+    parameters.write_text("generation: [")
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S).run()
+    app.switch_page("app_pages/tuning.py").run()
+    assert_sound(app)
+    assert [each for each in app.text if str(parameters) in each.value]
+
+
+def test_nobody_is_asked_to_log_in_where_no_login_is_set_up(parameters: Path) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S).run()
+    app.switch_page("app_pages/tuning.py").run()
+    assert "tuning-login" not in {each.key for each in app.button}
+
+
+def test_where_a_login_is_set_up_nobody_edits_without_it(parameters: Path) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.user = {"is_logged_in": False}  # as it is where there is a section [auth] of secrets
+    app.run()
+    app.switch_page("app_pages/tuning.py").run()
+    assert_sound(app)
+    assert [each for each in app.caption if "log in first" in each.value]
+    app.button(key="tuning-login").click().run()  # there are no secrets here at all
+    assert_sound(app)
+    assert "Login is not set up right; the dashboard's log says why." in sentences(app)
+
+
+def test_an_edit_carries_the_name_of_the_login(parameters: Path) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.user = {"is_logged_in": True, "email": "ada@example.org"}
+    app.run()
+    app.switch_page("app_pages/tuning.py").run()
+    assert [each for each in app.caption if "the name ada@example.org" in each.value]
+    assert "tuning-login" not in {each.key for each in app.button}
+    assert "tuning-logout" in {each.key for each in app.button}

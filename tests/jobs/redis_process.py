@@ -7,7 +7,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as NoConnection
 
-from predictor.redis_server import find_redis_server, redis_command
+from predictor.local.redis import find_redis_server, redis_command
 
 
 class RedisProcess:

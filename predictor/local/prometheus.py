@@ -1,13 +1,18 @@
 """A Prometheus of our own on this machine: the system's program, installed if it is missing.
 
-It scrapes the predictor and takes k6's series by remote write. Its data stays in one folder.
+It scrapes the predictors and takes k6's series by remote write. Its data stays in one folder.
 """
 
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
+
+from predictor.local.together import Service
 
 PROGRAM = "prometheus"
 SCRAPE_EVERY_S = 2
@@ -90,32 +95,38 @@ def takes_remote_write(program: str) -> bool:
     return REMOTE_WRITE in shown.stdout + shown.stderr
 
 
-def configuration(target: str) -> str:
-    """The YAML that scrapes `target`, a host:port."""
-    return f"""\
-# Written by `make up` at each start.
-global:
-  scrape_interval: {SCRAPE_EVERY_S}s
-  scrape_timeout: {SCRAPE_EVERY_S}s
-scrape_configs:
-  - job_name: headway
-    static_configs:
-      - targets: ["{target}"]
-"""
+@dataclass(frozen=True)
+class Target:
+    """A predictor's host:port, and labels that all its series get."""
+
+    address: str
+    labels: Mapping[str, str]
 
 
-def prometheus_command(
-    program: str, folder: Path, listening: str, target: str, *, remote_write: bool = True
-) -> list[str]:
-    """A server on `listening` (host:port) that scrapes `target` and keeps its data in `folder`.
+def configuration(targets: Sequence[Target]) -> str:
+    """The YAML that scrapes them."""
+    every = f"{SCRAPE_EVERY_S}s"
+    static = [{"targets": [each.address], "labels": dict(each.labels)} for each in targets]
+    plain = {
+        "global": {"scrape_interval": every, "scrape_timeout": every},
+        "scrape_configs": [{"job_name": "headway", "static_configs": static}],
+    }
+    return "# Written by `make up` at each start.\n" + yaml.safe_dump(plain, sort_keys=False)
+
+
+def prometheus_service(
+    program: str, folder: Path, listening: str, targets: Sequence[Target]
+) -> Service:
+    """A server on `listening` (host:port) that keeps its data in `folder`.
 
     Writes its configuration there. Raises OSError if that cannot be done.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "prometheus.yml"
-    file.write_text(configuration(target))
-    return [
+    file.write_text(configuration(targets))
+    command = [
         *(program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"),
         *(f"--web.listen-address={listening}", *RETENTION, "--log.level=warn"),
-        *([REMOTE_WRITE] if remote_write else []),
+        *([REMOTE_WRITE] if takes_remote_write(program) else []),
     ]
+    return Service("prometheus", command, f"http://{listening}/-/ready", needed=False)

@@ -4,6 +4,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from predictor.local.together import Service
+
 PROGRAM = "redis-server"
 
 
@@ -14,6 +16,13 @@ def find_redis_server() -> str | None:
     """
     beside = Path(sys.executable).parent
     return shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(beside))
+
+
+def redis_service(program: str, folder: Path, port: int) -> Service:
+    """A Redis on 127.0.0.1 that keeps the jobs in `folder`, which it makes. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = redis_command(program, folder, "--port", str(port))
+    return Service("redis", command, f"redis://127.0.0.1:{port}")
 
 
 def redis_command(program: str, folder: Path, *listening: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Services of one machine that live and end together, for who sits at the terminal.
 
 Each is a child in a session of its own. Ctrl-C in a terminal therefore reaches only this process,
-which asks every child to finish, once. When one child ends, the others stop too.
+which asks every child to finish, once. When a child that is needed ends, the others stop too.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from typing import Any
 from urllib.parse import urlsplit
 
 READY_WITHIN_S = 600.0
@@ -26,6 +27,8 @@ class Service:
     name: str
     command: Sequence[str]
     ready_url: str
+    environment: Mapping[str, str] | None = None  # None: this process's
+    needed: bool = True  # False: the others go on without it
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,28 @@ class Child:
 
 
 async def run_together(
-    services: Sequence[Service], welcome: str, ready_within_s: float = READY_WITHIN_S
+    stages: Sequence[Sequence[Service]], welcome: str, ready_within_s: float = READY_WITHIN_S
 ) -> int:
     """Start the services, say `welcome` when all are ready, and wait for a reason to stop.
+
+    All start at once. They stop stage by stage, the last first: what a service needs outlives
+    it, so a predictor can return its jobs.
 
     Returns 0 when asked to stop by a signal, else the exit code of the service that ended,
     or 1 if one was not ready in time.
     """
-    children: list[Child] = []
-    asked_to_stop = _watch_signals(children)
+    running: list[list[Child]] = []
+    asked_to_stop = _watch_signals(running)
     try:
-        for service in services:
-            await _start(service, children)
+        for services in stages:
+            running.append([])
+            for service in services:
+                running[-1].append(await _start(service))
+        children = [child for stage in running for child in stage]
         return await _serve(children, asked_to_stop, welcome, ready_within_s)
     finally:
-        await _stop(children)
+        for stage in reversed(running):
+            await asyncio.gather(*map(_stop, stage))
 
 
 async def _serve(
@@ -58,32 +68,43 @@ async def _serve(
     asked = asyncio.create_task(asked_to_stop.wait())
     ready = asyncio.create_task(_all_ready(children, ready_within_s))
     ends = {asyncio.create_task(child.process.wait()): child for child in children}
+    waiting: set[asyncio.Task[Any]] = {asked, ready, *ends}
     try:
-        await asyncio.wait({asked, ready, *ends}, return_when=asyncio.FIRST_COMPLETED)
-        if ready.done() and not asked.done() and not any(end.done() for end in ends):
-            if not ready.result():
-                say(f"not ready within {ready_within_s:g} s; its log is above")
-                return 1
-            say(welcome)
-            await asyncio.wait({asked, *ends}, return_when=asyncio.FIRST_COMPLETED)
-        if asked.done():
-            say("stopping")
-            return 0
-        ended, child = next((end, child) for end, child in ends.items() if end.done())
-        say(f"{child.service.name} ended with exit code {ended.result()}; its log is above")
-        return ended.result() if ended.result() > 0 else 1
+        while True:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if asked in done:
+                say("stopping")
+                return 0
+            for end, child in ends.items():
+                if end in done and (code := _ended(child.service, end.result())):
+                    return code
+            if ready in done:
+                if not ready.result():
+                    say(f"not ready within {ready_within_s:g} s; its log is above")
+                    return 1
+                say(welcome)
     finally:
         for task in (asked, ready, *ends):
             task.cancel()
 
 
-def _watch_signals(children: Sequence[Child]) -> asyncio.Event:
+def _ended(service: Service, code: int) -> int:
+    """What to end with; 0: go on."""
+    said = f"{service.name} ended with exit code {code}; its log is above"
+    if not service.needed:
+        say(f"{said}. The rest goes on without it; to have it back, stop all and start again")
+        return 0
+    say(said)
+    return code if code > 0 else 1
+
+
+def _watch_signals(running: Sequence[Sequence[Child]]) -> asyncio.Event:
     """An event that the first signal sets. The second kills the children at once."""
     asked_to_stop = asyncio.Event()
 
     def on_signal() -> None:
         if asked_to_stop.is_set():
-            for child in children:
+            for child in (each for stage in running for each in stage):
                 _signal(child, signal.SIGKILL)
         asked_to_stop.set()
 
@@ -92,24 +113,25 @@ def _watch_signals(children: Sequence[Child]) -> asyncio.Event:
     return asked_to_stop
 
 
-async def _start(service: Service, children: list[Child]) -> None:
+async def _start(service: Service) -> Child:
     process = await asyncio.create_subprocess_exec(
-        *service.command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+        *service.command,
+        stdin=asyncio.subprocess.DEVNULL,
+        env=service.environment,
+        start_new_session=True,
     )
-    children.append(Child(service, process))
+    return Child(service, process)
 
 
-async def _stop(children: Sequence[Child]) -> None:
-    """The last first: what a service needs outlives it, so a predictor can return its jobs."""
-    for child in reversed(children):
-        if child.process.returncode is None:
-            child.process.terminate()
-        end = asyncio.create_task(child.process.wait())
-        _, late = await asyncio.wait({end}, timeout=STOPPED_WITHIN_S)
-        # Also where the child has ended: it may have left children of its own.
-        _signal(child, signal.SIGKILL)
-        if late:
-            await end
+async def _stop(child: Child) -> None:
+    if child.process.returncode is None:
+        child.process.terminate()
+    end = asyncio.create_task(child.process.wait())
+    _, late = await asyncio.wait({end}, timeout=STOPPED_WITHIN_S)
+    # Also where the child has ended: it may have left children of its own.
+    _signal(child, signal.SIGKILL)
+    if late:
+        await end
 
 
 def _signal(child: Child, number: signal.Signals) -> None:
@@ -122,20 +144,22 @@ def _signal(child: Child, number: signal.Signals) -> None:
 async def _all_ready(children: Sequence[Child], within_s: float) -> bool:
     try:
         async with asyncio.timeout(within_s):
-            await asyncio.gather(*(_ready(child.service) for child in children))
+            await asyncio.gather(*map(_ready, children))
     except TimeoutError:
         return False
     return True
 
 
-async def _ready(service: Service) -> None:
+async def _ready(child: Child) -> None:
+    """Returns also when it has ended: whoever watches that decides what becomes of it."""
     loop = asyncio.get_running_loop()
     started_s = told_s = loop.time()
-    say(f"starting {service.name}")
-    while not await asyncio.to_thread(_answers, service.ready_url):
+    name, url = child.service.name, child.service.ready_url
+    say(f"starting {name}")
+    while child.process.returncode is None and not await asyncio.to_thread(_answers, url):
         if loop.time() - told_s >= PROGRESS_EVERY_S:
             told_s = loop.time()
-            say(f"{service.name} is loading, {told_s - started_s:.0f} s so far")
+            say(f"{name} is loading, {told_s - started_s:.0f} s so far")
         await asyncio.sleep(0.2)  # readiness is asked for over HTTP, nobody tells us
 
 

@@ -1,0 +1,64 @@
+"""The predictors of `make up`: the first stands for on-demand nodes, the others for spot.
+
+Nothing but labels tells them apart. They share the parameter file and Redis, as replicas do.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from predictor.local.together import Service
+
+MODEL = "topics"
+ON_DEMAND, SPOT = "on-demand", "spot"
+PORTS_APART = 10
+
+
+@dataclass(frozen=True)
+class Replica:
+    """`labels` are what a cluster's scrape would say of its node."""
+
+    name: str
+    host: str
+    http_port: int
+    grpc_port: int
+    labels: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.http_port}"
+
+    @property
+    def pool(self) -> str:
+        return self.labels["capacity_type"]
+
+
+def replicas(count: int, host: str, http_port: int, grpc_port: int) -> Sequence[Replica]:
+    return [
+        Replica(
+            name=f"predictor {number + 1}",
+            host=host,
+            http_port=http_port + number * PORTS_APART,
+            grpc_port=grpc_port + number * PORTS_APART,
+            labels={
+                "capacity_type": SPOT if number else ON_DEMAND,
+                "instance_type": "this machine",
+                "node": f"this machine {number + 1}",
+            },
+        )
+        for number in range(count)
+    ]
+
+
+def predictor_service(replica: Replica, parameters: Path, flags: Sequence[str]) -> Service:
+    return Service(
+        name=replica.name,
+        command=(
+            *(sys.executable, "-m", "predictor"),
+            *("--task=topic", f"--model_name={MODEL}", f"--parameters={parameters}"),
+            *(f"--host={replica.host}", f"--http_port={replica.http_port}"),
+            *(f"--grpc_port={replica.grpc_port}", *flags),
+        ),
+        ready_url=f"{replica.url}/v2/models/{MODEL}/ready",
+    )

@@ -1,0 +1,188 @@
+"""What `make up` starts, started the same way in a folder of its own, and k6 to load it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from predictor.local.replicas import MODEL, PORTS_APART
+
+ROOT = Path(__file__).parents[2]
+LOCALHOST = "127.0.0.1"
+STOP_S = 60
+MOST_TRIES = 100
+RATE = "40"  # requests a second at each replica
+# Half busy under the load below, which asks little of a machine.
+DEVICE = ("--task=simulated", "--simulated_fixed_ms=8", "--simulated_token_us=15")
+
+
+class Stack:
+    """A running `python -m predictor.local`."""
+
+    def __init__(self, folder: Path, replicas: int) -> None:
+        self.folder = folder
+        self._http_port = _free_ports(replicas)
+        ports = {
+            "http": self._http_port,
+            "grpc": self._http_port + 1,
+            **{kind: free_port() for kind in ("redis", "prometheus", "dashboard")},
+        }
+        self.url = f"http://{LOCALHOST}:{ports['dashboard']}"
+        self.prometheus_url = f"http://{LOCALHOST}:{ports['prometheus']}"
+        self.replica_urls = [
+            f"http://{LOCALHOST}:{self._http_port + number * PORTS_APART}"
+            for number in range(replicas)
+        ]
+        self._said: deque[str] = deque(maxlen=1000)
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "predictor.local", f"--replicas={replicas}", *DEVICE),
+                *(f"--{kind}_port={port}" for kind, port in ports.items()),
+            ],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def parameters(self) -> Path:
+        return self.folder / "run" / "parameters.yaml"
+
+    def wait_for_line(self, part: str) -> None:
+        """Reads on, in this thread. Fails where all has ended before."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.append(line)
+            if part in line:
+                return
+        raise AssertionError(f"it ended without saying {part!r}:\n{''.join(self._said)}")
+
+    def keep_reading(self) -> None:
+        """What nobody reads would stop who writes it."""
+        threading.Thread(target=lambda: deque(self._process.stdout or (), maxlen=0)).start()
+
+    def kill(self, name: str) -> None:
+        """End one of its services, as a fault does."""
+        own = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        (found,) = [
+            pid
+            for pid in own.read_text().split()
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name
+        ]
+        os.kill(int(found), signal.SIGKILL)
+
+    def stop(self) -> int:
+        """As Ctrl-C does; the exit code."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.wait(STOP_S)
+
+    def end(self) -> None:
+        """However it is: nothing of it stays."""
+        if self._process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGINT)  # the second one kills
+                self._process.wait(STOP_S)
+
+
+@contextmanager
+def running(folder: Path, replicas: int = 2) -> Iterator[Stack]:
+    stack = Stack(folder, replicas)
+    try:
+        stack.wait_for_line("ready. Ctrl-C stops it.")
+        yield stack
+    finally:
+        stack.end()
+
+
+@contextmanager
+def load(stack: Stack, duration: str) -> Iterator[None]:
+    """The same load on each replica; at the end of the block it is broken off if it still runs."""
+    with ExitStack() as ending:
+        for number, url in enumerate(stack.replica_urls):
+            run = _k6(stack, url, duration, number, RATE)
+            ending.callback(_end, run)
+        yield
+
+
+def load_to_its_end(stack: Stack, duration: str, rate: str = RATE) -> None:
+    runs = [
+        _k6(stack, url, duration, number, rate) for number, url in enumerate(stack.replica_urls)
+    ]
+    for run in runs:
+        run.wait()
+
+
+def _k6(stack: Stack, url: str, duration: str, seed: int, rate: str) -> subprocess.Popen[bytes]:
+    """Urgent requests of a row, and bulk requests of eight."""
+    settings = {
+        "URL": url,
+        "MODEL": MODEL,
+        "TASK": "simulated",
+        "LENGTHS": "lognormal:64:0.8",
+        "TIERS": "interactive:0.75,bulk:0.25",
+        "ROWS": "interactive:1,bulk:8",
+        "RATE": rate,
+        "DURATION": duration,
+        "SEED": str(seed + 1),
+        "VUS": "60",
+        # Whether this machine is fast enough for them is not the question here.
+        "SLO_MS": "none",
+        "GOODPUT": "none",
+        "ERROR_RATE": "none",
+    }
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "loadtest.k6", "steady"),
+            *(f"{name}={value}" for name, value in settings.items()),
+        ],
+        cwd=stack.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def _end(run: subprocess.Popen[bytes]) -> None:
+    if run.poll() is None:
+        run.send_signal(signal.SIGINT)
+    run.wait(STOP_S)
+
+
+def environment() -> dict[str, str]:
+    """This one's, with the code of this checkout and no settings of who runs the test."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def free_port() -> int:
+    with socket.create_server((LOCALHOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _free_ports(replicas: int) -> int:
+    """The first of the ports that so many replicas listen on."""
+    for _ in range(MOST_TRIES):
+        first = free_port()
+        wanted = [first + number * PORTS_APART for number in range(replicas)]
+        if _are_free([*wanted, *(port + 1 for port in wanted)]):
+            return first
+    raise AssertionError("no ports are free here")
+
+
+def _are_free(ports: Sequence[int]) -> bool:
+    try:
+        for port in ports:
+            socket.create_server((LOCALHOST, port)).close()
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""The whole of `make up` in a real browser, under load: seen, tuned, followed and rolled back.
+
+What is seen is kept as pictures: in run/screenshots, or where --screenshots says.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from dashboard.store import FileParameterStore
+from tests.browser.conftest import screen
+from tests.browser.pages import Dashboard
+from tests.browser.stack import Stack, load, load_to_its_end, running
+from tests.server.jobs import say
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+PLOTS = {"overview": 4, "latency": 3, "batching": 7, "cost": 2, "tuning": 0, "load_tests": 2}
+MEAN = "Mean batch size"
+ON_ONE_SCREEN = """count => {
+    const boxes = [...document.querySelectorAll('.js-plotly-plot')]
+        .map(each => each.getBoundingClientRect()).filter(box => box.height > 0);
+    return boxes.length === count && boxes.every(box => box.bottom <= innerHeight);
+}"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, minutes: int) -> Iterator[Stack]:
+    """Under load to the end, with a load test behind it."""
+    with running(tmp_path_factory.mktemp("stack")) as started:
+        started.keep_reading()
+        load_to_its_end(started, "12s")
+        with load(started, "20m"):
+            if minutes:
+                load_to_its_end(started, f"{minutes}m", rate="2")
+            yield started
+
+
+@pytest.fixture
+def dashboard(page: Page, stack: Stack) -> Dashboard:
+    return Dashboard(page, stack.url)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_page_is_whole(name: str, dashboard: Dashboard, pictures: Path) -> None:
+    dashboard.open(name)
+    expect(dashboard.plots).to_have_count(PLOTS[name])
+    dashboard.assert_sound()
+    if name in ("latency", "cost", "load_tests"):
+        dashboard.picture(pictures / f"{name}.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_overview_tells_all_on_one_screen(
+    scheme: str, browser: Browser, stack: Stack, pictures: Path
+) -> None:
+    with screen(browser, scheme) as context:
+        dashboard = Dashboard(context.new_page(), stack.url)
+        dashboard.open("overview")
+        expect(dashboard.plots).to_have_count(PLOTS["overview"])
+        page = dashboard.page
+        expect(page.get_by_text("2 of 2 replicas on generation 1")).to_be_visible()
+        expect(page.get_by_text("cheaper per request")).to_be_visible()
+        for pool in ("spot", "on-demand"):
+            tile = page.get_by_test_id("stMetric").filter(has_text=f"1,000 on {pool}")
+            expect(tile).to_contain_text("$")
+            expect(tile).to_contain_text("each")
+        page.wait_for_function(ON_ONE_SCREEN, arg=PLOTS["overview"])
+        assert cut(page) == []
+        dashboard.assert_sound()
+        dashboard.picture(pictures / f"overview{'' if scheme == 'light' else '-dark'}.png")
+
+
+def cut(page: Page) -> list[str]:
+    """What of the tiles does not fit, and ends in dots."""
+    found: list[str] = page.evaluate("""() =>
+        [...document.querySelectorAll('[data-testid="stMetric"] *')]
+            .filter(each => getComputedStyle(each).overflowX === 'hidden'
+                && each.scrollWidth > each.clientWidth)
+            .map(each => each.textContent)""")
+    return found
+
+
+def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
+    dashboard: Dashboard, stack: Stack, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = dashboard.page
+    dashboard.open("batching")
+    dashboard.wait_for_last(MEAN, "last > 2.01")
+    dashboard.go_to("Tuning")
+    dashboard.field("max_batch_size (rows)").fill("2")
+    page.get_by_role("button", name="Preview").click()
+    simulated = page.get_by_text("s simulated.")
+    expect(simulated).to_be_visible()
+    dashboard.field("Reason").fill("smaller batches, to see what they cost")
+    apply = page.get_by_role("button", name="Apply")
+    expect(apply).to_be_enabled()
+    dashboard.settled()
+    simulated.evaluate("each => each.scrollIntoView({block: 'end'})")
+    dashboard.picture(pictures / "tuning.png")
+    applied_s = time.monotonic()
+    apply.click()
+    expect(page.get_by_text("Generation 2 is in force on 2 of 2 replicas.")).to_be_visible()
+    say(capsys, f"2 of 2 replicas are seen to follow {time.monotonic() - applied_s:.1f} s later")
+    expect(page.get_by_text("In force: 2 on 2 replicas").first).to_be_visible()
+    expect(page.get_by_text("models.topics.max_batch_size: 64 → 2")).to_be_visible()
+    dashboard.assert_sound()
+    store = FileParameterStore(stack.parameters, editable=False)
+    assert store.read().parameters.for_model("topics").max_batch_size == 2
+    assert store.history()[0].reason == "smaller batches, to see what they cost"
+
+    dashboard.go_to("Batching")
+    dashboard.wait_for_last(MEAN, "last < 2.01")  # a quotient of rates, so not to the last digit
+    assert "g2" in dashboard.drawn(MEAN)["marks"]
+    assert max(value for value in dashboard.drawn(MEAN)["values"] if value) > 2.01
+    expect(page.locator(".js-plotly-plot text").get_by_text("g2").first).to_be_visible()
+    dashboard.assert_sound()
+
+    dashboard.go_to("Tuning")
+    page.get_by_role("button", name="Roll back to 1").click()
+    expect(page.get_by_text("Generation 3 is in force on 2 of 2 replicas.")).to_be_visible()
+    expect(dashboard.field("max_batch_size (rows)")).to_have_value("64")
+    assert store.read().parameters.for_model("topics").max_batch_size == 64
+    dashboard.go_to("Batching")
+    dashboard.wait_for_last(MEAN, "last > 2.01")
+    assert {"g2", "g3"} <= set(dashboard.drawn(MEAN)["marks"])
+    dashboard.picture(pictures / "batching.png")
+
+
+def test_a_bad_value_is_told_at_its_field_and_cannot_be_applied(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    dashboard.open("tuning")
+    dashboard.field("max_batch_size (rows)").fill("5000")
+    message = page.get_by_test_id("stAlert").filter(has_text="Range: ≥ 1 and ≤ 4,096.")
+    expect(message).to_be_visible()
+    field, told = dashboard.field("max_batch_size (rows)").bounding_box(), message.bounding_box()
+    assert field is not None
+    assert told is not None
+    assert field["y"] < told["y"] < field["y"] + 2 * field["height"]
+    dashboard.field("Reason").fill("by mistake")
+    expect(page.get_by_role("button", name="Apply")).to_be_disabled()
+    dashboard.field("max_batch_size (rows)").fill("64")
+    expect(message).to_have_count(0)
+    dashboard.assert_sound()
+
+
+def test_who_types_in_one_field_and_at_once_in_the_next_loses_nothing(
+    dashboard: Dashboard,
+) -> None:
+    page = dashboard.page
+    dashboard.open("tuning")
+    reason = "what is typed while the page answers to the field before"
+    dashboard.field("max_batch_size (rows)").fill("32")
+    dashboard.field("Reason").click()
+    page.keyboard.type(reason, delay=40)
+    expect(page.get_by_text("models.topics.max_batch_size: ").first).to_be_visible()
+    expect(dashboard.field("Reason")).to_have_value(reason)
+    expect(page.get_by_role("button", name="Apply")).to_be_enabled()
+
+
+def test_a_refresh_leaves_what_is_being_typed(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    dashboard.open("tuning")
+    dashboard.field("slo_ms (ms)").fill("150")
+    expect(page.get_by_text("tiers.interactive.slo_ms: 200 → 150")).to_be_visible()
+    # A refresh asks the server again: two of them are waited for.
+    for _ in range(2):
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="running"]')
+        dashboard.settled()
+    expect(dashboard.field("slo_ms (ms)")).to_have_value("150")
+    page.reload()
+    expect(page).to_have_url(re.compile(r"refresh=every"))
+    dashboard.settled()
+    expect(page.get_by_role("combobox", name="Refresh")).to_have_value("every 5 s")
