@@ -1,10 +1,9 @@
 """What would these parameters do? The real policy, in virtual time, on the traffic measured.
 
-One replica is simulated, with an even part of the traffic, and what it does is multiplied.
-Requests come with gamma-distributed gaps of the burstiness measured and draw their rows'
-lengths from the mix measured. A batch takes what the service-time model says, give or take the
-model's own error; the policy goes on learning, as it does when serving. The first seconds, in
-which queues fill, are simulated and not counted.
+One replica is simulated, with an even part of the traffic (`replay.py`), and what it does is
+multiplied. A batch takes what the service-time model says, give or take the model's own error;
+the policy goes on learning, as it does when serving. The first seconds, in which queues fill, are
+simulated and not counted.
 
 More traffic than `MOST_ROWS` is cut short in time, never thinned: batches form by what
 arrives together, so a slower stream would be another question. What remains is at least a
@@ -14,9 +13,8 @@ few thousand requests, enough for a p99.
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from dashboard.ports import (
     ArrivalStats,
@@ -26,13 +24,13 @@ from dashboard.ports import (
     ServiceModelFit,
     TierForecast,
 )
+from dashboard.replay import arrivals as arrivals_of
 from predictor.core.parameters import Parameters
 from predictor.core.rows import Batch, Outcome, Packing
 from predictor.policy.scheduler import Scheduler
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import restored
-from predictor.simulation.simulator import Arrival, Run, Settlement, Simulator, merged
-from predictor.simulation.traffic import gamma_times
+from predictor.simulation.simulator import Run, Settlement, Simulator, merged
 
 MOST_ROWS = 32_000
 WARM_UP_SHARE = 0.05
@@ -121,7 +119,7 @@ def _simulate(
         scheduler.add_model(model, [_restored(fit) for fit in fits])
         scheduler.set_replicas(model, replicas)
     streams = [
-        list(_arrivals(stats, replicas, whole_s, random.Random(question.seed + 1 + place)))
+        list(arrivals_of(stats, replicas, whole_s, random.Random(question.seed + 1 + place)))
         for place, stats in enumerate(arrivals)
     ]
     simulator = Simulator(scheduler, _truth(services, random.Random(question.seed)))
@@ -152,20 +150,6 @@ def _truth(
         return service.predict_s(Work.of(batch.rows)) * max(LEAST_FACTOR, rng.gauss(1.0, sigma))
 
     return takes_s
-
-
-def _arrivals(
-    stats: ArrivalStats, replicas: int, whole_s: float, rng: random.Random
-) -> Iterator[Arrival]:
-    """Rows of one request arrive at the same instant."""
-    tokens = [length for length, _ in stats.lengths]
-    shares = list(accumulate(share for _, share in stats.lengths))
-    rate = stats.requests_per_s / replicas
-    for time_s in gamma_times(rate, whole_s, rng, stats.burstiness):
-        whole, part = divmod(max(stats.rows_per_request, 1.0), 1.0)
-        rows = int(whole) + (rng.random() < part)
-        for number, length in enumerate(rng.choices(tokens, cum_weights=shares, k=rows)):
-            yield Arrival(time_s, length, stats.model, stats.tier, alongside=number > 0)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,9 @@ Burstiness is the squared coefficient of variation of the gaps between requests,
 measures one by one. For gaps that are independent, it is what the variance of counts over
 their mean tends to (the index of dispersion), and counts are what a scrape gives. The variance
 is taken from differences of successive counts, so that a rate that drifts over the window does
-not pass for bursts.
+not pass for bursts. Of n counts, it is uncertain by sqrt(3 / n) of itself. Requests of many
+clients are Poisson, so what may be chance passes for that: a p99 that is foretold from a few
+counts would else be off by a quarter now and then.
 """
 
 import math
@@ -22,6 +24,7 @@ COUNTED_S = 900.0  # of raw scrapes, at most
 LEAST_COUNTS = 8  # fewer say nothing of their variance
 MOST_BURSTY = 50.0
 POISSON = 1.0
+CHANCE_SIGMAS = 2.5  # chance alone goes further once or twice in a hundred times
 _TIER = ("model", "tier")
 _MODEL = ("model",)
 
@@ -77,18 +80,26 @@ def lengths_of(cumulative: Mapping[float, float], mean_tokens: float) -> Lengths
 def _burstiness(reading: Reading) -> dict[Key, float]:
     """As one replica sees it: the mean of replicas, by how much came to each."""
     seconds = min(reading.window.duration_s, COUNTED_S)
-    sums: dict[Key, tuple[float, float]] = {}
+    sums: dict[Key, tuple[float, float, int]] = {}
     for selector in promql.selectors(promql.OFFERED.name, reading.where, _TIER):
         for line in reading.connection.samples(selector, seconds, reading.window.end_s):
             found = dispersion(line)
             if found is not None:
                 key = key_of(line.labels, _TIER)
-                weight, total = sums.get(key, (0.0, 0.0))
+                weight, total, counts = sums.get(key, (0.0, 0.0, 0))
                 came = max(line.values.values()) - min(line.values.values())
-                sums[key] = (weight + came, total + came * found)
+                sums[key] = (weight + came, total + came * found, counts + len(line.values))
     return {
-        key: min(total / weight, MOST_BURSTY) for key, (weight, total) in sums.items() if weight
+        key: min(unless_chance(total / weight, counts), MOST_BURSTY)
+        for key, (weight, total, counts) in sums.items()
+        if weight
     }
+
+
+def unless_chance(found: float, counts: int) -> float:
+    """`found` of so many counts, or Poisson's where those may have had it by chance."""
+    by_chance = math.exp(CHANCE_SIGMAS * math.sqrt(3.0 / counts))  # as a ratio: it is skewed
+    return POISSON if POISSON / by_chance <= found <= POISSON * by_chance else found
 
 
 def dispersion(counter: Line) -> float | None:

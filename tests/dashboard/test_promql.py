@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dashboard.ports import ALL, Filter, Pool, Window
 from dashboard.sources import promql
-from dashboard.sources.arrivals import dispersion, lengths_of
+from dashboard.sources.arrivals import dispersion, lengths_of, unless_chance
 from dashboard.sources.connection import Line
 from dashboard.sources.coverage import first_seen_s
 from dashboard.sources.latency import quantile
@@ -139,6 +139,21 @@ def test_counts_tell_how_bursty_the_gaps_were(burstiness: float) -> None:
             values[next_s] = float(counted)
             next_s += 5.0
     assert dispersion(Line({}, values)) == pytest.approx(burstiness, rel=0.25, abs=0.02)
+
+
+def test_a_few_counts_of_poisson_arrivals_pass_for_nothing_else() -> None:
+    rng = random.Random(2)
+    seen = []
+    for _ in range(400):
+        times_s = list(gamma_times(100.0, 20.0, rng, 1.0))
+        values = {float(now): float(sum(time < now for time in times_s)) for now in range(21)}
+        found = dispersion(Line({}, values))
+        assert found is not None
+        seen.append(unless_chance(found, len(values)))
+    assert sum(found != 1.0 for found in seen) <= 12
+    assert unless_chance(2.0, 100) == 2.0
+    assert unless_chance(1.4, 100) == 1.0
+    assert unless_chance(0.0, 20) == 0.0
 
 
 def test_a_rate_that_drifts_is_no_burst() -> None:
