@@ -13,7 +13,7 @@ few thousand requests, enough for a p99.
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dashboard.ports import (
@@ -24,13 +24,14 @@ from dashboard.ports import (
     ServiceModelFit,
     TierForecast,
 )
+from dashboard.replay import Clients
 from dashboard.replay import arrivals as arrivals_of
 from predictor.core.parameters import Parameters
 from predictor.core.rows import Batch, Outcome, Packing
 from predictor.policy.scheduler import Scheduler
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import restored
-from predictor.simulation.simulator import Run, Settlement, Simulator, merged
+from predictor.simulation.simulator import Arrival, Run, Settlement, Simulator, merged
 
 MOST_ROWS = 32_000
 WARM_UP_SHARE = 0.05
@@ -118,11 +119,22 @@ def _simulate(
     for model, fits in services.items():
         scheduler.add_model(model, [_restored(fit) for fit in fits])
         scheduler.set_replicas(model, replicas)
-    streams = [
-        list(arrivals_of(stats, replicas, whole_s, random.Random(question.seed + 1 + place)))
-        for place, stats in enumerate(arrivals)
-    ]
-    simulator = Simulator(scheduler, _truth(services, random.Random(question.seed)))
+    streams: list[list[Arrival]] = []
+    clients: dict[_Tier, Clients] = {}
+    for place, stats in enumerate(arrivals):
+        rng = random.Random(question.seed + 1 + place)
+        if stats.in_flight and question.parameters.tiers[stats.tier].slo_ms is None:
+            waiting = clients[stats.model, stats.tier] = Clients(stats, replicas, rng)
+            streams.append(waiting.first())
+        else:
+            streams.append(list(arrivals_of(stats, replicas, whole_s, rng)))
+
+    def follow(settled: Settlement) -> Iterable[Arrival]:
+        asking = clients.get((settled.row.model, settled.row.tier))
+        return () if asking is None else asking.follow(settled)
+
+    truth = _truth(services, random.Random(question.seed))
+    simulator = Simulator(scheduler, truth, follow=follow)
     return simulator.simulate(merged(*streams), until_s=whole_s)
 
 

@@ -5,28 +5,39 @@ near capacity a percent of work is five of p99. Rate and lengths were measured, 
 the gaps are drawn and then stretched to fill the time with the number of requests that the rate
 says (of Poisson arrivals, that is exactly how they lie when their number is known), and the lengths
 are dealt in their shares, in random order. What is left to chance is what meets what.
+
+A queue of bulk work that is never empty is another matter: its rate is what the device had left,
+and would be another with other parameters. Its clients wait, so each answer brings the next
+request.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from dashboard.ports import ArrivalStats
-from predictor.simulation.simulator import Arrival
+from predictor.simulation.simulator import Arrival, Settlement
+
+APART_S = 1e-9
+DEALT_TOGETHER = 1024
 
 
 def arrivals(
     stats: ArrivalStats, replicas: int, lasts_s: float, rng: random.Random
 ) -> Iterator[Arrival]:
-    """One replica's part. Rows of one request arrive at the same instant."""
+    """One replica's part. Rows of one request arrive together, and are all of its mean length."""
     times_s = _times_s(
         round(stats.requests_per_s / replicas * lasts_s), lasts_s, stats.burstiness, rng
     )
     rows = _dealt(_rows_of(max(stats.rows_per_request, 1.0)), len(times_s), rng)
-    lengths = iter(_dealt(stats.lengths, sum(rows), rng))
-    for time_s, count in zip(times_s, rows, strict=True):
-        for number in range(count):
-            yield Arrival(time_s, next(lengths), stats.model, stats.tier, alongside=number > 0)
+    lengths = _dealt(stats.lengths, len(times_s), rng)
+    for time_s, count, length in zip(times_s, rows, lengths, strict=True):
+        yield from _request(stats, time_s, count, length)
+
+
+def _request(stats: ArrivalStats, time_s: float, rows: int, length: int) -> Iterator[Arrival]:
+    for number in range(rows):
+        yield Arrival(time_s, length, stats.model, stats.tier, alongside=number > 0)
 
 
 def _times_s(count: int, lasts_s: float, burstiness: float, rng: random.Random) -> Sequence[float]:
@@ -59,3 +70,38 @@ def _dealt(shares: Sequence[tuple[int, float]], count: int, rng: random.Random) 
         dealt.append(shares[place][0])
     rng.shuffle(dealt)
     return dealt
+
+
+class Clients:
+    """Of one tier: as many as have a request at a replica at a time."""
+
+    def __init__(self, stats: ArrivalStats, replicas: int, rng: random.Random) -> None:
+        self._stats = stats
+        self._rng = rng
+        self._rows = max(stats.rows_per_request, 1.0)
+        self._clients = max(1, round(stats.in_flight / replicas))
+        self._answered_rows = 0.0
+        self._asked = 0
+        self._requests: Iterator[tuple[int, int]] = iter(())  # rows, length
+
+    def first(self) -> list[Arrival]:
+        """What all of them ask for in the beginning."""
+        return [each for _ in range(self._clients) for each in self._next(0.0)]
+
+    def follow(self, settled: Settlement) -> Iterable[Arrival]:
+        """The next request, where a whole one has been answered."""
+        self._answered_rows += 1.0
+        if self._answered_rows < self._rows:
+            return ()
+        self._answered_rows -= self._rows
+        return self._next(settled.settled_s)
+
+    def _next(self, time_s: float) -> Iterable[Arrival]:
+        self._asked += 1
+        if self._asked % DEALT_TOGETHER == 1:
+            rows = _dealt(_rows_of(self._rows), DEALT_TOGETHER, self._rng)
+            lengths = _dealt(self._stats.lengths, DEALT_TOGETHER, self._rng)
+            self._requests = zip(rows, lengths, strict=True)
+        # Requests are told apart by when they came, and many are answered together.
+        apart_s = APART_S * (self._asked % DEALT_TOGETHER)
+        return _request(self._stats, time_s + apart_s, *next(self._requests))

@@ -24,6 +24,7 @@ COUNTED_S = 900.0  # of raw scrapes, at most
 LEAST_COUNTS = 8  # fewer say nothing of their variance
 MOST_BURSTY = 50.0
 POISSON = 1.0
+ALWAYS = 0.95  # of the time
 CHANCE_SIGMAS = 2.5  # chance alone goes further once or twice in a hundred times
 _TIER = ("model", "tier")
 _MODEL = ("model",)
@@ -38,7 +39,9 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
     tokens = reading.rates(promql.OFFERED_TOKENS, _TIER)
     lengths = distributions(reading, promql.ROW_TOKENS, _TIER)
     burstiness = _burstiness(reading)
-    overheads_s = _overheads_s(reading)
+    latency_s = mean(reading, promql.LATENCY, _TIER)
+    overheads_s = _overheads_s(reading, latency_s)
+    always_wait = _always_waiting(reading)
     return [
         ArrivalStats(
             model=key[0],
@@ -51,6 +54,7 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
                 tokens.get(key, 0.0) / rows[key] if rows.get(key) else 1.0,
             ),
             overhead_s=overheads_s.get(key, 0.0),
+            in_flight=per_s * latency_s.get(key, 0.0) if key in always_wait else 0.0,
         )
         for key, per_s in sorted(requests.items())
         if per_s > 0.0
@@ -122,12 +126,20 @@ def dispersion(counter: Line) -> float | None:
     return sum(squares) / len(squares) / 2.0 / average
 
 
-def _overheads_s(reading: Reading) -> dict[Key, float]:
+def _always_waiting(reading: Reading) -> set[Key]:
+    """Queues that are hardly ever empty on any replica."""
+    grid = promql.grid(reading.covered, reading.connection.scrape_s())
+    least = promql.gauge(promql.QUEUE_DEPTH, "min", _TIER, reading.where, _TIER)
+    often = max(ALWAYS * len(grid.times_s), LEAST_COUNTS)
+    found = reading.lines(f"{least} > 0", _TIER, grid)
+    return {key for key, line in found.items() if len(line.values) >= often}
+
+
+def _overheads_s(reading: Reading, latency_s: Mapping[Key, float]) -> dict[Key, float]:
     """Latency that is neither queue nor service, with the edge's part of the queue's time.
 
     The time in the queue counts from the edge, so decoding and tokenising are in it.
     """
-    latency_s = mean(reading, promql.LATENCY, _TIER)
     queue_s = mean(reading, promql.QUEUE_WAIT, _TIER)
     service_s = mean(reading, promql.SERVICE_TIME, _TIER)
     stages_s = mean(reading, promql.EDGE_STAGE, (*_MODEL, "stage"))

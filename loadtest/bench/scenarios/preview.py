@@ -51,8 +51,8 @@ OVERLOAD = 1.5
 OVERLOAD_RUNS = 1.2
 TIERS_RUNS = 2.0
 INTERACTIVE_LOAD, BULK_LOAD = 0.4, 0.3
-BULK_ROWS = 16
-BULK_IN_FLIGHT = 32
+BULK_ROWS = 4
+BULK_IN_FLIGHT = 64
 WARMUP_S = 2.0
 # The generator has ended when its last answer came and its processes are gone.
 TAIL_S = 0.6
