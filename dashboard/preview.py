@@ -35,7 +35,7 @@ from predictor.simulation.simulator import Arrival, Run, Settlement, Simulator, 
 
 MOST_ROWS = 32_000
 WARM_UP_SHARE = 0.05
-PREPARE_LEAD_S = 1e-3  # about what a serving engine takes to form a batch
+PREPARE_LEAD_S = 1.5e-3  # an engine forms a batch 1 ms before it is due, and takes about half a one
 SIGMAS_OF_MEDIAN_ERROR = 0.6745  # the median of |x| of a normal distribution
 LEAST_FACTOR = 0.5  # of a batch's predicted time, however large the model's error
 

@@ -10,13 +10,16 @@ counts would else be off by a quarter now and then.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from dashboard.ports import ArrivalStats
 from dashboard.sources import promql
 from dashboard.sources.connection import Line, need
+from dashboard.sources.demand import TIER as _TIER
+from dashboard.sources.demand import Demand, demand, plus
 from dashboard.sources.latency import distributions, mean
+from dashboard.sources.promql import ENGINE, Counter
 from dashboard.sources.reading import Key, Reading, key_of
 from dashboard.sources.traffic import NO_REPLICA
 
@@ -26,19 +29,18 @@ MOST_BURSTY = 50.0
 POISSON = 1.0
 ALWAYS = 0.95  # of the time
 CHANCE_SIGMAS = 2.5  # chance alone goes further once or twice in a hundred times
-_TIER = ("model", "tier")
 _MODEL = ("model",)
 
 Lengths = tuple[tuple[int, float], ...]
 
 
 def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
-    requests = reading.rates(promql.OFFERED, _TIER)
-    need(list(requests), NO_REPLICA)
+    asked = demand(reading)
+    need(list(asked.read), NO_REPLICA)
     rows = reading.rates(promql.OFFERED_ROWS, _TIER)
     tokens = reading.rates(promql.OFFERED_TOKENS, _TIER)
     lengths = distributions(reading, promql.ROW_TOKENS, _TIER)
-    burstiness = _burstiness(reading)
+    burstiness = _burstiness(reading, asked)
     latency_s = mean(reading, promql.LATENCY, _TIER)
     overheads_s = _overheads_s(reading, latency_s)
     always_wait = _always_waiting(reading)
@@ -46,7 +48,7 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
         ArrivalStats(
             model=key[0],
             tier=key[1],
-            requests_per_s=per_s,
+            requests_per_s=asked.offered_per_s(key),
             rows_per_request=max(rows.get(key, per_s) / per_s, 1.0),
             burstiness=burstiness.get(key, POISSON),
             lengths=lengths_of(
@@ -56,7 +58,7 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
             overhead_s=overheads_s.get(key, 0.0),
             in_flight=per_s * latency_s.get(key, 0.0) if key in always_wait else 0.0,
         )
-        for key, per_s in sorted(requests.items())
+        for key, per_s in sorted(asked.read.items())
         if per_s > 0.0
     ]
 
@@ -81,23 +83,40 @@ def lengths_of(cumulative: Mapping[float, float], mean_tokens: float) -> Lengths
     return tuple(sorted(shares.items()))
 
 
-def _burstiness(reading: Reading) -> dict[Key, float]:
+def _burstiness(reading: Reading, asked: Demand) -> dict[Key, float]:
     """As one replica sees it: the mean of replicas, by how much came to each."""
-    seconds = min(reading.window.duration_s, COUNTED_S)
+    unread = (
+        {_whose(line): line for line in _scraped(reading, promql.UNREAD)} if asked.shares else {}
+    )
     sums: dict[Key, tuple[float, float, int]] = {}
-    for selector in promql.selectors(promql.OFFERED.name, reading.where, _TIER):
-        for line in reading.connection.samples(selector, seconds, reading.window.end_s):
-            found = dispersion(line)
-            if found is not None:
-                key = key_of(line.labels, _TIER)
-                weight, total, counts = sums.get(key, (0.0, 0.0, 0))
-                came = max(line.values.values()) - min(line.values.values())
-                sums[key] = (weight + came, total + came * found, counts + len(line.values))
+    for read in _scraped(reading, promql.OFFERED):
+        share = asked.shares.get(key_of(read.labels, _TIER), 0.0)
+        line = plus(read, unread.get(_whose(read)), share)
+        found = dispersion(line)
+        if found is not None:
+            key = key_of(line.labels, _TIER)
+            weight, total, counts = sums.get(key, (0.0, 0.0, 0))
+            came = max(line.values.values()) - min(line.values.values())
+            sums[key] = (weight + came, total + came * found, counts + len(line.values))
     return {
         key: min(unless_chance(total / weight, counts), MOST_BURSTY)
         for key, (weight, total, counts) in sums.items()
         if weight
     }
+
+
+def _scraped(reading: Reading, counter: Counter) -> Iterator[Line]:
+    """What the latest scrapes of the window brought."""
+    seconds = min(reading.window.duration_s, COUNTED_S)
+    for selector in promql.selectors(
+        counter.name, reading.where, counter.labels, *counter.matchers
+    ):
+        yield from reading.connection.samples(selector, seconds, reading.window.end_s)
+
+
+def _whose(line: Line) -> Key:
+    """Of which engine, and of which of its models."""
+    return key_of(line.labels, (*ENGINE, "model"))
 
 
 def unless_chance(found: float, counts: int) -> float:

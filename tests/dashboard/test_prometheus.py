@@ -29,6 +29,7 @@ from dashboard.sources.rules import rule_file
 from predictor.core.facts import (
     Completed,
     Dispatched,
+    EdgeRefused,
     EdgeTimed,
     Fact,
     Offered,
@@ -335,6 +336,48 @@ def test_arrivals_are_what_a_preview_replays(world: World) -> None:
     assert [short, long] == pytest.approx([40, 160], rel=0.1)
     assert few == pytest.approx(many)
     assert interactive.overhead_s == pytest.approx(0.002 + 3e-4, rel=0.1)
+    # Rows wait whenever it is scraped, so by Little's law there are always requests.
+    mean_s = sum(world.latencies_s) / len(world.latencies_s)
+    assert interactive.in_flight == pytest.approx(RATE * mean_s, rel=0.05)
+    (bulk,) = world.metrics.arrivals(WINDOW, Filter(tiers=("bulk",)))
+    assert bulk.in_flight == 0.0
+
+
+def test_what_is_refused_unread_was_asked_for_too(tmp_path: Path) -> None:
+    """An edge lets a flood through for a moment and refuses it for the next."""
+    past, subject = Past(), predictor()
+    for elapsed_s in range(121):
+        if elapsed_s % 2 == 0:
+            past.scraped(subject, START_S + elapsed_s, **SPOT)
+        for number in range(50):
+            if elapsed_s % 6 < 4 or number < 10:
+                subject.observe(EdgeRefused(ODD, "http", Outcome.SHED))
+                continue
+            subject.observe(Offered(ODD, "interactive", 1, 60, 0.001))
+            outcome = Outcome.OK if number % 2 else Outcome.SHED
+            subject.observe(Settled(ODD, "interactive", outcome, 1, 0.05))
+    prometheus = PrometheusProcess(tmp_path)
+    past.write(prometheus.data)
+    prometheus.start()
+    try:
+        metrics = PrometheusMetrics(prometheus.url, lambda: START_S + 119)
+        window = Window(START_S, START_S + 119)
+        tiers = {tier.tier: tier for tier in metrics.tiers(window)}
+        assert tiers["interactive"].offered_per_s == pytest.approx(50.0, rel=0.02)
+        assert tiers["interactive"].refused_per_s == pytest.approx(
+            50.0 - tiers["interactive"].answered_per_s, rel=0.02
+        )
+        assert tiers["bulk"].offered_per_s == 0.0
+        (bulk,) = metrics.tiers(window, Filter(tiers=("bulk",)))
+        assert bulk.refused_per_s == 0.0
+        line = named(metrics.traffic(window).offered, f"{ODD}/interactive")
+        assert line.values[-1] == pytest.approx(50.0, rel=0.02)
+        (arrivals,) = metrics.arrivals(window)
+        assert arrivals.requests_per_s == pytest.approx(50.0, rel=0.02)
+        assert arrivals.rows_per_request == pytest.approx(1.0)
+        assert arrivals.burstiness == pytest.approx(0.0, abs=0.1)
+    finally:
+        prometheus.stop()
 
 
 @pytest.mark.parametrize("range_s", [900, 3600, 7 * 86400])
