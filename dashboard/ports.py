@@ -258,7 +258,8 @@ class Price:
 class ArrivalStats:
     """How a tier's requests came, all replicas together: what a preview replays.
 
-    `lengths` are pairs of (tokens of a row, share of rows).
+    `lengths` are pairs of (tokens of a row, share of rows). Rows of one request count with their
+    mean, so that what a request asks of the device is right.
     """
 
     model: str
@@ -268,6 +269,7 @@ class ArrivalStats:
     burstiness: float  # squared coefficient of variation of gaps at one replica; 1: Poisson
     lengths: tuple[tuple[int, float], ...]
     overhead_s: float = 0.0  # of a request, neither in the queue nor on the device: the edge's
+    in_flight: float = 0.0  # requests, on average, where the queue is never empty; 0 elsewhere
 
     @property
     def mean_tokens(self) -> float:

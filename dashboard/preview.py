@@ -1,10 +1,9 @@
 """What would these parameters do? The real policy, in virtual time, on the traffic measured.
 
-One replica is simulated, with an even part of the traffic, and what it does is multiplied.
-Requests come with gamma-distributed gaps of the burstiness measured and draw their rows'
-lengths from the mix measured. A batch takes what the service-time model says, give or take the
-model's own error; the policy goes on learning, as it does when serving. The first seconds, in
-which queues fill, are simulated and not counted.
+One replica is simulated, with an even part of the traffic (`replay.py`), and what it does is
+multiplied. A batch takes what the service-time model says, give or take the model's own error;
+the policy goes on learning, as it does when serving. The first seconds, in which queues fill, are
+simulated and not counted.
 
 More traffic than `MOST_ROWS` is cut short in time, never thinned: batches form by what
 arrives together, so a slower stream would be another question. What remains is at least a
@@ -14,9 +13,8 @@ few thousand requests, enough for a p99.
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from dashboard.ports import (
     ArrivalStats,
@@ -26,17 +24,18 @@ from dashboard.ports import (
     ServiceModelFit,
     TierForecast,
 )
+from dashboard.replay import Clients
+from dashboard.replay import arrivals as arrivals_of
 from predictor.core.parameters import Parameters
 from predictor.core.rows import Batch, Outcome, Packing
 from predictor.policy.scheduler import Scheduler
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import restored
 from predictor.simulation.simulator import Arrival, Run, Settlement, Simulator, merged
-from predictor.simulation.traffic import gamma_times
 
 MOST_ROWS = 32_000
 WARM_UP_SHARE = 0.05
-PREPARE_LEAD_S = 1e-3  # about what a serving engine takes to form a batch
+PREPARE_LEAD_S = 1.5e-3  # an engine forms a batch 1 ms before it is due, and takes about half a one
 SIGMAS_OF_MEDIAN_ERROR = 0.6745  # the median of |x| of a normal distribution
 LEAST_FACTOR = 0.5  # of a batch's predicted time, however large the model's error
 
@@ -120,11 +119,22 @@ def _simulate(
     for model, fits in services.items():
         scheduler.add_model(model, [_restored(fit) for fit in fits])
         scheduler.set_replicas(model, replicas)
-    streams = [
-        list(_arrivals(stats, replicas, whole_s, random.Random(question.seed + 1 + place)))
-        for place, stats in enumerate(arrivals)
-    ]
-    simulator = Simulator(scheduler, _truth(services, random.Random(question.seed)))
+    streams: list[list[Arrival]] = []
+    clients: dict[_Tier, Clients] = {}
+    for place, stats in enumerate(arrivals):
+        rng = random.Random(question.seed + 1 + place)
+        if stats.in_flight and question.parameters.tiers[stats.tier].slo_ms is None:
+            waiting = clients[stats.model, stats.tier] = Clients(stats, replicas, rng)
+            streams.append(waiting.first())
+        else:
+            streams.append(list(arrivals_of(stats, replicas, whole_s, rng)))
+
+    def follow(settled: Settlement) -> Iterable[Arrival]:
+        asking = clients.get((settled.row.model, settled.row.tier))
+        return () if asking is None else asking.follow(settled)
+
+    truth = _truth(services, random.Random(question.seed))
+    simulator = Simulator(scheduler, truth, follow=follow)
     return simulator.simulate(merged(*streams), until_s=whole_s)
 
 
@@ -152,20 +162,6 @@ def _truth(
         return service.predict_s(Work.of(batch.rows)) * max(LEAST_FACTOR, rng.gauss(1.0, sigma))
 
     return takes_s
-
-
-def _arrivals(
-    stats: ArrivalStats, replicas: int, whole_s: float, rng: random.Random
-) -> Iterator[Arrival]:
-    """Rows of one request arrive at the same instant."""
-    tokens = [length for length, _ in stats.lengths]
-    shares = list(accumulate(share for _, share in stats.lengths))
-    rate = stats.requests_per_s / replicas
-    for time_s in gamma_times(rate, whole_s, rng, stats.burstiness):
-        whole, part = divmod(max(stats.rows_per_request, 1.0), 1.0)
-        rows = int(whole) + (rng.random() < part)
-        for number, length in enumerate(rng.choices(tokens, cum_weights=shares, k=rows)):
-            yield Arrival(time_s, length, stats.model, stats.tier, alongside=number > 0)
 
 
 @dataclass(slots=True)

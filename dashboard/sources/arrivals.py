@@ -4,17 +4,22 @@ Burstiness is the squared coefficient of variation of the gaps between requests,
 measures one by one. For gaps that are independent, it is what the variance of counts over
 their mean tends to (the index of dispersion), and counts are what a scrape gives. The variance
 is taken from differences of successive counts, so that a rate that drifts over the window does
-not pass for bursts.
+not pass for bursts. Of n counts, it is uncertain by sqrt(3 / n) of itself. Requests of many
+clients are Poisson, so what may be chance passes for that: a p99 that is foretold from a few
+counts would else be off by a quarter now and then.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from dashboard.ports import ArrivalStats
 from dashboard.sources import promql
 from dashboard.sources.connection import Line, need
+from dashboard.sources.demand import TIER as _TIER
+from dashboard.sources.demand import Demand, demand, plus
 from dashboard.sources.latency import distributions, mean
+from dashboard.sources.promql import ENGINE, Counter
 from dashboard.sources.reading import Key, Reading, key_of
 from dashboard.sources.traffic import NO_REPLICA
 
@@ -22,25 +27,28 @@ COUNTED_S = 900.0  # of raw scrapes, at most
 LEAST_COUNTS = 8  # fewer say nothing of their variance
 MOST_BURSTY = 50.0
 POISSON = 1.0
-_TIER = ("model", "tier")
+ALWAYS = 0.95  # of the time
+CHANCE_SIGMAS = 2.5  # chance alone goes further once or twice in a hundred times
 _MODEL = ("model",)
 
 Lengths = tuple[tuple[int, float], ...]
 
 
 def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
-    requests = reading.rates(promql.OFFERED, _TIER)
-    need(list(requests), NO_REPLICA)
+    asked = demand(reading)
+    need(list(asked.read), NO_REPLICA)
     rows = reading.rates(promql.OFFERED_ROWS, _TIER)
     tokens = reading.rates(promql.OFFERED_TOKENS, _TIER)
     lengths = distributions(reading, promql.ROW_TOKENS, _TIER)
-    burstiness = _burstiness(reading)
-    overheads_s = _overheads_s(reading)
+    burstiness = _burstiness(reading, asked)
+    latency_s = mean(reading, promql.LATENCY, _TIER)
+    overheads_s = _overheads_s(reading, latency_s)
+    always_wait = _always_waiting(reading)
     return [
         ArrivalStats(
             model=key[0],
             tier=key[1],
-            requests_per_s=per_s,
+            requests_per_s=asked.offered_per_s(key),
             rows_per_request=max(rows.get(key, per_s) / per_s, 1.0),
             burstiness=burstiness.get(key, POISSON),
             lengths=lengths_of(
@@ -48,8 +56,9 @@ def arrivals(reading: Reading) -> Sequence[ArrivalStats]:
                 tokens.get(key, 0.0) / rows[key] if rows.get(key) else 1.0,
             ),
             overhead_s=overheads_s.get(key, 0.0),
+            in_flight=per_s * latency_s.get(key, 0.0) if key in always_wait else 0.0,
         )
-        for key, per_s in sorted(requests.items())
+        for key, per_s in sorted(asked.read.items())
         if per_s > 0.0
     ]
 
@@ -74,21 +83,46 @@ def lengths_of(cumulative: Mapping[float, float], mean_tokens: float) -> Lengths
     return tuple(sorted(shares.items()))
 
 
-def _burstiness(reading: Reading) -> dict[Key, float]:
+def _burstiness(reading: Reading, asked: Demand) -> dict[Key, float]:
     """As one replica sees it: the mean of replicas, by how much came to each."""
-    seconds = min(reading.window.duration_s, COUNTED_S)
-    sums: dict[Key, tuple[float, float]] = {}
-    for selector in promql.selectors(promql.OFFERED.name, reading.where, _TIER):
-        for line in reading.connection.samples(selector, seconds, reading.window.end_s):
-            found = dispersion(line)
-            if found is not None:
-                key = key_of(line.labels, _TIER)
-                weight, total = sums.get(key, (0.0, 0.0))
-                came = max(line.values.values()) - min(line.values.values())
-                sums[key] = (weight + came, total + came * found)
+    unread = (
+        {_whose(line): line for line in _scraped(reading, promql.UNREAD)} if asked.shares else {}
+    )
+    sums: dict[Key, tuple[float, float, int]] = {}
+    for read in _scraped(reading, promql.OFFERED):
+        share = asked.shares.get(key_of(read.labels, _TIER), 0.0)
+        line = plus(read, unread.get(_whose(read)), share)
+        found = dispersion(line)
+        if found is not None:
+            key = key_of(line.labels, _TIER)
+            weight, total, counts = sums.get(key, (0.0, 0.0, 0))
+            came = max(line.values.values()) - min(line.values.values())
+            sums[key] = (weight + came, total + came * found, counts + len(line.values))
     return {
-        key: min(total / weight, MOST_BURSTY) for key, (weight, total) in sums.items() if weight
+        key: min(unless_chance(total / weight, counts), MOST_BURSTY)
+        for key, (weight, total, counts) in sums.items()
+        if weight
     }
+
+
+def _scraped(reading: Reading, counter: Counter) -> Iterator[Line]:
+    """What the latest scrapes of the window brought."""
+    seconds = min(reading.window.duration_s, COUNTED_S)
+    for selector in promql.selectors(
+        counter.name, reading.where, counter.labels, *counter.matchers
+    ):
+        yield from reading.connection.samples(selector, seconds, reading.window.end_s)
+
+
+def _whose(line: Line) -> Key:
+    """Of which engine, and of which of its models."""
+    return key_of(line.labels, (*ENGINE, "model"))
+
+
+def unless_chance(found: float, counts: int) -> float:
+    """`found` of so many counts, or Poisson's where those may have had it by chance."""
+    by_chance = math.exp(CHANCE_SIGMAS * math.sqrt(3.0 / counts))  # as a ratio: it is skewed
+    return POISSON if POISSON / by_chance <= found <= POISSON * by_chance else found
 
 
 def dispersion(counter: Line) -> float | None:
@@ -111,12 +145,20 @@ def dispersion(counter: Line) -> float | None:
     return sum(squares) / len(squares) / 2.0 / average
 
 
-def _overheads_s(reading: Reading) -> dict[Key, float]:
+def _always_waiting(reading: Reading) -> set[Key]:
+    """Queues that are hardly ever empty on any replica."""
+    grid = promql.grid(reading.covered, reading.connection.scrape_s())
+    least = promql.gauge(promql.QUEUE_DEPTH, "min", _TIER, reading.where, _TIER)
+    often = max(ALWAYS * len(grid.times_s), LEAST_COUNTS)
+    found = reading.lines(f"{least} > 0", _TIER, grid)
+    return {key for key, line in found.items() if len(line.values) >= often}
+
+
+def _overheads_s(reading: Reading, latency_s: Mapping[Key, float]) -> dict[Key, float]:
     """Latency that is neither queue nor service, with the edge's part of the queue's time.
 
     The time in the queue counts from the edge, so decoding and tokenising are in it.
     """
-    latency_s = mean(reading, promql.LATENCY, _TIER)
     queue_s = mean(reading, promql.QUEUE_WAIT, _TIER)
     service_s = mean(reading, promql.SERVICE_TIME, _TIER)
     stages_s = mean(reading, promql.EDGE_STAGE, (*_MODEL, "stage"))

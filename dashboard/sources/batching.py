@@ -11,7 +11,6 @@ from dashboard.sources.promql import Grid
 from dashboard.sources.reading import Key, Reading, ratios, series
 
 _MODEL = ("model",)
-_ENGINE = ("job", "instance", "engine")
 NO_BATCH = "No batch ran in this time range; send requests, or choose another range."
 
 
@@ -147,7 +146,7 @@ def _measured(reading: Reading) -> tuple[str, str]:
 
 
 def service_models(reading: Reading) -> Sequence[ServiceModelFit]:
-    by = (*_ENGINE, "model", "packing")
+    by = (*promql.ENGINE, "model", "packing")
     where = reading.where
 
     def of(name: str, labels: Sequence[str]) -> dict[Key, float]:

@@ -13,7 +13,8 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
-from dashboard.ports import NoData, SourceDown
+from dashboard.ports import NoData, SourceDown, Window
+from dashboard.sources.coverage import first_seen_s
 from dashboard.sources.promql import ENGINES, OFFERED, Grid
 
 TIMEOUT_S = 10
@@ -44,6 +45,15 @@ class Line:
         return tuple(self.values.get(time_s, math.nan) for time_s in times_s)
 
 
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """Where a series begins, and what is known of it: nothing before the time looked from."""
+
+    looked_from_s: float
+    first_s: float
+    learned_s: float
+
+
 class Connection:
     """Reads one Prometheus. All reads raise SourceDown where it does not answer or refuses."""
 
@@ -56,6 +66,7 @@ class Connection:
             self.url, retry=Retry(total=0), timeout=TIMEOUT_S, method="POST"
         )
         self._known: dict[str, tuple[float, float]] = {}  # value and when it was learned
+        self._beginnings: dict[str, _Beginning] = {}
 
     def instant(self, query: str, at_s: float) -> list[Sample]:
         answer = self._ask(self._client.custom_query, query, params={"time": f"{at_s:.3f}"})
@@ -88,6 +99,25 @@ class Connection:
             return float(bool(self.instant(f"group({OFFERED.recorded_as})", self.now_s())))
 
         return bool(self._remembered("has_rules", look))
+
+    def since_s(self, series: str, window: Window) -> float:
+        """When data of `series` begins in the window; its start where that is earlier, or never."""
+        known = self._beginnings.get(series)
+        now_s = self.now_s()
+        if (
+            known is None
+            or window.start_s < known.looked_from_s
+            or now_s - known.learned_s > KEPT_S
+        ):
+            first_s = first_seen_s(window, lambda grid: self._has_value(series, grid))
+            if first_s is None:
+                return window.start_s
+            known = self._beginnings[series] = _Beginning(window.start_s, first_s, now_s)
+        begins_here = window.start_s < known.first_s < window.end_s
+        return known.first_s if begins_here else window.start_s
+
+    def _has_value(self, series: str, grid: Grid) -> set[float]:
+        return {time_s for line in self.over(f"group({series})", grid) for time_s in line.values}
 
     def _measure_scrape_s(self) -> float:
         """0 where it is not known yet."""

@@ -73,7 +73,7 @@ def _whose(sample: Sample) -> Key:
 def pools(reading: Reading) -> Sequence[PoolUse]:
     present = _present(reading)
     need(list(present), NO_REPLICA)
-    seconds = reading.window.duration_s
+    seconds = reading.covered.duration_s
     completed = reading.rates(promql.REQUESTS, (POOL, "tier"), _OK)
     device = reading.rates(promql.TIER_DEVICE, (POOL, "tier"))
     busy = reading.rates(promql.BUSY, (POOL,))
@@ -108,8 +108,8 @@ def _of_pool(rates: Mapping[Key, float], pool: Key, seconds: float) -> dict[str,
 
 
 def _present(reading: Reading) -> dict[Key, float]:
-    """Replicas by pool, on average over the window, from the middles of even parts of it."""
-    window = reading.window
+    """Replicas by pool, on average since there is data, from the middles of even parts of it."""
+    window = reading.covered
     if reading.recorded:
         query = promql.gauge(promql.TARGETS_RECORDED, "sum", (POOL,), reading.where)
     else:

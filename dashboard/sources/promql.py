@@ -30,14 +30,19 @@ _POOLS = {Pool.SPOT: _SPOT, Pool.ON_DEMAND: _ON_DEMAND}
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Which labels of it mean something beside those that say whose it is."""
+    """Which labels of it mean something beside those that say whose it is.
+
+    `matchers` take a part of it, which the recording rules keep as `part`.
+    """
 
     name: str
     labels: tuple[str, ...]
+    matchers: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def recorded_as(self) -> str:
-        return f"headway:{self.name.removeprefix('headway_')}:rate1m"
+        return f"headway:{self.part or self.name.removeprefix('headway_')}:rate1m"
 
 
 _TIER = ("model", "tier")
@@ -45,6 +50,10 @@ OFFERED = Counter("headway_offered_requests_total", _TIER)
 OFFERED_ROWS = Counter("headway_offered_rows_total", _TIER)
 OFFERED_TOKENS = Counter("headway_offered_tokens_total", _TIER)
 REQUESTS = Counter("headway_requests_total", (*_TIER, "outcome"))
+# What edges refused unread, of whatever tier: the engine had just shed its like.
+UNREAD = Counter(
+    REQUESTS.name, ("model",), (f'tier="{UNKNOWN}"', 'outcome="shed"'), "unread_requests_total"
+)
 GOOD = Counter("headway_good_requests_total", _TIER)
 TOKENS = Counter("headway_tokens_total", _TIER)
 TIER_DEVICE = Counter("headway_tier_device_seconds_total", _TIER)
@@ -74,6 +83,7 @@ DCGM_UTILISATION = "DCGM_FI_DEV_GPU_UTIL"
 GENERATION = "headway_parameters_generation"
 LAST_REFUSAL = "headway_parameters_last_refusal_timestamp_seconds"
 ENGINES = "headway_overloaded"  # a gauge that each engine has once
+ENGINE = ("job", "instance", "engine")  # the labels that tell one from the next
 DEVICES_RECORDED = "headway:devices:count"
 TARGETS_RECORDED = "headway:targets:count"
 DEPTH_RECORDED = "headway:queue_depth:sum"
@@ -97,8 +107,8 @@ def count(histogram: str) -> Counter:
 
 def recorded_counters() -> Iterator[Counter]:
     """All that pages read over a long time."""
-    yield from (OFFERED, OFFERED_ROWS, OFFERED_TOKENS, REQUESTS, GOOD, TOKENS, TIER_DEVICE)
-    yield from (PADDING, BUSY, BATCHES)
+    yield from (OFFERED, OFFERED_ROWS, OFFERED_TOKENS, REQUESTS, UNREAD, GOOD, TOKENS)
+    yield from (TIER_DEVICE, PADDING, BUSY, BATCHES)
     for histogram in _HISTOGRAMS:
         yield from (bucket(histogram), total(histogram), count(histogram))
 
@@ -179,7 +189,7 @@ def rate(
         each = [f"sum_over_time({selector}{over}) / {steps}" for selector in found]
     else:
         over = f"[{duration(range_s)}]"
-        found = selectors(counter.name, where, counter.labels, *more)
+        found = selectors(counter.name, where, counter.labels, *counter.matchers, *more)
         each = [f"rate({selector}{over})" for selector in found]
     return f"sum by ({', '.join(by)}) ({pooled_if(POOL in by, ' or '.join(each))})"
 

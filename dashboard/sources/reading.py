@@ -21,7 +21,18 @@ class Reading:
     where: Filter
 
     @property
+    def covered(self) -> Window:
+        """The part of the window in which there is data: over more, a mean would be too low."""
+        series = promql.DEVICES_RECORDED if self._may_be_recorded else promql.ENGINES
+        return Window(self.connection.since_s(series, self.window), self.window.end_s)
+
+    @property
     def recorded(self) -> bool:
+        """Not where rules are younger than a short window: what was scraped is finer."""
+        return self._may_be_recorded and self.covered.duration_s >= promql.RECORDED_FROM_S
+
+    @property
+    def _may_be_recorded(self) -> bool:
         long = self.window.duration_s >= promql.RECORDED_FROM_S
         return long and self.connection.has_rules()
 
@@ -30,15 +41,18 @@ class Reading:
         return promql.grid(self.window, every_s, points)
 
     def rate(self, counter: Counter, by: Sequence[str], *more: str) -> str:
-        """Over the whole window."""
+        """Over the whole window, as far as there is data."""
         return promql.rate(
-            counter, by, self.where, self.window.duration_s, *more, recorded=self.recorded
+            counter, by, self.where, self.covered.duration_s, *more, recorded=self.recorded
         )
 
     def moving_rate(self, counter: Counter, by: Sequence[str], grid: Grid, *more: str) -> str:
         """Over one step of a plot, or a few scrapes where steps are shorter."""
-        range_s = max(grid.step_s, promql.SCRAPES_PER_RATE * self.connection.scrape_s())
+        range_s = self._range_s(grid)
         return promql.rate(counter, by, self.where, range_s, *more, recorded=self.recorded)
+
+    def _range_s(self, grid: Grid) -> float:
+        return max(grid.step_s, promql.SCRAPES_PER_RATE * self.connection.scrape_s())
 
     def now(self, query: str, by: Sequence[str]) -> dict[Key, float]:
         """At the end of the window; NaN (nothing over nothing) left out."""
@@ -56,7 +70,22 @@ class Reading:
     def moving_rates(
         self, counter: Counter, by: Sequence[str], grid: Grid, *more: str
     ) -> dict[Key, Line]:
-        return self.lines(self.moving_rate(counter, by, grid, *more), by, grid)
+        found = self.lines(self.moving_rate(counter, by, grid, *more), by, grid)
+        since_s, range_s = self.covered.start_s, self._range_s(grid)
+        if since_s <= self.window.start_s:
+            return found
+        least_s = self.connection.scrape_s()
+        return {key: _since(line, since_s, range_s, least_s) for key, line in found.items()}
+
+
+def _since(line: Line, since_s: float, range_s: float, least_s: float) -> Line:
+    """Rates over `range_s`, of which only the part from `since_s` on had data."""
+
+    def part(time_s: float) -> float:
+        return min(max(time_s - since_s, least_s), range_s) / range_s
+
+    values = {time_s: value / part(time_s) for time_s, value in line.values.items()}
+    return Line(line.labels, values)
 
 
 def key_of(labels: Labels, by: Sequence[str]) -> Key:

@@ -145,7 +145,12 @@ def what_if(
     on_demand_usd_per_hour: float,
     share_on_spot: float,
 ) -> WhatIf:
-    """`duration_s`: of the window that `uses` are from. A month has 730 hours."""
+    """`duration_s`: of the window that `uses` are from; where data is younger, its age counts.
+
+    A month has 730 hours.
+    """
+    known_s = (use.present_s / use.replicas for use in uses if use.replicas > 0)
+    seconds = min(duration_s, max(known_s, default=duration_s))
     present_s = sum(use.present_s for use in uses)
     completed = sum(use.completed for use in uses)
     usd_per_hour = (
@@ -155,7 +160,7 @@ def what_if(
     return WhatIf(
         usd=usd,
         usd_per_1000=usd / completed * 1000 if completed > 0 else None,
-        usd_per_month=usd / duration_s * HOUR_S * 730 if duration_s > 0 else 0.0,
+        usd_per_month=usd / seconds * HOUR_S * 730 if seconds > 0 else 0.0,
     )
 
 

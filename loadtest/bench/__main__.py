@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import add_output_option, names_among, run_scenarios
-from loadtest.bench.scenarios import capacity, edge, low_load, minilm, order, overload, tiers
+from loadtest.bench.scenarios import (
+    capacity,
+    edge,
+    low_load,
+    minilm,
+    order,
+    overload,
+    preview,
+    tiers,
+)
 from loadtest.bench.scenarios.context import FULL, QUICK, Context, Result
 
 Scenario = Callable[[Context], Result]
@@ -19,6 +28,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "order": order.run,
     "tiers": tiers.run,
     "minilm": minilm.run,
+    "preview": preview.run,
 }
 
 

@@ -97,13 +97,23 @@ class Run:
 class Simulator:
     """One device, one scheduler, virtual time."""
 
-    def __init__(self, scheduler: Scheduler, truth: ServiceTruth, learn: bool = True) -> None:
-        """`truth`: how long a batch really takes, in seconds. `learn`: tell the scheduler."""
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        truth: ServiceTruth,
+        learn: bool = True,
+        follow: Callable[[Settlement], Iterable[Arrival]] = lambda _: (),
+    ) -> None:
+        """`truth`: how long a batch really takes, in seconds. `learn`: tell the scheduler.
+
+        `follow`: what comes at once when a row is answered, of clients that wait for answers.
+        """
         self.now_s = 0.0
         self.run = Run()  # a caller that goes on step by step may take it and put a new one
         self.scheduler = scheduler
         self._truth = truth
         self._learn = learn
+        self._follow = follow
         self._device: deque[tuple[Batch, float, float]] = deque()  # batch, started, finishes
         self._held: deque[Batch] = deque()  # prepared behind the running one
         self._wake_s = math.inf
@@ -165,7 +175,8 @@ class Simulator:
         self.scheduler.completed(batch, started_s, finished_s, self._learn)
         self.run.executions.append(Execution(batch, started_s, finished_s))
         for row in batch.rows:
-            self._settle(row, Outcome.OK, started_s)
+            for arrival in self._follow(self._settle(row, Outcome.OK, started_s)):
+                self._arrive(arrival)
         if self._held:
             self._begin(self._held.popleft())
 
@@ -193,8 +204,10 @@ class Simulator:
                 case _:
                     return
 
-    def _settle(self, row: Row, outcome: Outcome, started_s: float) -> None:
-        self.run.settlements.append(Settlement(row, outcome, started_s, self.now_s))
+    def _settle(self, row: Row, outcome: Outcome, started_s: float) -> Settlement:
+        settled = Settlement(row, outcome, started_s, self.now_s)
+        self.run.settlements.append(settled)
+        return settled
 
 
 def merged(*streams: Sequence[Arrival]) -> list[Arrival]:

@@ -4,7 +4,7 @@ import math
 import random
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dashboard.ports import (
     NoData,
     Pool,
     PoolUse,
+    Series,
     SourceDown,
     Split,
     Stage,
@@ -28,6 +29,7 @@ from dashboard.sources.rules import rule_file
 from predictor.core.facts import (
     Completed,
     Dispatched,
+    EdgeRefused,
     EdgeTimed,
     Fact,
     Offered,
@@ -334,12 +336,81 @@ def test_arrivals_are_what_a_preview_replays(world: World) -> None:
     assert [short, long] == pytest.approx([40, 160], rel=0.1)
     assert few == pytest.approx(many)
     assert interactive.overhead_s == pytest.approx(0.002 + 3e-4, rel=0.1)
+    # Rows wait whenever it is scraped, so by Little's law there are always requests.
+    mean_s = sum(world.latencies_s) / len(world.latencies_s)
+    assert interactive.in_flight == pytest.approx(RATE * mean_s, rel=0.05)
+    (bulk,) = world.metrics.arrivals(WINDOW, Filter(tiers=("bulk",)))
+    assert bulk.in_flight == 0.0
 
 
-def test_a_long_window_is_read_from_the_recording_rules(world: World, tmp_path: Path) -> None:
+def test_what_is_refused_unread_was_asked_for_too(tmp_path: Path) -> None:
+    """An edge lets a flood through for a moment and refuses it for the next."""
+    past, subject = Past(), predictor()
+    for elapsed_s in range(121):
+        if elapsed_s % 2 == 0:
+            past.scraped(subject, START_S + elapsed_s, **SPOT)
+        for number in range(50):
+            if elapsed_s % 6 < 4 or number < 10:
+                subject.observe(EdgeRefused(ODD, "http", Outcome.SHED))
+                continue
+            subject.observe(Offered(ODD, "interactive", 1, 60, 0.001))
+            outcome = Outcome.OK if number % 2 else Outcome.SHED
+            subject.observe(Settled(ODD, "interactive", outcome, 1, 0.05))
+    prometheus = PrometheusProcess(tmp_path)
+    past.write(prometheus.data)
+    prometheus.start()
+    try:
+        metrics = PrometheusMetrics(prometheus.url, lambda: START_S + 119)
+        window = Window(START_S, START_S + 119)
+        tiers = {tier.tier: tier for tier in metrics.tiers(window)}
+        assert tiers["interactive"].offered_per_s == pytest.approx(50.0, rel=0.02)
+        assert tiers["interactive"].refused_per_s == pytest.approx(
+            50.0 - tiers["interactive"].answered_per_s, rel=0.02
+        )
+        assert tiers["bulk"].offered_per_s == 0.0
+        (bulk,) = metrics.tiers(window, Filter(tiers=("bulk",)))
+        assert bulk.refused_per_s == 0.0
+        line = named(metrics.traffic(window).offered, f"{ODD}/interactive")
+        assert line.values[-1] == pytest.approx(50.0, rel=0.02)
+        (arrivals,) = metrics.arrivals(window)
+        assert arrivals.requests_per_s == pytest.approx(50.0, rel=0.02)
+        assert arrivals.rows_per_request == pytest.approx(1.0)
+        assert arrivals.burstiness == pytest.approx(0.0, abs=0.1)
+    finally:
+        prometheus.stop()
+
+
+@pytest.mark.parametrize("range_s", [900, 3600, 7 * 86400])
+def test_just_after_a_start_a_rate_is_that_since_there_is_data(world: World, range_s: int) -> None:
+    end_s = WINDOW.end_s
+    window = Window(end_s - range_s, end_s)
+    (interactive, bulk) = world.metrics.tiers(window)
+    lasted_s = end_s - START_S
+    assert interactive.offered_per_s == pytest.approx(RATE, rel=0.02)
+    # The second replica has the bulk tier alone, and is part of the whole for a part of it.
+    assert bulk.offered_per_s == pytest.approx(10 * (560 - SECOND_JOINS_S) / lasted_s, rel=0.05)
+    uses = {use.pool: use for use in world.metrics.pools(window)}
+    assert uses[Pool.SPOT].present_s == pytest.approx(lasted_s, abs=SCRAPE_S)
+    assert uses[Pool.SPOT].replicas == pytest.approx(1.0, rel=0.02)
+    assert uses[Pool.ON_DEMAND].present_s == pytest.approx(560 - SECOND_JOINS_S, abs=SCRAPE_S)
+    assert uses[Pool.SPOT].completed == pytest.approx((RATE - 1) * lasted_s, rel=0.02)
+    line = named(world.metrics.traffic(window).offered, f"{ODD}/interactive")
+    seen = [value for value in line.values if math.isfinite(value)]
+    assert seen
+    assert all(value == pytest.approx(RATE, rel=0.1) for value in seen)
+
+
+def named(lines: Sequence[Series], name: str) -> Series:
+    return next(line for line in lines if line.name == name)
+
+
+def test_a_long_window_is_read_from_the_recording_rules(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record(world, tmp_path / "rules.yml")
+    monkeypatch.setattr(promql, "RECORDED_FROM_S", 300.0)  # there are ten minutes of them
     metrics = PrometheusMetrics(world.prometheus.url, lambda: NOW_S)
-    assert metrics._connection.has_rules()
+    assert Reading(metrics._connection, WINDOW, ALL).recorded
     day = Window(WINDOW.end_s - 86400, WINDOW.end_s)
     spot, other = sorted(metrics.pools(day), key=lambda use: use.tier_completed["bulk"])
     assert spot.completed == pytest.approx((RATE - 1) * 560, rel=0.15)  # but for a step at each end
@@ -348,9 +419,9 @@ def test_a_long_window_is_read_from_the_recording_rules(world: World, tmp_path: 
     assert spot.busy_s == pytest.approx(0.2 * 560, rel=0.15)
     tiers = metrics.tiers(day, Filter(tiers=("interactive",)))
     assert tiers[0].p99_s == pytest.approx(world.quantile_s(0.99), rel=0.10)
-    assert tiers[0].offered_per_s * day.duration_s == pytest.approx(RATE * 560, rel=0.15)
+    assert tiers[0].offered_per_s == pytest.approx(RATE, rel=0.15)
     traffic = metrics.traffic(day)
-    assert max(filter(math.isfinite, traffic.offered[1].values)) == pytest.approx(RATE, rel=0.1)
+    assert max(filter(math.isfinite, traffic.offered[1].values)) == pytest.approx(RATE, rel=0.15)
     assert 0.1 < metrics.utilisation(day).over_time[0].values[-1] <= 0.16  # the second joins
     assert [edit.generation for edit in metrics.edits(day)] == [8]
     assert {line.name for line in metrics.latency(day, 0.5, by=Split.POOL)} == {

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from dashboard.ports import ALL, Filter, Pool, Window
 from dashboard.sources import promql
-from dashboard.sources.arrivals import dispersion, lengths_of
+from dashboard.sources.arrivals import dispersion, lengths_of, unless_chance
 from dashboard.sources.connection import Line
+from dashboard.sources.coverage import first_seen_s
 from dashboard.sources.latency import quantile
 from dashboard.sources.rules import rule_file
 from predictor.metrics import names
@@ -59,6 +60,28 @@ def test_a_grid_keeps_to_its_window_and_its_points(
     assert 1 <= len(grid.times_s) <= max(2, min(points, promql.MAX_POINTS))
     assert grid.end_s <= window.end_s < grid.end_s + max(scrape_s + 1, grid.step_s)
     assert grid.step_s >= scrape_s
+
+
+@given(st.integers(2, 400 * 86400), st.integers(0, 400 * 86400))
+def test_where_data_begins_is_found_to_a_second_in_four_looks(lasts_s: int, age_s: int) -> None:
+    end_s = 1_700_000_000.25
+    begins_s = end_s - age_s
+    grids = []
+
+    def has_value(grid: promql.Grid) -> set[float]:
+        grids.append(grid)
+        return {time_s for time_s in grid.times_s if time_s >= begins_s}
+
+    window = Window(end_s - lasts_s, end_s)
+    found_s = first_seen_s(window, has_value)
+    assert found_s is not None
+    assert 0.0 <= found_s - max(begins_s, window.start_s) <= 1.0
+    assert len(grids) <= (1 if age_s > lasts_s + lasts_s / 299 + 2 else 4)
+    assert all(len(grid.times_s) <= promql.MAX_POINTS for grid in grids)
+
+
+def test_where_nothing_is_no_beginning_is_found() -> None:
+    assert first_seen_s(Window(0.0, 1000.0), lambda grid: set()) is None
 
 
 def test_rates_name_the_recording_rule_where_there_is_one() -> None:
@@ -116,6 +139,21 @@ def test_counts_tell_how_bursty_the_gaps_were(burstiness: float) -> None:
             values[next_s] = float(counted)
             next_s += 5.0
     assert dispersion(Line({}, values)) == pytest.approx(burstiness, rel=0.25, abs=0.02)
+
+
+def test_a_few_counts_of_poisson_arrivals_pass_for_nothing_else() -> None:
+    rng = random.Random(2)
+    seen = []
+    for _ in range(400):
+        times_s = list(gamma_times(100.0, 20.0, rng, 1.0))
+        values = {float(now): float(sum(time < now for time in times_s)) for now in range(21)}
+        found = dispersion(Line({}, values))
+        assert found is not None
+        seen.append(unless_chance(found, len(values)))
+    assert sum(found != 1.0 for found in seen) <= 12
+    assert unless_chance(2.0, 100) == 2.0
+    assert unless_chance(1.4, 100) == 1.0
+    assert unless_chance(0.0, 20) == 0.0
 
 
 def test_a_rate_that_drifts_is_no_burst() -> None:

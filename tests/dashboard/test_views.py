@@ -104,6 +104,16 @@ class TestCosts:
         assert found.usd_per_1000 == pytest.approx(2.5)
         assert found.usd_per_month == pytest.approx(2.5 * 730)
 
+    def test_a_month_is_as_long_as_there_is_data_and_not_as_the_window(self) -> None:
+        found = costs.what_if(
+            [use(Pool.SPOT)],
+            duration_s=7 * 86400.0,
+            spot_usd_per_hour=1.0,
+            on_demand_usd_per_hour=2.0,
+            share_on_spot=1.0,
+        )
+        assert found.usd_per_month == pytest.approx(1.0 * 730)
+
     def test_the_table_downloads_as_csv(self) -> None:
         table = costs.cost_table(costs.pool_costs([use(Pool.SPOT)], PRICES))
         head, first, *_ = costs.as_csv(table).splitlines()
