@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 from tests.browser.conftest import screen
 from tests.browser.pages import Dashboard
 from tests.browser.stack import Stack, load, load_to_its_end, running

@@ -9,7 +9,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 from predictor.local.__main__ import create_parameters_file
 from predictor.local.dashboard import create_price_table, dashboard_service
 from tests.browser.pages import Dashboard

@@ -7,7 +7,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from dashboard.store import FileParameterStore
+from dashboard.stores.file import FileParameterStore
 from tests.browser.pages import Dashboard
 from tests.browser.stack import Stack, running
 
