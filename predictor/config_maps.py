@@ -105,4 +105,4 @@ def unreachable(place: ConfigMapPlace, reason: str) -> str:
 
 
 def _short(reason: str) -> str:
-    return " ".join(reason.split())[:MOST_REASON_CHARS]
+    return " ".join(reason.split())[:MOST_REASON_CHARS].rstrip(".")

@@ -5,19 +5,22 @@ from collections.abc import Iterator, Mapping
 from dashboard.ports import Refused
 from dashboard.settings import PARAMETERS, PROMETHEUS, VARIABLES, read_settings
 from manifests.check.objects import Pods, World, dig
+from predictor.config_maps import NAMESPACE_VARIABLE
 
 PREFIX = "HEADWAY_"
 NAME = "headway-dashboard"
 
 
 def environment(world: World) -> Iterator[str]:
-    known = {variable.name for variable in VARIABLES}
+    known = {variable.name for variable in VARIABLES} | {NAMESPACE_VARIABLE}
     for pods in _dashboards(world):
         env = _env(pods)
         for name in sorted(name for name in env if name.startswith(PREFIX) and name not in known):
             yield f"{pods}: the dashboard reads no {name}."
         try:
-            read_settings({name: value for name, value in env.items() if name in known})
+            # The service account of a pod tells its namespace.
+            given = {name: value for name, value in env.items() if name in known}
+            read_settings({**given, NAMESPACE_VARIABLE: pods.namespace})
         except Refused as refusal:
             yield f"{pods}: the dashboard refuses its variables: {refusal}"
         kind, _, name = env.get(PARAMETERS.name, "").partition(":")
