@@ -8,6 +8,7 @@ from loadtest.bench.report import this_machine
 from loadtest.bench.running import add_output_option, names_among, run_scenarios
 from loadtest.bench.scenarios import (
     capacity,
+    dashboard_scale,
     edge,
     low_load,
     minilm,
@@ -29,6 +30,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "tiers": tiers.run,
     "minilm": minilm.run,
     "preview": preview.run,
+    "dashboard_scale": dashboard_scale.run,
 }
 
 
