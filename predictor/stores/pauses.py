@@ -8,7 +8,7 @@ import random
 
 FIRST_S = 0.2
 LONGEST_S = 10.0
-STEADY_S = 10.0  # what held for so long was no failure
+STEADY_S = 5.0  # what held for so long was no failure
 
 
 class Pauses:
