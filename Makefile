@@ -19,7 +19,7 @@ EXTRAS = predictor,jobs,torch,topic,offline,dashboard,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults check format bench bench-gpu load load-proof sweep
+.PHONY: help env up test test-faults test-proofs check format bench bench-gpu load load-proof sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ test: check ## check, then run all tests
 
 test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
 	@$(BIN)/python -m pytest -m faults
+
+test-proofs: $(INSTALLED) ## the dashboard beside k6, under a load that lasts, in under a minute
+	@$(BIN)/python -m pytest -m proof
 
 check: $(INSTALLED) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check
