@@ -23,8 +23,8 @@ EXTRAS = predictor,jobs,kubernetes,torch,topic,offline,dashboard,loadtest,dev
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
-.PHONY: help env up test test-faults test-browser screenshots check manifests-check format bench \
-	bench-gpu load load-proof sweep
+.PHONY: help env up test test-faults test-browser test-proofs screenshots check manifests-check \
+	format bench bench-gpu load load-proof sweep
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,9 @@ test-browser: $(INSTALLED) ## all that `up` starts, in a real Chromium (apt-get 
 
 screenshots: $(INSTALLED) ## the same, under load for some minutes, for the pictures of the README
 	@$(BIN)/python -m pytest -m browser tests/browser/test_dashboard.py --screenshots dashboard/screenshots
+
+test-proofs: $(INSTALLED) ## the dashboard beside k6, under a load that lasts, in under a minute
+	@$(BIN)/python -m pytest -m proof
 
 check: $(INSTALLED) ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check
