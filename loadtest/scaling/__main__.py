@@ -96,7 +96,7 @@ def run_day(given: argparse.Namespace, console: Console) -> None:
 
 def _lived(given: argparse.Namespace, variant: Variant, minutes: "Queue[str | None]") -> Lived:
     try:
-        there = world(given.slower)
+        there = world(given.slower, bulk=variant.two_pools)  # a trigger asks for that tier
         rhythm, begins_s = there.rhythm(TROUGH, PEAK, given.seed), given.begins * HOUR_S
         needed = math.ceil(rhythm.rate(begins_s) / there.capacity / BEGINS_AT_LOAD)
         return day(

@@ -106,12 +106,18 @@ def _number(node: ast.Expr, series: Sequence[Series], now_s: float) -> float:
 
 
 def _selected(node: ast.VectorSelector, series: Iterable[Series]) -> list[Series]:
+    _refuse_other_times(node)
     return [
         each
         for each in series
         if each.labels[NAME] == node.name
         and all(_matches(one, each.labels.get(one.name, "")) for one in node.matchers.matchers)
     ]
+
+
+def _refuse_other_times(node: ast.VectorSelector | ast.SubqueryExpr) -> None:
+    if node.offset is not None or node.at is not None:
+        raise QueryError(f"{node.prettify()}: offset and @ are not simulated")
 
 
 def _matches(matcher: ast.Matcher, value: str) -> bool:
@@ -211,6 +217,7 @@ def _windows(
         return begins_s, {_without_name(each): each.within(begins_s, now_s) for each in selected}
     if not isinstance(node, ast.SubqueryExpr) or node.step is None or node.range is None:
         raise QueryError(f"a window of {type(node).__name__} is not simulated")
+    _refuse_other_times(node)
     begins_s, step_s = now_s - node.range.total_seconds(), node.step.total_seconds()
     windows: dict[Labels, list[tuple[float, float]]] = {}
     at_s = (math.floor(begins_s / step_s) + 1) * step_s

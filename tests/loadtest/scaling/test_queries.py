@@ -27,7 +27,7 @@ from tests.dashboard.prometheus_process import WHY, PrometheusProcess, missing, 
 from tests.edge.server_process import Server
 from tests.server.process import document, ids, serving, simulated
 
-pytestmark = pytest.mark.skipif(missing, reason=WHY)
+pytestmark = [pytest.mark.skipif(missing, reason=WHY), pytest.mark.timeout(300)]
 
 SCALED = ("base", "overlays/on-demand", "overlays/spot", "overlays/spot-and-on-demand")
 MODEL = "topics"

@@ -18,8 +18,10 @@ from loadtest.scaling.scenarios import (
     one_pool,
     only,
     reclaim,
+    two_pools,
 )
 from loadtest.scaling.world import applied, leaving, world
+from predictor.simulation.day import Burst, Rhythm
 from predictor.simulation.replica import Leaving
 
 SLOWER, RECLAIM_SLOWER = 40.0, 20.0
@@ -64,6 +66,19 @@ def test_queue_depth_alone_sees_too_late_and_turns_to_and_fro() -> None:
     assert alone.verdict.answers_in_time == 1.0, "what is answered is in time, whoever scales"
     assert alone.verdict.all_in_time < 0.95 < both.verdict.all_in_time
     assert alone.verdict.reversals > 2 * both.verdict.reversals + 2
+
+
+def test_spot_wakes_for_a_burst_and_goes_back_to_none() -> None:
+    there = world(SLOWER, bulk=True)
+    burst = Burst(at_s=120.0, height=4.0, rise_s=60.0, hold_s=300.0, fall_s=60.0)
+    rhythm = Rhythm(0.3 * there.capacity, 0.3 * there.capacity, (burst,))
+    seen = day(there, two_pools(), rhythm, lasts_s=2400.0)
+    assert {change.pool for change in seen.changes} == {"topics-spot"}
+    wanted = [change.after for change in seen.changes]
+    assert max(wanted) >= 2
+    assert wanted[-1] == 0
+    assert wanted.count(0) == 1
+    assert seen.verdict.least_serving == 1
 
 
 @cache
