@@ -1,5 +1,6 @@
 """Plotly figures from what the ports tell. Every axis has its unit; edits and SLOs are marked."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
@@ -275,7 +276,7 @@ def _edge(value: float, unit: str) -> str:
 
 def _broken(name: str) -> str:
     """A long name on several lines: slanted, it would run into the legend."""
-    return name.replace("Z-", "Z<br>").replace(" ", "<br>")
+    return re.sub(r"(?<=\d)(?=T\d{6}Z)|(?<=Z)-| ", "<br>", name)
 
 
 def _zone_name(zone: tzinfo) -> str:

@@ -17,12 +17,13 @@ from dashboard.views.units import escaped
 from predictor.core.parameters import ModelParameters, Parameters, TierParameters
 
 Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
+KEY = "tuning-form"  # of the fragment, to draw it anew from elsewhere
 MAX_REASON_LENGTH = 500
 MOST_COLUMNS = 3  # sections side by side
 _log = logging.getLogger(__name__)
 
 
-@st.fragment
+@st.fragment(key=KEY)
 def draw() -> None:
     """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone.
 

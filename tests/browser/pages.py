@@ -10,6 +10,8 @@ from playwright.sync_api import Locator, Page, Request, expect
 
 LIGHT_WEIGHT_B = 250_000
 _IDLE = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+_AT_REST = f"""() => document.querySelector('{_IDLE}') !== null
+    && document.querySelector('[data-stale="true"]') === null"""
 # What Plotly has drawn for a title: the values of its first line, and the texts beside lines.
 _DRAWN = """title => {
     const plot = [...document.querySelectorAll('.js-plotly-plot')]
@@ -88,7 +90,8 @@ class Dashboard:
         self.page.wait_for_function(script)
 
     def picture(self, path: Path) -> None:
-        """Of what is on the screen."""
+        """Of what is on the screen, when nothing of it is grey for being drawn anew."""
         self.page.mouse.move(0, 0)  # nothing hovers
+        self.page.wait_for_function(_AT_REST)
         self.page.screenshot(path=path, animations="disabled")
         assert path.stat().st_size < LIGHT_WEIGHT_B

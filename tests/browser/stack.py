@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from predictor.local.replicas import MODEL, PORTS_APART
@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 LOCALHOST = "127.0.0.1"
 STOP_S = 60
 MOST_TRIES = 100
-RATE = "40"  # requests a second at each replica
 # Half busy under the load below, which asks little of a machine.
 DEVICE = ("--task=simulated", "--simulated_fixed_ms=8", "--simulated_token_us=15")
 
@@ -105,24 +104,27 @@ def running(folder: Path, replicas: int = 2) -> Iterator[Stack]:
 
 
 @contextmanager
-def load(stack: Stack, duration: str) -> Iterator[None]:
-    """The same load on each replica; at the end of the block it is broken off if it still runs."""
+def load(stack: Stack, duration: str, ahead_s: float = 0.0) -> Iterator[None]:
+    """The same load on each replica; at the end of the block it is broken off if it still runs.
+
+    The block begins so much later, for plots that are full of it.
+    """
     with ExitStack() as ending:
         for number, url in enumerate(stack.replica_urls):
-            run = _k6(stack, url, duration, number, RATE)
+            run = _k6(stack, url, duration, seed=number)
             ending.callback(_end, run)
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(ahead_s)
         yield
 
 
-def load_to_its_end(stack: Stack, duration: str, rate: str = RATE) -> None:
-    runs = [
-        _k6(stack, url, duration, number, rate) for number, url in enumerate(stack.replica_urls)
-    ]
+def load_to_its_end(stack: Stack, duration: str) -> None:
+    runs = [_k6(stack, url, duration, seed=number) for number, url in enumerate(stack.replica_urls)]
     for run in runs:
         run.wait()
 
 
-def _k6(stack: Stack, url: str, duration: str, seed: int, rate: str) -> subprocess.Popen[bytes]:
+def _k6(stack: Stack, url: str, duration: str, seed: int) -> subprocess.Popen[bytes]:
     """Urgent requests of a row, and bulk requests of eight."""
     settings = {
         "URL": url,
@@ -131,7 +133,7 @@ def _k6(stack: Stack, url: str, duration: str, seed: int, rate: str) -> subproce
         "LENGTHS": "lognormal:64:0.8",
         "TIERS": "interactive:0.75,bulk:0.25",
         "ROWS": "interactive:1,bulk:8",
-        "RATE": rate,
+        "RATE": "40",
         "DURATION": duration,
         "SEED": str(seed + 1),
         "VUS": "60",

@@ -34,24 +34,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory, minutes: int) -> Iterator[St
     with running(tmp_path_factory.mktemp("stack")) as started:
         started.keep_reading()
         load_to_its_end(started, "12s")
-        with load(started, "20m"):
-            if minutes:
-                load_to_its_end(started, f"{minutes}m", rate="2")
+        with load(started, "20m", ahead_s=60.0 * minutes):
             yield started
 
 
 @pytest.fixture
 def dashboard(page: Page, stack: Stack) -> Dashboard:
     return Dashboard(page, stack.url)
-
-
-@pytest.mark.parametrize("name", PLOTS)
-def test_every_page_is_whole(name: str, dashboard: Dashboard, pictures: Path) -> None:
-    dashboard.open(name)
-    expect(dashboard.plots).to_have_count(PLOTS[name])
-    dashboard.assert_sound()
-    if name in ("latency", "cost", "load_tests"):
-        dashboard.picture(pictures / f"{name}.png")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -83,6 +72,15 @@ def cut(page: Page) -> list[str]:
                 && each.scrollWidth > each.clientWidth)
             .map(each => each.textContent)""")
     return found
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_page_is_whole(name: str, dashboard: Dashboard, pictures: Path) -> None:
+    dashboard.open(name)
+    expect(dashboard.plots).to_have_count(PLOTS[name])
+    dashboard.assert_sound()
+    if name in ("latency", "cost", "load_tests"):
+        dashboard.picture(pictures / f"{name}.png")
 
 
 def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
