@@ -26,7 +26,6 @@ class PreviewRow(msgspec.Struct, frozen=True, kw_only=True):
     load: str
     tier: str
     asked: Asked
-    closed_loop: bool
     rate_per_s: float
     predicted_p50_ms: float
     predicted_p99_ms: float
@@ -51,9 +50,7 @@ class PreviewRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def held(self) -> bool | None:
-        """None: a client that waits for answers is no traffic that comes as it comes."""
-        if self.closed_loop:
-            return None
+        """Goodput, where more comes than can be done; else p99, and how busy the device is."""
         if self.asked is Asked.GOODPUT:
             return abs(self.goodput_off) <= MOST_GOODPUT_OFF
         busy_off = abs(self.predicted_busy - self.busy)
@@ -66,13 +63,26 @@ class PreviewResult(msgspec.Struct, frozen=True):
     def table(self) -> Table:
         return Table(
             title="Preview",
-            intro=("x"),
+            intro=(
+                "What the dashboard's preview foretells from what Prometheus saw of a run, beside "
+                "what the clients of that run measured: Poisson arrivals at a share of what full "
+                "batches would do (load), on the simulated accelerator (5 ms + 10 µs a token), SLO "
+                f"200 ms. *Chance* is what p99s of such runs differ by (standard deviation, of "
+                "several in virtual time); the preview's own differs by less. Required: p99 within "
+                f"{MOST_P99_OFF:.0%} and busy within {MOST_BUSY_OFF * 100:.0f} points; beyond "
+                f"capacity, goodput within {MOST_GOODPUT_OFF:.0%}. A row fails only if two runs "
+                "fail."
+            ),
             columns=(
                 *("setting", "load", "tier", "requests/s"),
                 *("p50 ms", "p99 ms, predicted", "measured", "by Prometheus", "off", "chance"),
                 *("busy", "goodput/s", "held"),
             ),
             rows=[self._cells(row) for row in self.rows],
+            notes=(
+                "pairs are predicted, measured; *by Prometheus* is on the server's clock",
+                "bulk that always waits comes from clients that send again when they are answered",
+            ),
         )
 
     @staticmethod
