@@ -50,7 +50,6 @@ def dashboard_on(prometheus_url: str) -> Iterator[None]:
             "HEADWAY_PRICES": str(folder / "prices.yaml"),
             "HEADWAY_RESULTS": str(folder),
         }
-        logging.getLogger("streamlit").setLevel(logging.CRITICAL)  # it misses its own server
         before = {variable: os.environ.get(variable) for variable in settings}
         os.environ.update(settings)
         _forget()
@@ -91,7 +90,10 @@ def paint(prometheus_url: str, page: str, range_name: str) -> Paint:
 
 def _forget() -> None:
     import streamlit as st
+    from streamlit import logger
 
+    st.get_option("logger.level")  # reads its settings, which would undo the next line
+    logger.set_log_level(logging.CRITICAL)  # it misses its own server, at every turn
     st.cache_data.clear()
     st.cache_resource.clear()
 
