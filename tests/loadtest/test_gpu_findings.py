@@ -268,7 +268,7 @@ def test_a_bug_in_a_benchmark_is_told_as_its_failure(tmp_path: Path) -> None:
         command.guarded(broken, tiny(KnownContext, tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_served_benchmarks_run_on_any_machine(tmp_path: Path) -> None:
     """What a tiny model on a CPU measures means nothing; that it is measured does."""
     context = tiny(GpuContext, tmp_path)
