@@ -12,10 +12,9 @@ def test_some_minutes_of_a_day_make_a_table_and_a_picture(
 ) -> None:
     picture = tmp_path / "made" / "day.png"
     minutes = ("--hours", "0.02", "--begins", "3", "--slower", "40", "--queue_alone", "64")
-    assert main(["day", *minutes, "--two_pools", "--picture", str(picture)]) == 0
+    assert main(["day", *minutes, "--picture", str(picture)]) == 0
     said = capsys.readouterr().out
     assert "as applied" in said
-    assert "on-demand and spot" in said
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
