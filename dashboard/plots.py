@@ -241,6 +241,8 @@ def grouped_bars(
     # Else a run's name, which begins with a date, might be taken for one.
     figure.update_layout(barmode="group", xaxis={"type": "category", "tickangle": 0})
     figure.update_xaxes(ticktext=[_broken(group) for group in groups], tickvals=list(groups))
+    # Above, beside the title: below are names of several lines.
+    figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})
     return figure
 
 

@@ -176,10 +176,11 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
     if current.edits and row.button("Drop my edits", key="tuning-drop"):
         state.drop()
         st.rerun()
-    if obstacle:
-        st.caption(obstacle)
-    _show_login(who)
-    with guarded("The preview"):
+    with st.container():
+        if obstacle:
+            st.caption(obstacle)
+        _show_login(who)
+    with st.container(), guarded("The preview"):
         preview.draw(spot, current, run=wants_preview)
     if wants_apply and who is not None:
         _apply(spot, current, who, reason)

@@ -14,16 +14,18 @@ from dashboard.views.units import MISSING, share, usd
 
 
 def draw(spot: Here, current: state.Draft, *, run: bool) -> None:
-    if run:
-        with st.spinner("Simulating…"):
-            state.keep_forecast(current, _simulate(spot, current))
+    with st.container():  # what stands below does not move when this has gone
+        if run:
+            with st.spinner("Simulating…"):
+                state.keep_forecast(current, _simulate(spot, current))
     found = state.forecast(current)
     if found is None:
         return
     forecast, fresh = found
     st.markdown("**Preview**")
-    if not fresh:
-        st.info("The edits have changed since this preview; press Preview again.")
+    with st.container():
+        if not fresh:
+            st.info("The edits have changed since this preview; press Preview again.")
     _show_whole(_measured(spot), forecast)
     tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, ALL), ())
     tables.show(forecast_table(tiers, forecast))

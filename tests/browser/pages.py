@@ -51,6 +51,10 @@ class Dashboard:
         self.page.wait_for_selector(_IDLE)
         expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
 
+    def at_rest(self) -> None:
+        """Nothing is left of what was drawn before."""
+        self.page.wait_for_function(_AT_REST)
+
     def go_to(self, title: str) -> None:
         """By the navigation, so that what is in the session stays."""
         link = self.page.get_by_role("link", name=title, exact=True)
@@ -92,6 +96,6 @@ class Dashboard:
     def picture(self, path: Path) -> None:
         """Of what is on the screen, when nothing of it is grey for being drawn anew."""
         self.page.mouse.move(0, 0)  # nothing hovers
-        self.page.wait_for_function(_AT_REST)
+        self.at_rest()
         self.page.screenshot(path=path, animations="disabled")
         assert path.stat().st_size < LIGHT_WEIGHT_B

@@ -97,7 +97,7 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     dashboard.field("Reason").fill("smaller batches, to see what they cost")
     apply = page.get_by_role("button", name="Apply")
     expect(apply).to_be_enabled()
-    dashboard.settled()
+    dashboard.at_rest()
     simulated.evaluate("each => each.scrollIntoView({block: 'end'})")
     dashboard.picture(pictures / "tuning.png")
     applied_s = time.monotonic()
