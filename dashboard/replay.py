@@ -13,10 +13,11 @@ request.
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from dashboard.ports import ArrivalStats
 from predictor.simulation.simulator import Arrival, Settlement
+from predictor.simulation.traffic import unit_gaps
 
 APART_S = 1e-9
 DEALT_TOGETHER = 1024
@@ -42,13 +43,9 @@ def _request(stats: ArrivalStats, time_s: float, rows: int, length: int) -> Iter
 
 def _times_s(count: int, lasts_s: float, burstiness: float, rng: random.Random) -> Sequence[float]:
     """`count` instants, their gaps gamma-distributed with that squared coefficient of variation."""
+    gaps = list(islice(unit_gaps(rng, burstiness), count + 1))
     if burstiness <= 0.0:
-        gaps = [1.0] * (count + 1)
         gaps[0] = rng.random()
-    elif burstiness == 1.0:
-        gaps = [rng.expovariate(1.0) for _ in range(count + 1)]
-    else:
-        gaps = [rng.gammavariate(1.0 / burstiness, burstiness) for _ in range(count + 1)]
     scale = lasts_s / sum(gaps)
     return [time * scale for time in accumulate(gaps[:-1])]
 

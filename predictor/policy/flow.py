@@ -110,6 +110,14 @@ class Flow:
         slice_ms = self._parameters.max_slice_ms if self._parameters else None
         return NO_DEADLINE if slice_ms is None else slice_ms / 1e3
 
+    def reached(self, row: Row, now_s: float) -> None:
+        """Count what a row lost of its SLO before it came here, and will lose on its way back.
+
+        A client's own timeout tells nothing of that.
+        """
+        if row.deadline_s < row.expires_s and self.urgent:
+            self.lost.add(self.slo_s - (row.deadline_s - now_s))
+
     def put(self, rows: Iterable[Row], now_s: float) -> None:
         """Have rows wait."""
         if not self.queue:

@@ -162,14 +162,6 @@ class Lane:
         flow.load.offer(work_s, now_s)
         return work_s
 
-    def reached(self, flow: Flow, row: Row, now_s: float) -> None:
-        """Count what a row lost of its SLO before it came here, and will lose on its way back.
-
-        A client's own timeout tells nothing of that.
-        """
-        if row.deadline_s < row.expires_s and flow.urgent:
-            flow.lost.add(flow.slo_s - (row.deadline_s - now_s))
-
     def tokens_per_row(self, flow: Flow) -> float:
         """Of late, with the padding that came with them."""
         return flow.mean_tokens * self._padding_factor

@@ -26,7 +26,6 @@ from predictor.policy.arbiter import Arbiter
 from predictor.policy.flow import Flow
 from predictor.policy.lane import Lane
 from predictor.policy.plan import Plan
-from predictor.policy.queue import RowQueue
 from predictor.policy.service_time import ServiceTimeModel, Work
 
 SLOTS = 2  # one running, one prepared
@@ -94,7 +93,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        return sum(len(flow.queue) for lane in self._lanes.values() for flow in lane.flows)
+        return sum(len(flow.queue) for flow in self._flows())
 
     @property
     def in_flight(self) -> Sequence[Batch]:
@@ -123,7 +122,7 @@ class Scheduler:
             return Admission(work, 0.0, too_long)
         flow = lane.flow(tier)
         work_s = lane.arrived(flow, work, now_s)
-        lane.reached(flow, rows[0], now_s)
+        flow.reached(rows[0], now_s)
         promised = self._parameters.tiers[tier]
         limit = promised.max_queue_size
         waiting = len(flow.queue)
@@ -210,21 +209,20 @@ class Scheduler:
 
     def _expired(self, now_s: float) -> list[tuple[Row, Outcome]]:
         expired: list[tuple[Row, Outcome]] = []
-        for queue in self._queues():
+        for flow in self._flows():
+            queue = flow.queue
             if queue.earliest_deadline_s < now_s:
                 due = queue.due_before(now_s, EXPIRE_AT_ONCE)
                 queue.remove(due)
-                expired += self._let_go(due, Outcome.EXPIRED, now_s)
+                expired += self._let_go(flow, due, Outcome.EXPIRED, now_s)
         return expired
 
     def _let_go(
-        self, rows: Sequence[Row], outcome: Outcome, now_s: float
+        self, flow: Flow, rows: Sequence[Row], outcome: Outcome, now_s: float
     ) -> list[tuple[Row, Outcome]]:
         """Rows that will miss their SLO: those that are given up; the others are relegated."""
         given_up = []
         if rows:
-            first = rows[0]
-            flow = self._lanes[first.model].flow(first.tier, first.relegated)
             self._arbiter.missed(flow, len(rows), now_s)
         for row in rows:
             tier = self._parameters.tiers.get(row.tier)
@@ -241,11 +239,11 @@ class Scheduler:
             row.deadline_s = row.expires_s
         self._lanes[rows[0].model].flow(rows[0].tier, late=True).put(rows, now_s)
 
-    def _queues(self) -> Iterator[RowQueue]:
-        return (flow.queue for lane in self._lanes.values() for flow in lane.flows)
+    def _flows(self) -> Iterator[Flow]:
+        return (flow for lane in self._lanes.values() for flow in lane.flows)
 
     def _next_deadline_s(self) -> float:
-        return min(queue.earliest_deadline_s for queue in self._queues())
+        return min(flow.queue.earliest_deadline_s for flow in self._flows())
 
     def _ends_s(self, now_s: float) -> float:
         """When the device will be through with what it holds."""
@@ -286,7 +284,7 @@ class Scheduler:
         riders = self._arbiter.riders(flow, now_s, self.prepare_lead_s)
         while True:
             plan = lane.plan(flow, start_s, limit_s, riders)
-            given_up += self._let_go(plan.shed, Outcome.SHED, now_s)
+            given_up += self._let_go(flow, plan.shed, Outcome.SHED, now_s)
             if plan.rows or not plan.shed or not flow.queue:
                 return plan
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from predictor.simulation.fleet import Change, Minute
 from predictor.simulation.simulator import Arrival
+from predictor.simulation.traffic import poisson_times
 
 DAY_S = 86_400.0
 TROUGH_S = 4 * 3600.0
@@ -93,12 +94,10 @@ class Arrivals:
     def __call__(self, from_s: float, to_s: float) -> list[Arrival]:
         """With one rate for all of the step, that of its middle."""
         rate = self._rhythm.rate(self._begins_s + (from_s + to_s) / 2.0)
-        arrivals = []
-        time_s = from_s + self._random.expovariate(rate)
-        while time_s < to_s:
-            arrivals.append(Arrival(time_s, next(self._lengths), self._model))
-            time_s += self._random.expovariate(rate)
-        return arrivals
+        return [
+            Arrival(from_s + time_s, next(self._lengths), self._model)
+            for time_s in poisson_times(rate, to_s - from_s, self._random)
+        ]
 
 
 @dataclass(frozen=True, slots=True)

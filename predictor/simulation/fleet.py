@@ -16,7 +16,7 @@ from predictor.core.rows import Outcome, Row
 from predictor.simulation.autoscaler import SYNC_S
 from predictor.simulation.keda import Keda, ScaledObject, Trigger
 from predictor.simulation.replica import Jobs, Leaving, Reading, Replica
-from predictor.simulation.simulator import Arrival, Settlement, Simulator
+from predictor.simulation.simulator import Arrival, Settlement, Simulator, quantile_of
 
 MINUTE_S = 60.0
 Demand = Callable[[float, float], Sequence[Arrival]]  # what arrives from one time to another
@@ -200,14 +200,12 @@ class Fleet:
 
     def _minute(self) -> Minute:
         tally, self._tally = self._tally, _Tally()
-        latencies = sorted(tally.latencies_s)
-        count = len(latencies)
         return Minute(
             start_s=self.now_s - MINUTE_S,
-            answered=count,
+            answered=len(tally.latencies_s),
             in_time=tally.in_time,
             refused=tally.refused,
-            p99_s=latencies[min(int(0.99 * count), count - 1)] if latencies else float("nan"),
+            p99_s=quantile_of(tally.latencies_s, 0.99),
             serving=self.serving,
             wanted=self.wanted,
         )

@@ -82,10 +82,7 @@ class Run:
 
     def latency_quantile_s(self, quantile: float) -> float:
         """Over answered rows; NaN when there are none."""
-        latencies = sorted(each.latency_s for each in self.answered)
-        if not latencies:
-            return math.nan
-        return latencies[min(int(quantile * len(latencies)), len(latencies) - 1)]
+        return quantile_of([each.latency_s for each in self.answered], quantile)
 
     def mean_latency_s(self) -> float:
         answered = self.answered
@@ -208,6 +205,14 @@ class Simulator:
         settled = Settlement(row, outcome, started_s, self.now_s)
         self.run.settlements.append(settled)
         return settled
+
+
+def quantile_of(values: Iterable[float], quantile: float) -> float:
+    """NaN of none."""
+    ordered = sorted(values)
+    if not ordered:
+        return math.nan
+    return ordered[min(int(quantile * len(ordered)), len(ordered) - 1)]
 
 
 def merged(*streams: Sequence[Arrival]) -> list[Arrival]:

@@ -21,16 +21,22 @@ def gamma_times(
     1 is Poisson, more comes in clumps.
     """
     time_s = 0.0
-    while True:
-        if burstiness <= 0.0:
-            time_s += 1.0 / rate
-        elif burstiness == 1.0:
-            time_s += rng.expovariate(rate)
-        else:
-            time_s += rng.gammavariate(1.0 / burstiness, burstiness / rate)
+    for gap in unit_gaps(rng, burstiness):
+        time_s += gap / rate
         if time_s >= duration_s:
             return
         yield time_s
+
+
+def unit_gaps(rng: random.Random, burstiness: float) -> Iterator[float]:
+    """Gaps of mean 1, without end."""
+    while True:
+        if burstiness <= 0.0:
+            yield 1.0
+        elif burstiness == 1.0:
+            yield rng.expovariate(1.0)
+        else:
+            yield rng.gammavariate(1.0 / burstiness, burstiness)
 
 
 def lognormal_lengths(
