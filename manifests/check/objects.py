@@ -84,6 +84,11 @@ class Pods:
         return [*self.spec.get("initContainers", ()), *self.spec.get("containers", ())]
 
     @property
+    def variables(self) -> Sequence[Json]:
+        """Of the environment of all containers."""
+        return [each for container in self.containers for each in container.get("env", ())]
+
+    @property
     def ports(self) -> Mapping[str, int]:
         """By name."""
         return {
@@ -122,6 +127,10 @@ class World:
     @cached_property
     def predictors(self) -> Sequence[Pods]:
         return [pods for pods in self.pods if pods.owner.kind == "InferenceService"]
+
+    def selected(self, selector: Json | None) -> Sequence[Pods]:
+        """Those of what is applied that a label selector finds."""
+        return [pods for pods in self.pods if matches(selector, pods.labels)]
 
     def of(self, *kinds: str) -> Sequence[Object]:
         return [each for each in self.own if each.kind in kinds]

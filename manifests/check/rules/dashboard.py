@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Mapping
 
 from dashboard.ports import Refused
-from dashboard.settings import PARAMETERS, PROMETHEUS, VARIABLES, read_settings
+from dashboard.settings import NAMESPACE, PARAMETERS, PROMETHEUS, VARIABLES, read_settings
 from manifests.check.objects import Pods, World, dig
-from predictor.config_maps import NAMESPACE_VARIABLE
 
 PREFIX = "HEADWAY_"
 NAME = "headway-dashboard"
 
 
 def environment(world: World) -> Iterator[str]:
-    known = {variable.name for variable in VARIABLES} | {NAMESPACE_VARIABLE}
+    known = {variable.name for variable in VARIABLES}
     for pods in _dashboards(world):
         env = _env(pods)
         for name in sorted(name for name in env if name.startswith(PREFIX) and name not in known):
@@ -20,7 +19,7 @@ def environment(world: World) -> Iterator[str]:
         try:
             # The service account of a pod tells its namespace.
             given = {name: value for name, value in env.items() if name in known}
-            read_settings({**given, NAMESPACE_VARIABLE: pods.namespace})
+            read_settings({**given, NAMESPACE.name: pods.namespace})
         except Refused as refusal:
             yield f"{pods}: the dashboard refuses its variables: {refusal}"
         kind, _, name = env.get(PARAMETERS.name, "").partition(":")
@@ -50,8 +49,4 @@ def _dashboards(world: World) -> Iterator[Pods]:
 
 
 def _env(pods: Pods) -> Mapping[str, str]:
-    return {
-        each["name"]: str(each.get("value", ""))
-        for container in pods.containers
-        for each in container.get("env", ())
-    }
+    return {each["name"]: str(each.get("value", "")) for each in pods.variables}

@@ -1,6 +1,6 @@
 """Who finds whom: selectors, ports, addresses, and policies that let it through."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from manifests.check.objects import RUNS_ONCE, Json, Object, Pods, World, matches
@@ -32,8 +32,7 @@ def services_select(world: World) -> Iterator[str]:
 def budgets_select(world: World) -> Iterator[str]:
     """Each workload has one of its own; and one replica must not hold a node for ever."""
     for each in world.of("PodDisruptionBudget"):
-        selector = each.get("spec", "selector")
-        selected = [pods for pods in world.pods if matches(selector, pods.labels)]
+        selected = world.selected(each.get("spec", "selector"))
         if len(selected) != 1:
             names = ", ".join(map(str, selected)) or "no pods"
             yield f"{each}: must select the pods of one workload; it selects {names}."
@@ -47,7 +46,7 @@ def budgets_select(world: World) -> Iterator[str]:
 
 def policies_select(world: World) -> Iterator[str]:
     for each in world.of("NetworkPolicy"):
-        selected = [p for p in world.pods if matches(each.get("spec", "podSelector"), p.labels)]
+        selected = world.selected(each.get("spec", "podSelector"))
         if not selected:
             yield f"{each}: its podSelector finds no pods."
         for rule in each.get("spec", "ingress") or ():
@@ -63,7 +62,7 @@ def policies_select(world: World) -> Iterator[str]:
 def connections_allowed(world: World) -> Iterator[str]:
     """From a pod or a namespace of others to a pod of ours, as policies have it."""
     for pods in world.predictors:
-        if not any(_enters(world, PROMETHEUS, {}, pods, name) for name in ("http",)):
+        if not _enters(world, PROMETHEUS, {}, pods, "http"):
             yield f"{pods}: no NetworkPolicy lets Prometheus in from namespace {PROMETHEUS}."
         for container in pods.containers:
             for argument in container.get("args", ()):
@@ -84,8 +83,7 @@ def outside_reached(world: World) -> Iterator[str]:
             _leaves_for(world, pods, "", port) for port in API_PORTS
         ):
             yield f"{pods}: no NetworkPolicy lets it out to the Kubernetes API, port 443."
-        env = [each for container in pods.containers for each in container.get("env", ())]
-        for address in (urlsplit(str(each.get("value", ""))) for each in env):
+        for address in (urlsplit(str(each.get("value", ""))) for each in pods.variables):
             host, namespace, *_ = f"{address.hostname}..".split(".")
             if (host, namespace) not in OUTSIDE or not address.port:
                 continue
@@ -106,7 +104,7 @@ def _to_redis(world: World, pods: Pods) -> Iterator[str]:
 
 def monitors_select(world: World) -> Iterator[str]:
     for each in world.of("PodMonitor"):
-        selected = [p for p in world.pods if matches(each.get("spec", "selector"), p.labels)]
+        selected = world.selected(each.get("spec", "selector"))
         if not selected:
             yield f"{each}: its selector finds no pods."
         for endpoint in each.get("spec", "podMetricsEndpoints") or ():
@@ -128,13 +126,12 @@ def addresses_exist(world: World) -> Iterator[str]:
             if problem:
                 yield f"{each}: {key}: {problem}."
     for pods in world.pods:
-        for container in pods.containers:
-            for variable in container.get("env", ()):
-                value = str(variable.get("value", ""))
-                if value.startswith(("http://", "https://")):
-                    problem = complaint_about_address(world, value, pods.namespace)
-                    if problem:
-                        yield f"{pods}: {variable['name']}: {problem}."
+        for variable in pods.variables:
+            value = str(variable.get("value", ""))
+            if value.startswith(("http://", "https://")):
+                problem = complaint_about_address(world, value, pods.namespace)
+                if problem:
+                    yield f"{pods}: {variable['name']}: {problem}."
 
 
 def complaint_about_address(
@@ -159,11 +156,8 @@ def complaint_about_address(
 
 
 def _selected(world: World, selector: Mapping[str, str], namespace: str) -> Sequence[Pods]:
-    return [
-        pods
-        for pods in world.pods
-        if pods.namespace == namespace and matches({"matchLabels": selector}, pods.labels)
-    ]
+    found = world.selected({"matchLabels": selector})
+    return [pods for pods in found if pods.namespace == namespace]
 
 
 def _redis(world: World) -> Sequence[Pods]:
@@ -181,35 +175,39 @@ def _policies(world: World, pods: Pods, direction: str) -> Sequence[Object]:
     ]
 
 
+def _allowed(world: World, pods: Pods, direction: str, fits: Callable[[Json], bool]) -> bool:
+    """Whether a rule of the pods' policies for this direction fits; without a policy, all is."""
+    policies = _policies(world, pods, direction)
+    rules = (rule for each in policies for rule in each.get("spec", direction.lower()) or ())
+    return not policies or any(map(fits, rules))
+
+
 def _enters(world: World, namespace: str, labels: Mapping[str, str], pods: Pods, port: str) -> bool:
-    policies = _policies(world, pods, "Ingress")
-    rules = [rule for each in policies for rule in each.get("spec", "ingress") or ()]
-    return not policies or any(
-        _has_port(rule, pods, port)
-        and _has_peer(rule.get("from"), namespace, labels, pods.namespace)
-        for rule in rules
-    )
+    def fits(rule: Json) -> bool:
+        peers = rule.get("from")
+        return _has_port(rule, pods, port) and _has_peer(peers, namespace, labels, pods.namespace)
+
+    return _allowed(world, pods, "Ingress", fits)
 
 
 def _leaves(world: World, pods: Pods, to: Pods, port: str) -> bool:
-    policies = _policies(world, pods, "Egress")
-    rules = [rule for each in policies for rule in each.get("spec", "egress") or ()]
-    return not policies or any(
-        _has_port(rule, to, port)
-        and _has_peer(rule.get("to"), to.namespace, to.labels, pods.namespace)
-        for rule in rules
-    )
+    def fits(rule: Json) -> bool:
+        peers = rule.get("to")
+        return _has_port(rule, to, port) and _has_peer(
+            peers, to.namespace, to.labels, pods.namespace
+        )
+
+    return _allowed(world, pods, "Egress", fits)
 
 
 def _leaves_for(world: World, pods: Pods, namespace: str, port: int) -> bool:
     """To something outside of what is known here: a namespace, or an address (no namespace)."""
-    policies = _policies(world, pods, "Egress")
-    rules = [rule for each in policies for rule in each.get("spec", "egress") or ()]
-    return not policies or any(
-        port in [each["port"] for each in rule.get("ports", ({"port": port},))]
-        and _has_peer(rule.get("to"), namespace, {}, pods.namespace)
-        for rule in rules
-    )
+
+    def fits(rule: Json) -> bool:
+        ports = [each["port"] for each in rule.get("ports", ({"port": port},))]
+        return port in ports and _has_peer(rule.get("to"), namespace, {}, pods.namespace)
+
+    return _allowed(world, pods, "Egress", fits)
 
 
 def _has_port(rule: Json, pods: Pods, name: str) -> bool:

@@ -101,13 +101,13 @@ def configuration_exists(world: World) -> Iterator[str]:
                 name = dig(source, "configMapRef", "name")
                 if name and world.find("ConfigMap", name, pods.namespace) is None:
                     yield f"{pods}: envFrom is ConfigMap {name}, which is not there."
-            for variable in container.get("env", ()):
-                secret = dig(variable, "valueFrom", "secretKeyRef")
-                if secret and secret.get("key") not in SECRETS.get(secret.get("name"), ()):
-                    yield (
-                        f"{pods}: {variable['name']} is key {secret.get('key')} of Secret"
-                        f" {secret.get('name')}, which nobody makes."
-                    )
+        for variable in pods.variables:
+            secret = dig(variable, "valueFrom", "secretKeyRef")
+            if secret and secret.get("key") not in SECRETS.get(secret.get("name"), ()):
+                yield (
+                    f"{pods}: {variable['name']} is key {secret.get('key')} of Secret"
+                    f" {secret.get('name')}, which nobody makes."
+                )
 
 
 def probed(world: World) -> Iterator[str]:

@@ -113,8 +113,7 @@ def backlog_opened(world: World) -> Iterator[str]:
         (secret.get("name"), secret.get("key"))
         for pods in world.all_pods
         if "redis" in pods.ports
-        for container in pods.containers
-        for variable in container.get("env", ())
+        for variable in pods.variables
         if (secret := dig(variable, "valueFrom", "secretKeyRef"))
     }
     for each, trigger in triggers_of(world, "redis"):

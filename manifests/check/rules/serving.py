@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 
 from manifests.check.objects import Json, Pods, World, dig
 from manifests.check.rules.network import complaint_about_address
+from predictor.config_maps import DOCUMENT_KEY, PREFIX
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.parameters import Parameters, parse_document
 from predictor.settings import Settings, parse_settings
 
-KEY = "parameters.yaml"
 STARTUP_S = 300  # to load, warm up and capture graphs
 LEAST_SLEEP_S = 5
 SDK_DRAINS = 2  # HTTP and gRPC each may take the grace period
@@ -37,8 +37,8 @@ def parameters_watched(world: World) -> Iterator[str]:
         if name is None:
             yield f"{pods}: args must have --parameters=configmap:NAME."
             continue
-        if KEY not in (_document(world, pods) or {}):
-            yield f"{pods}: ConfigMap {name} with the key {KEY} is not there."
+        if DOCUMENT_KEY not in (_document(world, pods) or {}):
+            yield f"{pods}: ConfigMap {name} with the key {DOCUMENT_KEY} is not there."
         mounts = [
             mount
             for mount in _container(pods).get("volumeMounts", ())
@@ -49,19 +49,19 @@ def parameters_watched(world: World) -> Iterator[str]:
         for mount in mounts:
             if mount.get("subPath"):
                 yield f"{pods}: mounted by subPath, ConfigMap {name} would never change."
-            wanted = str(PurePosixPath(mount["mountPath"]) / KEY)
+            wanted = str(PurePosixPath(mount["mountPath"]) / DOCUMENT_KEY)
             if _flag(pods, "parameters_fallback") != wanted:
                 yield f"{pods}: args must have --parameters_fallback={wanted}."
 
 
 def parameters_accepted(world: World) -> Iterator[str]:
     for each in world.own:
-        if each.kind != "ConfigMap" or KEY not in (each.get("data") or {}):
+        if each.kind != "ConfigMap" or DOCUMENT_KEY not in (each.get("data") or {}):
             continue
         try:
-            parse_document(each.get("data", KEY).encode())
+            parse_document(each.get("data", DOCUMENT_KEY).encode())
         except ParametersRefused as refusal:
-            yield f"{each}: the predictor refuses {KEY}: {refusal.message}."
+            yield f"{each}: the predictor refuses {DOCUMENT_KEY}: {refusal.message}."
     for pods in world.predictors:
         parameters, settings = parameters_of(world, pods), settings_of(pods)
         if parameters is None or settings is None:
@@ -151,7 +151,7 @@ def settings_of(pods: Pods) -> Settings | None:
 
 def parameters_of(world: World, pods: Pods) -> Parameters | None:
     """None where there are none, or wrong ones."""
-    text = (_document(world, pods) or {}).get(KEY)
+    text = (_document(world, pods) or {}).get(DOCUMENT_KEY)
     try:
         return parse_document(text.encode()) if text else None
     except ParametersRefused:
@@ -177,7 +177,7 @@ def _flag(pods: Pods, name: str) -> str | None:
 
 def _configmap(pods: Pods) -> str | None:
     given = _flag(pods, "parameters") or ""
-    return given.partition("configmap:")[2] or None
+    return given.partition(PREFIX)[2] or None
 
 
 def _document(world: World, pods: Pods) -> Mapping[str, str] | None:
