@@ -37,7 +37,7 @@ up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REP
 	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
 	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
 
-test: check manifests-check ## check, manifests-check, then all tests but those of the next two
+test: check manifests-check ## check, manifests-check, then all tests but the long ones below
 	@$(BIN)/python -m pytest
 
 test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures

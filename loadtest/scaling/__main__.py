@@ -28,13 +28,12 @@ from loadtest.scaling.scenarios import (
     reclaim,
     two_pools,
 )
-from loadtest.scaling.world import BASE, MANIFESTS, applied, leaving, world
+from loadtest.scaling.world import BASE, applied, leaving, world
 from manifests.check.build import BuildError
 from predictor.simulation.day import DAY_S
 from predictor.simulation.fleet import Pool
 from predictor.simulation.keda import ScaledObject
 
-PICTURE = MANIFESTS / "pictures" / "day.png"
 HOUR_S = 3600.0
 WIDTH_OF_FILES = 140
 EXIT_WRONG = 2
@@ -132,8 +131,9 @@ def run_reclaim(given: argparse.Namespace, console: Console) -> None:
 
 
 def _day_table(days: Mapping[str, Lived]) -> Table:
-    table = Table("scaled by", title="A simulated day")
-    for column in (
+    table = _table(
+        "A simulated day",
+        "scaled by",
         "requests",
         "minutes with p99 of answers ≤ SLO",
         "minutes with 99% of all in time",
@@ -141,8 +141,7 @@ def _day_table(days: Mapping[str, Lived]) -> Table:
         "replicas",
         "reversals, most in 10 min",
         "replica hours",
-    ):
-        table.add_column(column, justify="right")
+    )
     for name, lived in days.items():
         seen = lived.verdict
         table.add_row(
@@ -159,16 +158,16 @@ def _day_table(days: Mapping[str, Lived]) -> Table:
 
 
 def _reclaim_table(seen: Mapping[float, Reclaimed]) -> Table:
-    table = Table("notice", title="Half of the spot replicas are taken back at the peak")
-    for column in (
+    table = _table(
+        "Half of the spot replicas are taken back at the peak",
+        "notice",
         "replicas before, after",
         "let in and lost",
         "refused: before, first minute, second",
         "p99 of answers, worst minute",
         "lines given back",
         "lines done",
-    ):
-        table.add_column(column, justify="right")
+    )
     for notice_s, each in seen.items():
         refused = [m.refused / m.offered for m in (each.before[-1], *each.after[:2])]
         table.add_row(
@@ -180,6 +179,13 @@ def _reclaim_table(seen: Mapping[float, Reclaimed]) -> Table:
             str(each.returned),
             f"{each.done:,} of {each.lines:,}",
         )
+    return table
+
+
+def _table(title: str, what: str, *figures: str) -> Table:
+    table = Table(what, title=title)
+    for figure in figures:
+        table.add_column(figure, justify="right")
     return table
 
 
@@ -217,7 +223,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     for_day.add_argument("--scaled_object", type=Path, default=BASE, help="a manifest to try")
     for_day.add_argument("--slower", type=_factor, default=SLOWER, help="than a GPU; default 20")
     for_day.add_argument("--processes", type=int, choices=range(1, 65), metavar="N", default=2)
-    for_day.add_argument("--picture", type=Path, help=f"as {PICTURE.relative_to(Path.cwd())}")
+    for_day.add_argument("--picture", type=Path, help="as manifests/pictures/day.png")
     for_reclaim = commands.add_parser("reclaim", help="with each cloud's notice, and with none")
     for each in (for_day, for_reclaim):
         each.add_argument("--seed", type=int, default=7, help="default 7")

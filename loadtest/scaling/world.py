@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from loadtest.scaling.monitoring import MODEL, SimulatedMonitoring
-from manifests.check.build import build
+from manifests.check.build import MANIFESTS, build
 from predictor.core.parameters import Parameters, parse_plain
 from predictor.core.rows import Batch, Packing
 from predictor.policy.scheduler import Scheduler
@@ -26,7 +26,6 @@ from predictor.simulation.replica import Leaving
 from predictor.simulation.simulator import Simulator
 from predictor.simulation.traffic import lognormal_lengths
 
-MANIFESTS = Path(__file__).parents[2] / "manifests"
 BASE = MANIFESTS / "base" / "scaledobject.yaml"
 POOLS = MANIFESTS / "overlays" / "spot-and-on-demand"
 PARAMETERS = MANIFESTS / "base" / "parameters" / "parameters.yaml"
