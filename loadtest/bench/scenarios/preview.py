@@ -7,7 +7,7 @@ clients' own.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -18,7 +18,7 @@ from loadtest.bench.chance import p99_spreads
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import generate_loads
 from loadtest.bench.plan import ClosedLoop, OpenLoop, Plan, RunReport, SimulatedWork
-from loadtest.bench.prometheus import Target, running_prometheus
+from loadtest.bench.prometheus import running_prometheus
 from loadtest.bench.scenarios.context import Context
 from loadtest.bench.scenarios.preview_result import Asked, PreviewResult, PreviewRow
 from loadtest.bench.scenarios.simulated import (
@@ -32,6 +32,7 @@ from loadtest.bench.scenarios.simulated import (
 from loadtest.bench.servers import HOST, RunningServer, one_model_parameters, running_server
 from loadtest.bench.tuning import put_in_force
 from predictor.core.parameters import ModelParameters, Parameters, Policy
+from predictor.local.prometheus import Target
 
 SLO_MS = 200.0
 # The client's clock starts before the server's and stops after it: later counts as late there.
@@ -96,6 +97,21 @@ def _metrics(url: str) -> Metrics:
     return PrometheusMetrics(url)
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is run: a row for each plan."""
+
+    label: str
+    load: str
+    batching: ModelParameters
+    plans: Sequence[Plan]
+    asked: Asked = Asked.LATENCY
+
+    def again(self) -> "_Case":
+        plans = [msgspec.structs.replace(plan, seed=plan.seed + AGAIN) for plan in self.plans]
+        return replace(self, plans=plans)
+
+
 class _Trial:
     """One server, edited as it goes; each run is foretold and measured."""
 
@@ -111,11 +127,12 @@ class _Trial:
         self, label: str, batching: ModelParameters, load: float, runs: float
     ) -> Sequence[PreviewRow]:
         interactive = self._open(load * capacity_per_s(batching), runs)
-        return self._foretold(label, f"{load:g}", batching, [interactive], Asked.LATENCY)
+        return self._foretold(_Case(label, f"{load:g}", batching, [interactive]))
 
     def overload(self, label: str, batching: ModelParameters) -> Sequence[PreviewRow]:
         interactive = self._open(OVERLOAD * capacity_per_s(batching), OVERLOAD_RUNS)
-        return self._foretold(label, f"{OVERLOAD:g}", batching, [interactive], Asked.GOODPUT)
+        case = _Case(label, f"{OVERLOAD:g}", batching, [interactive], Asked.GOODPUT)
+        return self._foretold(case)
 
     def two_tiers(self) -> Sequence[PreviewRow]:
         per_s = capacity_per_s(ADAPTIVE)
@@ -124,7 +141,7 @@ class _Trial:
             self._open(BULK_LOAD * per_s / BULK_ROWS, TIERS_RUNS, tier="bulk", rows=BULK_ROWS),
         ]
         load = f"{INTERACTIVE_LOAD:g} and {BULK_LOAD:g} of bulk"
-        return self._foretold("adaptive", load, ADAPTIVE, plans, Asked.LATENCY)
+        return self._foretold(_Case("adaptive", load, ADAPTIVE, plans))
 
     def bulk_always_waiting(self) -> Sequence[PreviewRow]:
         interactive = self._open(INTERACTIVE_LOAD * capacity_per_s(ADAPTIVE), TIERS_RUNS)
@@ -136,7 +153,7 @@ class _Trial:
             slo_ms=NO_SLO_MS,
         )
         load = f"{INTERACTIVE_LOAD:g}, bulk always waits"
-        return self._foretold("adaptive", load, ADAPTIVE, [interactive, bulk], Asked.LATENCY)
+        return self._foretold(_Case("adaptive", load, ADAPTIVE, [interactive, bulk]))
 
     def _open(self, rate_per_s: float, runs: float, *, tier: str = "", rows: int = 1) -> Plan:
         self._seed += 1
@@ -152,43 +169,27 @@ class _Trial:
             seed=self._seed,
         )
 
-    def _foretold(
-        self,
-        label: str,
-        load: str,
-        batching: ModelParameters,
-        plans: Sequence[Plan],
-        asked: Asked,
-    ) -> Sequence[PreviewRow]:
-        """A row for each plan. Fails only if two runs fail: this machine stops now and then."""
-        rows = self._once(label, load, batching, plans, asked)
-        if all(row.held is not False for row in rows):
-            return rows
-        again = [msgspec.structs.replace(plan, seed=plan.seed + AGAIN) for plan in plans]
-        return self._once(label, load, batching, again, asked)
+    def _foretold(self, case: _Case) -> Sequence[PreviewRow]:
+        """Fails only if two runs fail: this machine stops now and then."""
+        rows = self._once(case)
+        return rows if all(row.held is not False for row in rows) else self._once(case.again())
 
-    def _once(
-        self,
-        label: str,
-        load: str,
-        batching: ModelParameters,
-        plans: Sequence[Plan],
-        asked: Asked,
-    ) -> Sequence[PreviewRow]:
+    def _once(self, case: _Case) -> Sequence[PreviewRow]:
         self._generation += 1
-        parameters = one_model_parameters(MODEL, batching, SLO_MS, generation=self._generation)
+        parameters = one_model_parameters(MODEL, case.batching, SLO_MS, generation=self._generation)
         put_in_force(self._server, parameters)
-        self._context.say(f"preview: {label}, load {load}")
-        reports = generate_loads(plans)
+        self._context.say(f"preview: {case.label}, load {case.load}")
+        reports = generate_loads(case.plans)
         ended_s = time.time() - TAIL_S
-        window = Window(ended_s - plans[0].seconds, ended_s)
+        lasted_s = case.plans[0].seconds
+        window = Window(ended_s - lasted_s, ended_s)
         question = self._question(parameters, window)
         forecast = preview(question)
         used = self._metrics.utilisation(window, ALL)
-        self.questions[label, load] = replace(question, duration_s=plans[0].seconds)
+        self.questions[case.label, case.load] = replace(question, duration_s=lasted_s)
         return [
-            self._row(label, load, asked, window, plan, report, forecast, used)
-            for plan, report in zip(plans, reports, strict=True)
+            self._row(case, window, plan, report, forecast, used)
+            for plan, report in zip(case.plans, reports, strict=True)
         ]
 
     def _question(self, parameters: Parameters, window: Window) -> PreviewQuestion:
@@ -204,9 +205,7 @@ class _Trial:
 
     def _row(
         self,
-        label: str,
-        load: str,
-        asked: Asked,
+        case: _Case,
         window: Window,
         plan: Plan,
         report: RunReport,
@@ -217,12 +216,14 @@ class _Trial:
         then = next(each for each in forecast.tiers if each.tier == name)
         seen = next(each for each in self._metrics.tiers(window, ALL) if each.tier == name)
         if report.latency is None or then.p99_s is None or used.busy is None:
-            raise BenchError(f"{label} at {load}: nothing was answered, so nothing can be compared")
+            raise BenchError(
+                f"{case.label} at {case.load}: nothing was answered, so nothing can be compared"
+            )
         return PreviewRow(
-            setting=label,
-            load=load,
+            setting=case.label,
+            load=case.load,
             tier=name,
-            asked=asked,
+            asked=case.asked,
             rate_per_s=report.scheduled / report.seconds,
             predicted_p50_ms=(then.p50_s or 0.0) * 1e3,
             predicted_p99_ms=then.p99_s * 1e3,
