@@ -7,23 +7,15 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.servers import HOST, free_ports, stop, wait_until_ready
+from predictor.local.prometheus import Target, configuration
 
 READY_LIMIT_S = 60.0
 KEPT_FOR = "100y"  # a past that was written for it is not to be thrown away
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is scraped: a host:port, and labels that its series get."""
-
-    address: str
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def program(name: str) -> str:
@@ -58,11 +50,14 @@ def running_prometheus(
         os.fdopen(os.memfd_create("prometheus.log"), "r+b") as log,
     ):
         folder = Path(name)
-        configuration = folder / "prometheus.json"  # JSON is YAML too
-        configuration.write_text(_configuration(targets, scrape_s, rules, folder))
+        rule_file = folder / "rules.yml" if rules else None
+        if rule_file is not None:
+            rule_file.write_text(rules)
+        file = folder / "prometheus.yml"
+        file.write_text(configuration(targets, every_s=scrape_s, rules=rule_file))
         process = subprocess.Popen(
             [
-                *(command, f"--config.file={configuration}", f"--web.listen-address={HOST}:{port}"),
+                *(command, f"--config.file={file}", f"--web.listen-address={HOST}:{port}"),
                 *(f"--storage.tsdb.path={data or folder / 'data'}", "--log.level=warn"),
                 f"--storage.tsdb.retention.time={KEPT_FOR}",
             ],
@@ -81,18 +76,6 @@ def running_prometheus(
             yield f"http://{HOST}:{port}"
         finally:
             stop(process)
-
-
-def _configuration(targets: Sequence[Target], scrape_s: int, rules: str, folder: Path) -> str:
-    static = [{"targets": [each.address], "labels": dict(each.labels)} for each in targets]
-    configuration: dict[str, object] = {
-        "global": {"scrape_interval": f"{scrape_s}s", "scrape_timeout": f"{scrape_s}s"},
-        "scrape_configs": [{"job_name": "headway", "static_configs": static}],
-    }
-    if rules:
-        (folder / "rules.yml").write_text(rules)
-        configuration["rule_files"] = [str(folder / "rules.yml")]
-    return json.dumps(configuration)
 
 
 def _has_scraped(port: int, targets: int) -> bool:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -100,18 +100,22 @@ class Target:
     """A predictor's host:port, and labels that all its series get."""
 
     address: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def configuration(targets: Sequence[Target]) -> str:
-    """The YAML that scrapes them."""
-    every = f"{SCRAPE_EVERY_S}s"
+def configuration(
+    targets: Sequence[Target], *, every_s: int = SCRAPE_EVERY_S, rules: Path | None = None
+) -> str:
+    """The YAML that scrapes them. `rules`: a rule file."""
+    every = f"{every_s}s"
     static = [{"targets": [each.address], "labels": dict(each.labels)} for each in targets]
-    plain = {
+    plain: dict[str, object] = {
         "global": {"scrape_interval": every, "scrape_timeout": every},
         "scrape_configs": [{"job_name": "headway", "static_configs": static}],
     }
-    return "# Written by `make up` at each start.\n" + yaml.safe_dump(plain, sort_keys=False)
+    if rules is not None:
+        plain["rule_files"] = [str(rules)]
+    return yaml.safe_dump(plain, sort_keys=False)
 
 
 def prometheus_service(
@@ -123,7 +127,7 @@ def prometheus_service(
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "prometheus.yml"
-    file.write_text(configuration(targets))
+    file.write_text("# Written by `make up` at each start.\n" + configuration(targets))
     command = [
         *(program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"),
         *(f"--web.listen-address={listening}", *RETENTION, "--log.level=warn"),

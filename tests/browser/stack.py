@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from loadtest.bench.servers import free_ports
 from predictor.local.replicas import MODEL, PORTS_APART
 
 ROOT = Path(__file__).parents[2]
@@ -26,11 +27,11 @@ class Stack:
 
     def __init__(self, folder: Path, replicas: int) -> None:
         self.folder = folder
-        self._http_port = _free_ports(replicas)
+        self._http_port = _ports_of(replicas)
         ports = {
             "http": self._http_port,
             "grpc": self._http_port + 1,
-            **{kind: free_port() for kind in ("redis", "prometheus", "dashboard")},
+            **dict(zip(("redis", "prometheus", "dashboard"), free_ports(3), strict=True)),
         }
         self.url = f"http://{LOCALHOST}:{ports['dashboard']}"
         self.prometheus_url = f"http://{LOCALHOST}:{ports['prometheus']}"
@@ -166,15 +167,10 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
-def free_port() -> int:
-    with socket.create_server((LOCALHOST, 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _free_ports(replicas: int) -> int:
+def _ports_of(replicas: int) -> int:
     """The first of the ports that so many replicas listen on."""
     for _ in range(MOST_TRIES):
-        first = free_port()
+        (first,) = free_ports(1)
         wanted = [first + number * PORTS_APART for number in range(replicas)]
         if _are_free([*wanted, *(port + 1 for port in wanted)]):
             return first

@@ -10,11 +10,12 @@ import requests
 from playwright.sync_api import Page, expect
 
 from dashboard.stores.file import FileParameterStore
+from loadtest.bench.servers import free_ports
 from predictor.local.__main__ import create_parameters_file
 from predictor.local.dashboard import create_price_table, dashboard_service
 from tests.browser.pages import Dashboard
 from tests.browser.provider import CLIENT_ID, EMAIL, Provider
-from tests.browser.stack import environment, free_port
+from tests.browser.stack import environment
 from tests.dashboard.prometheus_process import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -40,7 +41,8 @@ class Served:
 def served(tmp_path: Path) -> Iterator[Served]:
     """The dashboard alone, in a folder that has its secrets."""
     provider = Provider()
-    parameters, prices, port = tmp_path / "parameters.yaml", tmp_path / "prices.yaml", free_port()
+    parameters, prices = tmp_path / "parameters.yaml", tmp_path / "prices.yaml"
+    (port,) = free_ports(1)
     create_parameters_file(parameters)
     create_price_table(prices)
     service = dashboard_service(port, parameters=parameters, prices=prices, prometheus_url=None)

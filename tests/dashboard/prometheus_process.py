@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import requests
-import yaml
 
+from predictor.local import prometheus
 from predictor.metrics.observer import PrometheusObserver
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -101,22 +101,17 @@ class PrometheusProcess:
         self.url = f"http://{address}"
         self.data = folder / "data"
         self.data.mkdir()
-        static = [
-            {
-                "targets": [each["address"]],
-                "labels": {k: v for k, v in each.items() if k != "address"},
-            }
+        scraped = [
+            prometheus.Target(
+                each["address"], {name: label for name, label in each.items() if name != "address"}
+            )
             for each in targets
         ]
-        configuration = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "headway", "static_configs": static}],
-        }
-        if rules:
-            (folder / "rules.yml").write_text(rules)
-            configuration["rule_files"] = [str(folder / "rules.yml")]
+        rule_file = folder / "rules.yml" if rules else None
+        if rule_file is not None:
+            rule_file.write_text(rules)
         file = folder / "prometheus.yml"
-        file.write_text(yaml.safe_dump(configuration))
+        file.write_text(prometheus.configuration(scraped, every_s=1, rules=rule_file))
         self._command = [
             *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={self.data}"),
             *(f"--web.listen-address={address}", "--storage.tsdb.retention.time=100y"),

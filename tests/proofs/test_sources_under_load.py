@@ -14,11 +14,12 @@ import pytest
 from dashboard.ports import Pool, Price, TierNow, Window
 from dashboard.sources.prometheus import PrometheusMetrics
 from dashboard.views.costs import pool_costs
-from loadtest.bench.prometheus import Target, running_prometheus
+from loadtest.bench.prometheus import running_prometheus
 from loadtest.bench.scenarios.simulated import ADAPTIVE, simulated_server
 from loadtest.bench.servers import HOST, running_server
 from loadtest.k6.result import K6Result
 from loadtest.k6.run import run_k6
+from predictor.local.prometheus import Target
 from tests.dashboard.prometheus_process import WHY, missing, until
 
 pytestmark = [
