@@ -10,6 +10,7 @@ from dashboard.asking import guarded, optional
 from dashboard.here import Here, here
 from dashboard.ports import DashboardError, Refused, Replica, Stored
 from dashboard.tuning import history, preview, state
+from dashboard.tuning.following import follow_s, lately
 from dashboard.views.draft import Place, edit_changes, edited, problems, told
 from dashboard.views.knobs import Knob, knobs_of
 from dashboard.views.tuning import clash, known_parameters, value_per_replica
@@ -17,15 +18,18 @@ from dashboard.views.units import escaped
 from predictor.core.parameters import ModelParameters, Parameters, TierParameters
 
 Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
-KEY = "tuning-form"  # of the fragment, to draw it anew from elsewhere
 MAX_REASON_LENGTH = 500
 MOST_COLUMNS = 3  # sections side by side
 _log = logging.getLogger(__name__)
 
 
-@st.fragment(key=KEY)
 def draw() -> None:
-    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone.
+    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone."""
+    st.fragment(_draw, run_every=follow_s())()
+
+
+def _draw() -> None:
+    """While an edit takes hold, it is drawn again and again, as its fields are being typed into.
 
     What comes and goes has a container of its own, also while there is nothing in it. A field
     that moved to another place would be made anew in the browser, under the typing hands.
@@ -110,7 +114,7 @@ def _show_clash(current: state.Draft, stored: Stored) -> None:
 def _show_fields(
     spot: Here, current: state.Draft, fields: Fields, wrong: Mapping[Place | None, str]
 ) -> None:
-    replicas: Sequence[Replica] = optional(spot.replicas, ())
+    replicas: Sequence[Replica] = optional(lambda: lately(spot, spot.parts.metrics.replicas), ())
     known = known_parameters(
         current.base.parameters, replicas, lambda: optional(spot.parts.store.history, ())
     )

@@ -66,6 +66,10 @@ class Dashboard:
         """The first of that label that can be typed into."""
         return self.page.get_by_role("textbox", name=label).first
 
+    def in_force(self, label: str) -> Locator:
+        """What stands below that field."""
+        return self.field(label).locator("xpath=following::p[starts-with(., 'In force')][1]")
+
     @property
     def plots(self) -> Locator:
         return self.page.locator(".js-plotly-plot")

@@ -104,8 +104,11 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     apply.click()
     expect(page.get_by_text("Generation 2 is in force on 2 of 2 replicas.")).to_be_visible()
     say(capsys, f"2 of 2 replicas are seen to follow {time.monotonic() - applied_s:.1f} s later")
-    expect(page.get_by_text("In force: 2 on 2 replicas").first).to_be_visible()
+    expect(dashboard.in_force("max_batch_size (rows)")).to_have_text("In force: 2 on 2 replicas")
     expect(page.get_by_text("models.topics.max_batch_size: 64 → 2")).to_be_visible()
+    dashboard.field("Reason").click()
+    page.keyboard.type("typed while the form is drawn anew", delay=80)
+    expect(dashboard.field("Reason")).to_have_value("typed while the form is drawn anew")
     dashboard.assert_sound()
     store = FileParameterStore(stack.parameters, editable=False)
     assert store.read().parameters.for_model("topics").max_batch_size == 2
@@ -122,6 +125,8 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     page.get_by_role("button", name="Roll back to 1").click()
     expect(page.get_by_text("Generation 3 is in force on 2 of 2 replicas.")).to_be_visible()
     expect(dashboard.field("max_batch_size (rows)")).to_have_value("64")
+    expect(dashboard.in_force("max_batch_size (rows)")).to_have_text("In force: 64 on 2 replicas")
+    dashboard.assert_sound()
     assert store.read().parameters.for_model("topics").max_batch_size == 64
     dashboard.go_to("Batching")
     dashboard.wait_for_last(MEAN, "last > 2.01")
