@@ -38,7 +38,7 @@ up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REP
 	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
 
 test: check manifests-check ## check, manifests-check, then all tests but the long ones below
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadscope
 
 test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
 	@$(BIN)/python -m pytest -m faults
