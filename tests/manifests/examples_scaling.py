@@ -142,7 +142,7 @@ KEDA = [
     *of(
         keda.fast_up_slow_down,
         (ONE, SCALED, put(*BEHAVIOR, "scaleDown", "stabilizationWindowSeconds", 60), "300 or more"),
-        (ONE, SCALED, put(*BEHAVIOR, "scaleUp", "stabilizationWindowSeconds", 900), "no less"),
+        (ONE, SCALED, put(*BEHAVIOR, "scaleUp", "stabilizationWindowSeconds", 3600), "no less"),
     ),
 ]
 

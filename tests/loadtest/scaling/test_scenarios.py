@@ -28,6 +28,7 @@ SLOWER, RECLAIM_SLOWER = 40.0, 20.0
 SEED = 7
 HOUR_S = 3600.0
 MORNING_H, NIGHT_H = 8.2, 3.5  # demand doubles, with a burst; the trough
+NOON_H = 12.0  # a large burst
 
 
 @cache
@@ -62,7 +63,7 @@ def test_the_night_never_ends_at_none() -> None:
 
 def test_queue_depth_alone_sees_too_late_and_turns_to_and_fro() -> None:
     """Refusing early keeps queues short: empty below capacity, and never long beyond it."""
-    alone, both = (lived(MORNING_H, 0.75, queue_alone=each) for each in (True, False))
+    alone, both = (lived(NOON_H, 1.5, queue_alone=each) for each in (True, False))
     assert alone.verdict.answers_in_time == 1.0, "what is answered is in time, whoever scales"
     assert alone.verdict.all_in_time < 0.95 < both.verdict.all_in_time
     assert alone.verdict.reversals > 2 * both.verdict.reversals + 2
