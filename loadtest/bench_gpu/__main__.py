@@ -155,7 +155,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--search_limit_s",
         type=float,
-        help=f"time for one search of a capacity (default: {FULL.search_limit_s:.0f})",
+        help=(
+            f"time for one search of a capacity (default: {FULL.search_limit_s:.0f}); with --tiny,"
+            " measure at length"
+        ),
     )
     parser.add_argument(
         "--rival_sites",

@@ -58,8 +58,13 @@ class GpuContext:
     _ours: OurServer = field(default_factory=OurServer)
 
     @property
+    def rehearses(self) -> bool:
+        """Who gives a search its time wants a figure, of a tiny model too."""
+        return self.tiny and self.search_limit_s is None
+
+    @property
     def pace(self) -> GpuPace:
-        return TINY if self.tiny else FULL
+        return TINY if self.rehearses else FULL
 
     @property
     def dtype(self) -> str:
@@ -238,6 +243,6 @@ class GpuContext:
     def likely_rate_per_s(self) -> float:
         """Where to start looking for a capacity."""
         if self.tiny:
-            return 50.0
+            return 800.0
         found = self._device_findings
         return 0.6 * found.best.rows_per_s if found else 12_000.0

@@ -75,7 +75,7 @@ def _compare(context: GpuContext, name: str, rival: Rival) -> Findings:
         theirs = [Measure(label, "could not be measured")]
         notes = [str(error)]
     return Findings(
-        title=f"GPU: Headway and {rival.label}",
+        title=f"{'CPU' if context.device == 'cpu' else 'GPU'}: Headway and {rival.label}",
         intro=(
             f"{context.model_name} in {context.dtype} behind both, one text of one token a word "
             "a request, lengths as everywhere here. The capacity is the highest rate of Poisson "
@@ -136,7 +136,7 @@ def _tuned(
     """
     trials: list[Trial] = []
     refusals: list[BenchError] = []
-    for settings in rival.settings[: 1 if context.tiny else context.rival_settings]:
+    for settings in rival.settings[: 1 if context.rehearses else context.rival_settings]:
         context.say(f"{rival.label}: {settings}")
         try:
             with _running(context, rival, settings, place) as port:
