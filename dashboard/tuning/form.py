@@ -24,12 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 def draw() -> None:
-    """A fragment of its own: typing redraws the form, and a refresh elsewhere leaves it alone."""
-    st.fragment(_draw, run_every=follow_s())()
+    """A fragment of its own. Typing redraws it, and so does a refresh: an edit of someone else is
+    seen, what is in force is so now, and what is typed stays."""
+    st.fragment(_draw, run_every=follow_s() or here().refresh_s)()
 
 
 def _draw() -> None:
-    """While an edit takes hold, it is drawn again and again, as its fields are being typed into.
+    """It is drawn again and again, as its fields are being typed into.
 
     What comes and goes has a container of its own, also while there is nothing in it. A field
     that moved to another place would be made anew in the browser, under the typing hands.
@@ -86,7 +87,7 @@ def _show_notice() -> None:
 
 def _show_refused(spot: Here, refusal: Refused) -> None:
     """Someone wrote what no replica takes: nothing to edit, but a way back."""
-    st.error(escaped(f"{refusal} Replicas go on with what they have."))
+    st.error(escaped(f"{str(refusal).rstrip('.')}. Replicas go on with what they have."))
     entries = spot.parts.store.history(1)
     if not entries:
         st.text(f"There is no edit to go back to; mend {spot.parts.store.place} by hand.")
@@ -171,7 +172,7 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
         max_chars=MAX_REASON_LENGTH,
         placeholder="why this edit, for the history",
         live=True,
-        key=f"tuning-reason:{current.base.version}",
+        key=f"tuning-reason:{current.number}",
     )
     obstacle = _obstacle(spot, current, who, reason, bool(wrong))
     wants_apply = row.button(

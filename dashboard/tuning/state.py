@@ -9,17 +9,21 @@ from dashboard.ports import Forecast, Stored
 from dashboard.views.draft import Edits, Place, real_edits, value_at
 from dashboard.views.knobs import Knob, shown, typed
 
-_DRAFT, _APPLIED, _FORECAST, _NOTICE = (
-    f"tuning-{name}" for name in ("draft", "applied", "forecast", "notice")
+_DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE = (
+    f"tuning-{name}" for name in ("draft", "dropped", "applied", "forecast", "notice")
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """`texts`: what the fields hold, as typed, whether shown now or on another model's form."""
+    """`texts`: what the fields hold, as typed, whether shown now or on another model's form.
+
+    `number`: how many were dropped before it.
+    """
 
     base: Stored
     texts: Mapping[Place, tuple[Knob, str]]
+    number: int
 
     @property
     def edits(self) -> Edits:
@@ -34,8 +38,9 @@ class Draft:
         return shown(value_at(self.base.parameters, place))
 
     def key(self, place: Place) -> str:
-        """Of the field's widget: another base makes another widget, with that base's value."""
-        return f"knob:{self.base.version}:{place}"
+        """Of the field's widget: another base makes another widget, with that base's value. So
+        does another draft, because a browser keeps what was typed into a widget."""
+        return f"knob:{self.number}:{self.base.version}:{place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def draft(stored: Stored) -> Draft:
     """The edit in progress; without one, a new one from what is stored."""
     kept: Draft | None = st.session_state.get(_DRAFT)
     if kept is None or (kept.base.version != stored.version and not kept.edits):
-        return _keep(Draft(stored, {}))
+        return _keep(Draft(stored, {}, st.session_state.get(_DROPPED, 0)))
     return kept
 
 
@@ -70,6 +75,7 @@ def drop() -> None:
     if kept is not None:
         for place in kept.texts:
             st.session_state.pop(kept.key(place), None)
+        st.session_state[_DROPPED] = kept.number + 1
     st.session_state.pop(_FORECAST, None)
 
 
@@ -77,7 +83,7 @@ def rebase(stored: Stored) -> None:
     """The same edits, on top of what is stored now; whatever was not edited follows the store."""
     kept: Draft = st.session_state[_DRAFT]
     mine = kept.edits
-    _keep(Draft(stored, {place: kept.texts[place] for place in mine}))
+    _keep(replace(kept, base=stored, texts={place: kept.texts[place] for place in mine}))
 
 
 def applied() -> Applied | None:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard.stores.file import FileParameterStore
+from dashboard.views.draft import Place, edited
 from tests.browser.conftest import screen
 from tests.browser.pages import Dashboard
 from tests.browser.stack import Stack, load, load_to_its_end, running
@@ -109,6 +110,11 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     dashboard.field("Reason").click()
     page.keyboard.type("typed while the form is drawn anew", delay=80)
     expect(dashboard.field("Reason")).to_have_value("typed while the form is drawn anew")
+    dashboard.field("max_batch_size (rows)").fill("4")
+    page.get_by_role("button", name="Preview").click()
+    expect(simulated).to_be_visible()
+    page.get_by_role("button", name="Drop my edits").click()
+    expect(dashboard.field("max_batch_size (rows)")).to_have_value("2")
     dashboard.assert_sound()
     store = FileParameterStore(stack.parameters, editable=False)
     assert store.read().parameters.for_model("topics").max_batch_size == 2
@@ -179,3 +185,39 @@ def test_a_refresh_leaves_what_is_being_typed(dashboard: Dashboard) -> None:
     expect(page).to_have_url(re.compile(r"refresh=every"))
     dashboard.settled()
     expect(page.get_by_role("combobox", name="Refresh")).to_have_value("every 5 s")
+
+
+def test_edits_that_are_dropped_are_gone_from_their_fields(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    dashboard.open("tuning")
+    for _ in range(2):
+        dashboard.field("max_batch_size (rows)").fill("4")
+        edit = page.get_by_text("models.topics.max_batch_size: 64 → 4")
+        expect(edit).to_be_visible()
+        page.get_by_role("button", name="Drop my edits").click()
+        expect(dashboard.field("max_batch_size (rows)")).to_have_value("64")
+        expect(edit).to_have_count(0)
+
+
+def test_an_edit_of_someone_else_is_seen_while_one_edits(
+    dashboard: Dashboard, stack: Stack
+) -> None:
+    page = dashboard.page
+    dashboard.open("tuning")
+    dashboard.field("max_batch_size (rows)").fill("32")
+    dashboard.field("Reason").fill("mine")
+    store = FileParameterStore(stack.parameters, editable=True)
+    before = store.read()
+    theirs = edited(before.parameters, {Place("tiers", "interactive", "slo_ms"): 180})
+    store.apply(theirs, expected=before, who="bob", reason="theirs")
+    expect(page.get_by_text("Theirs: tiers.interactive.slo_ms: 200 → 180")).to_be_visible()
+    page.get_by_role("button", name="Put my edits on top").click()
+    expect(dashboard.field("slo_ms (ms)")).to_have_value("180")
+    expect(dashboard.in_force("slo_ms (ms)")).to_have_text("In force: 180 on 2 replicas")
+    expect(dashboard.field("max_batch_size (rows)")).to_have_value("32")
+    expect(dashboard.field("Reason")).to_have_value("mine")
+    page.get_by_role("button", name="Drop my edits").click()
+    generation = before.parameters.generation
+    store.roll_back(generation, expected=store.read(), who="bob", reason="as it was")
+    expect(dashboard.field("slo_ms (ms)")).to_have_value("200")
+    dashboard.assert_sound()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import TextInput
 
 from dashboard.ports import Conflict, Refused
 from dashboard.views.draft import Place, edited
@@ -16,16 +17,16 @@ SIZE = Place("models", "topics", "max_batch_size")
 SLO = Place("tiers", "interactive", "slo_ms")
 
 
-def key(place: Place, version: str = "v1") -> str:
-    return f"knob:{version}:{place}"
+def field(app: AppTest, place: Place, version: str = "v1", number: int = 0) -> TextInput:
+    return app.text_input(key=f"knob:{number}:{version}:{place}")
 
 
-def type_into(app: AppTest, place: Place, text: str, version: str = "v1") -> AppTest:
-    return app.text_input(key=key(place, version)).set_value(text).run()
+def type_into(app: AppTest, place: Place, text: str) -> AppTest:
+    return field(app, place).set_value(text).run()
 
 
-def give_reason(app: AppTest, reason: str, version: str = "v1") -> AppTest:
-    return app.text_input(key=f"tuning-reason:{version}").set_value(reason).run()
+def give_reason(app: AppTest, reason: str) -> AppTest:
+    return app.text_input(key="tuning-reason:0").set_value(reason).run()
 
 
 def apply(app: AppTest) -> AppTest:
@@ -34,10 +35,10 @@ def apply(app: AppTest) -> AppTest:
 
 def test_every_knob_has_a_field_with_what_is_in_force(open_page: Open) -> None:
     app = open_page("tuning")
-    assert app.text_input(key=key(SIZE)).value == "64"
-    assert app.text_input(key=key(SLO)).value == "200"
-    assert app.selectbox(key=key(Place("models", "topics", "policy"))).value == "adaptive"
-    assert "Range: ≥ 1 and ≤ 4,096." in app.text_input(key=key(SIZE)).help
+    assert field(app, SIZE).value == "64"
+    assert field(app, SLO).value == "200"
+    assert app.selectbox(key=f"knob:0:v1:{Place('models', 'topics', 'policy')}").value == "adaptive"
+    assert "Range: ≥ 1 and ≤ 4,096." in field(app, SIZE).help
     assert "In force: 64 on 2 replicas" in [each.value for each in app.caption]
 
 
@@ -70,7 +71,7 @@ def test_an_edit_is_applied_with_who_and_why_and_followed(
     fakes.metrics.move_to(2, replicas=2)
     app.run()
     assert app.success[0].value == "Generation 2 is in force on 2 of 2 replicas."
-    assert app.text_input(key=key(SIZE, "v2")).value == "32"
+    assert field(app, SIZE, "v2", 1).value == "32"
 
 
 def test_the_preview_asks_about_the_edit_and_shows_both_sides(
@@ -112,9 +113,9 @@ def test_a_conflict_is_shown_and_nothing_overwritten(open_page: Open, fakes: Fak
     assert "Both of you changed models.topics.max_batch_size." in told
     # On top of theirs: mine wins where both changed, theirs stays elsewhere.
     app.button(key="tuning-rebase").click().run()
-    assert app.text_input(key=key(SIZE, "v2")).value == "32"
-    assert app.text_input(key=key(SLO, "v2")).value == "150"
-    apply(give_reason(app, "mine, on top", "v2"))
+    assert field(app, SIZE, "v2").value == "32"
+    assert field(app, SLO, "v2").value == "150"
+    apply(give_reason(app, "mine, on top"))
     assert fakes.store.parameters.for_model("topics").max_batch_size == 32
     assert fakes.store.parameters.tiers["interactive"].slo_ms == 150
 
@@ -125,7 +126,7 @@ def test_edits_can_be_dropped_for_those_of_another(open_page: Open, fakes: FakeP
     fakes.store.apply(theirs, expected=fakes.store.read(), who="bob", reason="theirs")
     app.run()
     app.button(key="tuning-restart").click().run()
-    assert app.text_input(key=key(SIZE, "v2")).value == "48"
+    assert field(app, SIZE, "v2", 1).value == "48"
     assert not app.warning
 
 
@@ -136,7 +137,7 @@ def test_a_store_that_is_faster_than_the_page_is_a_sentence(
     app = apply(give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine"))
     assert_sound(app)
     assert "Not applied. Someone else was faster; look at their edit first." in sentences(app)
-    assert app.text_input(key=key(SIZE)).value == "32"
+    assert field(app, SIZE).value == "32"
 
 
 def test_a_store_that_refuses_keeps_the_edit(open_page: Open, fakes: FakeParts) -> None:
@@ -144,7 +145,7 @@ def test_a_store_that_refuses_keeps_the_edit(open_page: Open, fakes: FakeParts) 
     app = apply(give_reason(type_into(open_page("tuning"), SIZE, "32"), "mine"))
     assert_sound(app)
     assert "Not applied. tiers: at least one tier is needed" in sentences(app)
-    assert app.text_input(key=key(SIZE)).value == "32"
+    assert field(app, SIZE).value == "32"
 
 
 def test_an_edit_outlives_refreshes_and_other_pages(open_page: Open, fakes: FakeParts) -> None:
@@ -153,7 +154,7 @@ def test_an_edit_outlives_refreshes_and_other_pages(open_page: Open, fakes: Fake
     app.run()
     app.switch_page("app_pages/latency.py").run()
     app.switch_page("app_pages/tuning.py").run()
-    assert app.text_input(key=key(SIZE)).value == "32"
+    assert field(app, SIZE).value == "32"
     assert not app.button(key="tuning-drop").disabled
 
 
@@ -161,7 +162,7 @@ def test_edits_can_be_dropped(open_page: Open) -> None:
     app = type_into(open_page("tuning"), SIZE, "32")
     app.button(key="tuning-drop").click().run()
     assert_sound(app)
-    assert app.text_input(key=key(SIZE)).value == "64"
+    assert field(app, SIZE, number=1).value == "64"
 
 
 def test_read_only_shows_all_and_changes_nothing(open_page: Open, fakes: FakeParts) -> None:
