@@ -76,6 +76,8 @@ def test_a_file_that_was_broken_by_hand_can_be_rolled_back(parameters: Path) -> 
     assert_sound(app)
     (said,) = [each for each in sentences(app) if "The parameters in place are wrong" in each]
     assert "tiers.interactive.slo_ms" in said
+    assert said.endswith(". Replicas go on with what they have.")
+    assert ".." not in said
     app.button(key="tuning-mend").click().run()
     assert_sound(app)
     assert store.read().parameters.tiers["interactive"].slo_ms == 150
