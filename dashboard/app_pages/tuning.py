@@ -30,6 +30,6 @@ def show_take_hold() -> None:
 with guarded("The parameters"):
     with st.container():  # what stands below must not move when this grows
         refreshing(show_take_hold, follow_s())
-    form.draw()
+    refreshing(form.draw, follow_s())
 with guarded("The history"):
     history.draw()

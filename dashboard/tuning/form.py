@@ -10,7 +10,7 @@ from dashboard.asking import guarded, optional
 from dashboard.here import Here, here
 from dashboard.ports import DashboardError, Refused, Replica, Stored
 from dashboard.tuning import history, preview, state
-from dashboard.tuning.following import follow_s, lately
+from dashboard.tuning.following import lately
 from dashboard.views.draft import Place, edit_changes, edited, problems, told
 from dashboard.views.knobs import Knob, knobs_of
 from dashboard.views.tuning import clash, known_parameters, value_per_replica
@@ -24,13 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 def draw() -> None:
-    """A fragment of its own. Typing redraws it, and so does a refresh: an edit of someone else is
-    seen, what is in force is so now, and what is typed stays."""
-    st.fragment(_draw, run_every=follow_s() or here().refresh_s)()
-
-
-def _draw() -> None:
-    """It is drawn again and again, as its fields are being typed into.
+    """Typing redraws it, and so does a refresh: an edit of someone else is seen, what is in force
+    is so now, and what is typed stays.
 
     What comes and goes has a container of its own, also while there is nothing in it. A field
     that moved to another place would be made anew in the browser, under the typing hands.
@@ -45,11 +40,8 @@ def _draw() -> None:
             _show_refused(spot, refusal)
             return
         model = _model(spot, stored.parameters)
-        current = state.draft(stored)
+        current = state.draft(stored, lambda base: _knobs(_fields(base, model)))
         fields = _fields(current.base.parameters, model)
-        current = state.gather(
-            current, {place: knob for part in fields.values() for place, knob in part.items()}
-        )
         wrong = problems(current.base.parameters, current.edits)
         with st.container():
             if current.base.version != stored.version:
@@ -72,6 +64,10 @@ def _model(spot: Here, parameters: Parameters) -> str | None:
 def _fields(base: Parameters, model: str | None) -> Fields:
     model_fields = {} if model is None else {f"Model {model}": _part("models", model)}
     return model_fields | {f"Tier {tier}": _part("tiers", tier) for tier in base.tiers}
+
+
+def _knobs(fields: Fields) -> Mapping[Place, Knob]:
+    return {place: knob for part in fields.values() for place, knob in part.items()}
 
 
 def _part(section: str, name: str) -> Mapping[Place, Knob]:

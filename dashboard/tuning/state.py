@@ -1,6 +1,6 @@
 """An edit in progress, kept in the reader's session: it outlives refreshes and other pages."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import streamlit as st
@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard.ports import Forecast, Stored
 from dashboard.views.draft import Edits, Place, real_edits, value_at
 from dashboard.views.knobs import Knob, shown, typed
+from predictor.core.parameters import Parameters
 
 _DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE = (
     f"tuning-{name}" for name in ("draft", "dropped", "applied", "forecast", "notice")
@@ -51,31 +52,31 @@ class Applied:
     time_s: float
 
 
-def draft(stored: Stored) -> Draft:
-    """The edit in progress; without one, a new one from what is stored."""
+def draft(stored: Stored, knobs: Callable[[Parameters], Mapping[Place, Knob]]) -> Draft:
+    """The edit in progress, with what its widgets hold, also what was typed since the last drawing;
+    without one, a new one from what is stored. `knobs`: those that have widgets, of a document."""
     kept: Draft | None = st.session_state.get(_DRAFT)
+    if kept is not None:
+        kept = _gathered(kept, knobs(kept.base.parameters))
     if kept is None or (kept.base.version != stored.version and not kept.edits):
-        return _keep(Draft(stored, {}, st.session_state.get(_DROPPED, 0)))
-    return kept
+        new = Draft(stored, {}, st.session_state.get(_DROPPED, 0))
+        kept = _gathered(new, knobs(stored.parameters))
+    return _keep(kept)
 
 
-def gather(current: Draft, fields: Mapping[Place, Knob]) -> Draft:
-    """The draft with what the widgets of these fields hold."""
+def _gathered(current: Draft, knobs: Mapping[Place, Knob]) -> Draft:
     texts = dict(current.texts)
-    for place, knob in fields.items():
+    for place, knob in knobs.items():
         held = st.session_state.get(current.key(place))
         if held is not None:
             texts[place] = (knob, str(held))
-    return _keep(replace(current, texts=texts))
+    return replace(current, texts=texts)
 
 
 def drop() -> None:
     """Forget the edits; the next draft starts from the store, with fresh widgets."""
-    kept: Draft | None = st.session_state.pop(_DRAFT, None)
-    if kept is not None:
-        for place in kept.texts:
-            st.session_state.pop(kept.key(place), None)
-        st.session_state[_DROPPED] = kept.number + 1
+    st.session_state.pop(_DRAFT, None)
+    st.session_state[_DROPPED] = st.session_state.get(_DROPPED, 0) + 1
     st.session_state.pop(_FORECAST, None)
 
 

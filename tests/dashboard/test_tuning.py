@@ -120,6 +120,16 @@ def test_a_conflict_is_shown_and_nothing_overwritten(open_page: Open, fakes: Fak
     assert fakes.store.parameters.tiers["interactive"].slo_ms == 150
 
 
+def test_what_is_typed_just_as_another_edits_is_kept(open_page: Open, fakes: FakeParts) -> None:
+    app = open_page("tuning")
+    theirs = edited(DEFAULT_PARAMETERS, {SLO: 150})
+    fakes.store.apply(theirs, expected=fakes.store.read(), who="bob", reason="theirs")
+    app = type_into(app, SIZE, "32")
+    app.button(key="tuning-rebase").click().run()
+    assert field(app, SIZE, "v2").value == "32"
+    assert field(app, SLO, "v2").value == "150"
+
+
 def test_edits_can_be_dropped_for_those_of_another(open_page: Open, fakes: FakeParts) -> None:
     app = type_into(open_page("tuning"), SIZE, "32")
     theirs = edited(DEFAULT_PARAMETERS, {SIZE: 48})
