@@ -51,7 +51,8 @@ _LOG = logging.getLogger("headway.engine")
 PREPARE_LEAD_S = 1e-3  # event loop timers are good to about half of this
 FORMING_MEMORY = 0.95  # of the longest time that forming a batch took lately
 # A request that waited for longer to be looked at is refused unseen, while that is cheaper than
-# looking: all that come behind it wait, too, and would be too late in the end.
+# looking: all that come behind it wait, too, and would be too late in the end. Waiting for the
+# end of a burst was tried: what bulk work leaves of the SLO is too little for it.
 MAX_WAIT_SHARE_OF_SLO = 1 / 6
 SHORTEST_TIMER_S = 1e-3  # they tick in milliseconds: a shorter one would spin
 
@@ -292,7 +293,7 @@ class LocalEngine:
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
             self._end("the device failed", f"the device is lost: {lost}")
             return
-        self._scheduler.completed(batch, done.started_s, done.finished_s, learn=ran.at_once)
+        self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
             self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
@@ -302,6 +303,13 @@ class LocalEngine:
         for watcher in self._batch_watchers:
             watcher()
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
+        if ran.at_once:
+            self._when_answered(self._scheduler.learned, batch, done.started_s, done.finished_s)
+
+    def _when_answered(self, work: Callable[..., None], *arguments: object) -> None:
+        """Leave for later what no answer has to wait for: they are written in the next turn."""
+        assert self._loop is not None
+        self._loop.call_soon(self._loop.call_soon, partial(work, *arguments))
 
     def _left(self, request: Request) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""

@@ -116,7 +116,10 @@ class Arbiter:
         for flow, share in _shares(plan.rows, lane):
             used_s = share * plan.predicted_s
             flow.served.add(used_s, now_s)
-            self._credits.setdefault(flow.tier, Credit()).spend(used_s)
+            credit = self._credits.get(flow.tier)
+            if credit is None:  # of a tier that is gone
+                credit = self._credits[flow.tier] = Credit()
+            credit.spend(used_s)
 
     def ended(self, rows: Iterable[Row], lane: Lane, finished_s: float) -> None:
         """A batch is done: were its urgent rows in time, beside bulk work?"""
@@ -242,7 +245,10 @@ def _floods(flow: Flow, level: float, now_s: float) -> bool:
 
 def _shares(rows: Sequence[Row], lane: Lane) -> list[tuple[Flow, float]]:
     """The part of a batch that each queue has, by tokens."""
-    parts = {flow: sum(row.tokens for row in group) for flow, group in _by_flow(rows, lane).items()}
+    groups = _by_flow(rows, lane)
+    if len(groups) == 1:  # the usual case
+        return [(flow, 1.0) for flow in groups]
+    parts = {flow: sum(row.tokens for row in group) for flow, group in groups.items()}
     tokens = max(sum(parts.values()), 1)
     return [(flow, part / tokens) for flow, part in parts.items()]
 

@@ -35,7 +35,9 @@ class Flow:
         "mean_tokens",
         "queue",
         "served",
+        "slo_s",
         "tier",
+        "urgent",
         "waiting_since_s",
     )
 
@@ -52,20 +54,19 @@ class Flow:
         self.served = DecayingRate()  # device seconds a second
         self.last_arrival_s = -NO_DEADLINE
         self.waiting_since_s = -NO_DEADLINE  # without a break, where a row waits
-        self._parameters: TierParameters | None = None
+        self.apply(None)
 
     def apply(self, parameters: TierParameters | None) -> None:
         """Take on what the tier promises now; None for a tier that an edit took away."""
         self._parameters = parameters
+        # Of the rows in this queue: relegated ones have none any more. Asked a dozen times for
+        # each request, so worked out here.
+        self.slo_s = NO_DEADLINE if parameters is None or self.late else parameters.slo_s
+        self.urgent = self.slo_s < NO_DEADLINE
 
     @property
     def known(self) -> bool:
         return self._parameters is not None
-
-    @property
-    def slo_s(self) -> float:
-        """Of the rows in this queue: relegated ones have none any more."""
-        return NO_DEADLINE if self._parameters is None or self.late else self._parameters.slo_s
 
     @property
     def usable_slo_s(self) -> float:
@@ -77,10 +78,6 @@ class Flow:
     def margin_s(self) -> float:
         """What bulk work leaves free of a row's time."""
         return self.margin.share * self.slo_s
-
-    @property
-    def urgent(self) -> bool:
-        return self.slo_s < NO_DEADLINE
 
     @property
     def matters(self) -> bool:

@@ -31,12 +31,13 @@ class RowQueue:
     def __init__(self, order: Order = Order.DEADLINE) -> None:
         self.order = order
         self.tokens = 0
+        self._rows = 0  # asked so often that the list's own count would cost
         self._sequence = 0
         self._ordered: SortedList[Entry] = SortedList()
         self._by_deadline = self._ordered if order is Order.DEADLINE else SortedList()
 
     def __len__(self) -> int:
-        return len(self._ordered)
+        return self._rows
 
     def __iter__(self) -> Iterator[Row]:
         return (entry[2] for entry in self._ordered)
@@ -45,6 +46,7 @@ class RowQueue:
         self._sequence += 1
         row.sequence = self._sequence
         self._insert(row)
+        self._rows += 1
         self.tokens += row.tokens
 
     def remove(self, rows: Sequence[Row]) -> None:
@@ -53,10 +55,11 @@ class RowQueue:
             return
         if (
             self._by_deadline is self._ordered
-            and len(rows) <= len(self)
+            and len(rows) <= self._rows
             and all(map(operator.is_, rows, self))
         ):  # the front of the queue leaves: the usual case, at a fraction of the cost
             del self._ordered[: len(rows)]
+            self._rows -= len(rows)
             self.tokens -= sum(row.tokens for row in rows)
             return
         key = _KEYS[self.order]
@@ -64,6 +67,7 @@ class RowQueue:
             self._ordered.remove((key(row), row.sequence, row))
             if self._by_deadline is not self._ordered:
                 self._by_deadline.remove((row.deadline_s, row.sequence, row))
+            self._rows -= 1
             self.tokens -= row.tokens
 
     def __contains__(self, row: Row) -> bool:
@@ -89,7 +93,7 @@ class RowQueue:
     @property
     def earliest_deadline_s(self) -> float:
         """NO_DEADLINE when nothing waits."""
-        return self._by_deadline[0][0] if self._by_deadline else NO_DEADLINE
+        return self._by_deadline[0][0] if self._rows else NO_DEADLINE
 
     @property
     def head(self) -> Row:

@@ -4,7 +4,8 @@ A driver (the engine, or the simulator) tells it what happens and asks what to d
 
     submit(rows, now)     -> a refusal, or None: the rows wait
     next_action(now)      -> Dispatch | WaitUntil | Idle, and the rows that are given up
-    completed(batch, ...) -> the slot is free, the service-time model has learned
+    completed(batch, ...) -> the slot is free
+    learned(batch, ...)   -> the service-time model has learned; when the driver has time for it
     cancel(row)           -> the row is out, if it still waited
 
 The device runs one batch and may hold one more, so that it never waits for the driver.
@@ -166,7 +167,7 @@ class Scheduler:
     def next_action(self, now_s: float) -> Decision:
         """What to do now. Ask again after every Dispatch until something else comes."""
         given_up: list[tuple[Row, Outcome]] = self._expired(now_s)
-        if not self.waiting:
+        if not self._waits():
             return Decision(Idle(), given_up)
         if len(self._slots) >= SLOTS:
             return Decision(WaitUntil(self._next_deadline_s()), given_up)
@@ -176,25 +177,26 @@ class Scheduler:
             if now_s < form_s:
                 return Decision(WaitUntil(min(form_s, self._next_deadline_s())), given_up)
             start_s = self._ends_s(now_s)
-        wait_until_s = self._next_deadline_s()
+        wait_until_s = NO_DEADLINE
         for flow, limit_s in self._arbiter.turns(start_s, now_s, self.prepare_lead_s):
             plan = self._plan(flow, start_s, limit_s, now_s, given_up)
             if plan.rows:
                 return Decision(Dispatch(self._start(flow.lane, plan, start_s, now_s)), given_up)
             wait_until_s = min(wait_until_s, plan.wait_until_s)
-        if not self.waiting:
+        if not self._waits():
             return Decision(Idle(), given_up)
-        return Decision(WaitUntil(wait_until_s), given_up)
+        return Decision(WaitUntil(min(wait_until_s, self._next_deadline_s())), given_up)
 
-    def completed(self, batch: Batch, started_s: float, finished_s: float, learn: bool) -> None:
-        """The device is done with a batch. `learn` is false where its time says nothing."""
+    def completed(self, batch: Batch, finished_s: float) -> None:
+        """The device is done with a batch."""
         self._slots = [slot for slot in self._slots if slot.batch is not batch]
         if self._slots:
             self._slots[0].starts_s = finished_s
-        lane = self._lanes[batch.model]
-        if learn:
-            lane.learn(batch, started_s, finished_s)
-        self._arbiter.ended(batch.rows, lane, finished_s)
+        self._arbiter.ended(batch.rows, self._lanes[batch.model], finished_s)
+
+    def learned(self, batch: Batch, started_s: float, finished_s: float) -> None:
+        """Take in how long a batch took that was completed; not where its time says nothing."""
+        self._lanes[batch.model].learn(batch, started_s, finished_s)
 
     def remember_memory_limit(self, model: str, computed_tokens: int) -> None:
         self._lanes[model].remember_memory_limit(computed_tokens)
@@ -241,6 +243,9 @@ class Scheduler:
 
     def _flows(self) -> Iterator[Flow]:
         return (flow for lane in self._lanes.values() for flow in lane.flows)
+
+    def _waits(self) -> bool:
+        return any(flow.queue for lane in self._lanes.values() for flow in lane.flows)
 
     def _next_deadline_s(self) -> float:
         return min(flow.queue.earliest_deadline_s for flow in self._flows())

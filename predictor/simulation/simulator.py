@@ -169,7 +169,9 @@ class Simulator:
 
     def _finish(self) -> None:
         batch, started_s, finished_s = self._device.popleft()
-        self.scheduler.completed(batch, started_s, finished_s, self._learn)
+        self.scheduler.completed(batch, finished_s)
+        if self._learn:
+            self.scheduler.learned(batch, started_s, finished_s)
         self.run.executions.append(Execution(batch, started_s, finished_s))
         for row in batch.rows:
             for arrival in self._follow(self._settle(row, Outcome.OK, started_s)):

@@ -73,7 +73,7 @@ def test_the_next_batch_is_formed_as_late_as_can_be() -> None:
     assert started(made, 5e-3).size == 2
     put(made, a_row(0.0055))
     assert made.next_action(0.0055).action == WaitUntil(NO_DEADLINE)  # no more than one ahead
-    made.completed(running, 0.0, 6e-3, learn=True)
+    made.completed(running, 6e-3)
     assert isinstance(made.next_action(6e-3).action, WaitUntil)
 
 
@@ -207,7 +207,7 @@ def test_a_row_that_became_hopeless_is_shed_at_once_not_at_its_deadline() -> Non
     running = started(made, 0.0)
     late = a_row(0.001, 0.021)
     put(made, late)
-    made.completed(running, 0.0, 0.018, learn=False)  # it took three times as long
+    made.completed(running, 0.018)  # it took three times as long
     assert made.next_action(0.018) == Decision(Idle(), [(late, Outcome.SHED)])
 
 

@@ -112,7 +112,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     def batch_ends(self, factor: float, learn: bool) -> None:
         batch = self.device.popleft()
         ends_s = max(self.now_s, self.started_s + factor * batch.predicted_s)
-        self.scheduler.completed(batch, self.started_s, ends_s, learn)
+        self.scheduler.completed(batch, ends_s)
+        if learn:
+            self.scheduler.learned(batch, self.started_s, ends_s)
         self.now_s = self.started_s = ends_s
         self.ended += batch.rows
         self.step()
