@@ -27,8 +27,9 @@ from predictor.runner.checkpoint import (
 from predictor.runner.device import choose_device, choose_dtype, move_to, use_cpu_cores
 from predictor.runner.encoder import EncoderRunner
 from predictor.runner.ids import decode_rows, pad_rows
+from predictor.runner.joining import join_projections
 from predictor.runner.networks import Classifier, Embedder, Network, PaddedTokens, TopicScorer
-from predictor.runner.packable import can_pack
+from predictor.runner.packable import FAMILIES, can_pack
 from predictor.runner.sentence import SentenceLayout, read_layout
 from predictor.runner.topics import DEFAULT_LABELS, SCALE, phrases_for
 from predictor.runner.weights import (
@@ -115,6 +116,8 @@ def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoi
         layout.encoder, config, choose_dtype(settings.dtype, device), classify=classify
     )
     move_to(device, model, settings.name)
+    if device.type != "cpu" and config.model_type in FAMILIES:  # on a CPU there is nothing in it
+        join_projections(model)
     return _Checkpoint(layout, config, tokenizer, model, _max_tokens(model, layout))
 
 
