@@ -13,6 +13,7 @@ and for the events between them, on a thread that has 100 us for each row at 10,
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from predictor.runner.attention import RowLayout
 from predictor.runner.capture import Graph, Graphs
 from predictor.runner.checkpoint import first_line
 from predictor.runner.encoder import checked_rows, memory_exhausted, row_starts
-from predictor.runner.ids import IdRows, encode_results, pad_rows
+from predictor.runner.ids import IdRows, encode_results, pack_rows, pad_rows
 from predictor.runner.networks import Network, PackedTokens, PaddedTokens, Tokens
 
 _LEAST_ITEMS = 1 << 16  # of a slot's buffers, which grow when a batch needs more
@@ -92,15 +93,13 @@ class CudaEncoderRunner:
         raise memory_exhausted(self.spec, batch)
 
     def _replay(self, batch: IdRows, graph: Graph, slot: "_Slot") -> None:
-        tokens, rows, room = len(batch.ids), len(batch.lengths), graph.step.tokens
-        host = slot.host_input(room + graph.step.rows + 1)
-        host[:tokens] = batch.ids
-        host[tokens:room] = 0  # any id that exists
-        host[room : room + rows + 1] = row_starts(batch)
-        host[room + rows + 1 :] = tokens
-        graph.input.copy_(slot.pinned_input(), non_blocking=True)
+        stage = slot.stage(graph)
+        pack_rows(batch, graph.step.tokens, stage.host_input)
+        graph.input.copy_(stage.input, non_blocking=True)
         graph.graph.replay()
-        slot.receive(graph.output[:rows], soon=graph.step.tokens <= _SOON_TOKENS)
+        # Whole, with rows that are not there: a view of the others takes longer than copying these.
+        stage.output.copy_(graph.output, non_blocking=True)
+        slot.record(soon=graph.step.tokens <= _SOON_TOKENS)
 
     def _packed(self, batch: IdRows, slot: "_Slot") -> Tokens:
         tokens, rows = len(batch.ids), len(batch.lengths)
@@ -149,6 +148,8 @@ class _Slot:
         self._in = _pinned(_LEAST_ITEMS, torch.int32)
         self._in_array: NDArray[Any] = self._in.numpy()
         self._out = _pinned(_LEAST_ITEMS, torch.float32)
+        self._out_array: NDArray[Any] = self._out.numpy()
+        self._stages: dict[Graph, _Stage] = {}
         # Whoever waits for a short batch may keep its core busy, and has the results some
         # 0.1 ms sooner; whoever waits for a long one sleeps and leaves its core to the edges.
         self._soon = torch.cuda.Event()
@@ -160,6 +161,7 @@ class _Slot:
         if items > len(self._in):
             self._in = _pinned(2 * items, torch.int32)
             self._in_array = self._in.numpy()
+            self._stages.clear()
         self._items = items
         view: NDArray[Any] = self._in_array[:items]
         return view
@@ -167,20 +169,47 @@ class _Slot:
     def pinned_input(self) -> Tensor:
         return self._in[: self._items]
 
-    def receive(self, output: Tensor, *, soon: bool = False) -> None:
+    def stage(self, graph: Graph) -> "_Stage":
+        """The parts of the buffers that a batch in this graph takes."""
+        stage = self._stages.get(graph)
+        if stage is None:
+            host_input = self.host_input(len(graph.input))
+            output = self._room(graph.output.numel()).view(graph.output.shape)
+            stage = self._stages[graph] = _Stage(host_input, self.pinned_input(), output)
+        return stage
+
+    def receive(self, output: Tensor) -> None:
         """Queue the copy of `output` FP32 [rows, width] behind what computes it."""
-        items = output.numel()
-        if items > len(self._out):
-            self._out = _pinned(2 * items, torch.float32)
-        self._out[:items].copy_(output.view(-1), non_blocking=True)
+        self._room(output.numel()).copy_(output.view(-1), non_blocking=True)
+        self.record(soon=False)
+
+    def record(self, *, soon: bool) -> None:
+        """What was queued until now is what `host_output` waits for."""
         self._received = self._soon if soon else self._later
         self._received.record()
 
     def host_output(self, shape: tuple[int, int]) -> NDArray[np.float32]:
-        """Waits for the copy that `receive` queued."""
+        """Waits for the copy of the results, or for that of their first `shape[0]` rows."""
         self._received.synchronize()
-        values: NDArray[np.float32] = self._out[: shape[0] * shape[1]].numpy()
+        values: NDArray[np.float32] = self._out_array[: shape[0] * shape[1]]
         return values.reshape(shape)
+
+    def _room(self, items: int) -> Tensor:
+        """For so many results."""
+        if items > len(self._out):
+            self._out = _pinned(2 * items, torch.float32)
+            self._out_array = self._out.numpy()
+            self._stages.clear()
+        return self._out[:items]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """Views of a slot's buffers for one graph, kept: making them takes longer than a copy."""
+
+    host_input: NDArray[np.int32]
+    input: Tensor
+    output: Tensor
 
 
 def _lost(error: RuntimeError) -> Exception:

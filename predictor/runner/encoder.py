@@ -60,10 +60,11 @@ def checked_rows(spec: ModelSpec, rows: Sequence[bytes]) -> IdRows:
     Raises ValueError, saying which limit a row breaks.
     """
     batch = decode_rows(rows)
-    longest = int(batch.lengths.max())
+    longest = int(np.maximum.reduce(batch.lengths))
     if longest > spec.max_tokens:
         raise ValueError(f"a row has {longest} tokens; the most is {spec.max_tokens}")
-    if batch.ids.min() < 0 or batch.ids.max() >= spec.vocabulary_size:
+    # Without a sign, what is negative is larger than any.
+    if np.maximum.reduce(batch.ids.view(np.uint64)) >= spec.vocabulary_size:
         raise ValueError(f"an id is not in 0 to {spec.vocabulary_size - 1}")
     return batch
 
