@@ -1,16 +1,30 @@
 """Triton: pip install nvidia-pytriton, which brings the server's binary along
 
 Triton batches texts by its dynamic batcher and hands each batch to one of `workers` threads
-here, each with a copy of the model. Its Python stub needs numpy below 2, so give it a virtual
-environment, and a shared libpython of the same Python, on LD_LIBRARY_PATH if need be.
+here, each with a copy of the model. Its stub, a process that only passes tensors on, needs numpy
+below 2, and a shared libpython of the same minor version as this Python.
+
+Install all in one virtual environment. Or, beside a torch that wants a newer numpy, install
+pytriton and what it requires except numpy in a folder of packages, and in its subfolder `stub` an
+environment for the stub, of the same minor version, with numpy below 2 and pyzmq:
+
+    pip install --no-deps --target SITE nvidia-pytriton tritonclient ...
+    python -m venv SITE/stub && SITE/stub/bin/pip install 'numpy<2' pyzmq
+
+Where this Python has no shared libpython, a whole Python of its own with one will do as SITE/stub.
 """
 
+import os
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytriton
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.server import triton_server
 from pytriton.triton import Triton, TritonConfig
 from tritonclient.utils import InferenceServerException
 
@@ -32,7 +46,24 @@ def _infer(flags: RivalFlags) -> Callable[..., Any]:
     return batched
 
 
+def _prepare_children() -> None:
+    """Pytriton takes it that it lies in site-packages; it may be in a folder of packages."""
+    site = Path(pytriton.__file__).parents[1]
+    stub = site / "stub"
+    libraries = [
+        os.environ.get("LD_LIBRARY_PATH"),
+        str(site / "nvidia_pytriton.libs"),
+        str(stub / "lib"),
+        sysconfig.get_config_var("LIBDIR"),  # of libpython, where this Python has one
+    ]
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+    if stub.is_dir():
+        # The stub takes no heed of PYTHONPATH; its packages are those of the first python3 on PATH.
+        triton_server.get_triton_python_backend_python_env = lambda: stub
+
+
 def serve(flags: RivalFlags) -> None:
+    _prepare_children()
     for remaining in reversed(range(STARTS)):
         try:
             _serve(flags)
