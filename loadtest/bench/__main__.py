@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from loadtest.bench.report import this_machine
-from loadtest.bench.running import add_output_option, names_among, run_scenarios
+from loadtest.bench.running import add_output_option, command_told, names_among, run_scenarios
 from loadtest.bench.scenarios import (
     capacity,
     dashboard_scale,
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str], scenarios: Mapping[str, Scenario] = SCENARIOS
     failures = run_scenarios(
         {name: scenarios[name] for name in options.only},
         lambda say: Context(pace=QUICK if options.quick else FULL, say=say),
-        command=["python", "-m", "loadtest.bench", *arguments],
+        command=command_told("loadtest.bench", arguments),
         machine=this_machine(),
         output=options.output,
     )

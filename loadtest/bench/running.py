@@ -15,6 +15,8 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.report import Machine, section_text, write_section
 from loadtest.bench.scenarios.context import Result
 
+PATH_FLAGS = ("--output", "--rival_sites")
+
 Say = Callable[[str], None]  # tells the person who waits what is being measured
 _Context = TypeVar("_Context")
 
@@ -59,6 +61,18 @@ def run_scenarios(
                 write_section(output, name, text)
             progress.advance(bar)
     return failures
+
+
+def command_told(module: str, arguments: Sequence[str]) -> Sequence[str]:
+    """The command that measures the same elsewhere: paths of this machine are left out."""
+    kept: list[str] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument in PATH_FLAGS:
+            next(remaining, None)
+        elif not argument.startswith(tuple(f"{flag}=" for flag in PATH_FLAGS)):
+            kept.append(argument)
+    return ["python", "-m", module, *kept]
 
 
 def names_among(names: Sequence[str]) -> Callable[[str], Sequence[str]]:

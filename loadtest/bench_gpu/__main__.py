@@ -16,7 +16,7 @@ import pynvml
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
-from loadtest.bench.running import add_output_option, names_among, run_scenarios
+from loadtest.bench.running import add_output_option, command_told, names_among, run_scenarios
 from loadtest.bench.scenarios.context import Result
 from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech, tiers
 from loadtest.bench_gpu.context import GpuContext
@@ -38,7 +38,6 @@ SCENARIOS: Mapping[str, Scenario] = {
 RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
 EXIT_NO_GPU = 2
 MOST_WORKERS = 8
-PATH_FLAGS = ("--output", "--rival_sites")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
             failures = run_scenarios(
                 _chosen(options),
                 make_context,
-                command=["python", "-m", "loadtest.bench_gpu", *measured(arguments)],
+                command=command_told("loadtest.bench_gpu", arguments),
                 machine=this_machine(gpu or "no GPU"),
                 output=options.output,
             )
@@ -90,18 +89,6 @@ def _chosen(options: argparse.Namespace) -> Mapping[str, Callable[[GpuContext], 
     chosen = {name: SCENARIOS[name] for name in wanted or ()}
     chosen |= {f"gpu_{name}": RIVAL_SCENARIOS[name] for name in options.rivals}
     return {name: partial(guarded, scenario) for name, scenario in chosen.items()}
-
-
-def measured(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments that bear on what is measured: paths of this machine are left out."""
-    kept: list[str] = []
-    remaining = iter(arguments)
-    for argument in remaining:
-        if argument in PATH_FLAGS:
-            next(remaining, None)
-        elif not argument.startswith(tuple(f"{flag}=" for flag in PATH_FLAGS)):
-            kept.append(argument)
-    return kept
 
 
 def guarded(scenario: Scenario, context: GpuContext) -> Result:

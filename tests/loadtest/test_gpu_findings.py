@@ -14,6 +14,7 @@ from loadtest.bench.capacity import Capacity
 from loadtest.bench.errors import BenchError
 from loadtest.bench.plan import RunReport
 from loadtest.bench.requests import ADDED_TOKENS, WORDS
+from loadtest.bench.running import command_told
 from loadtest.bench.scrapes import Scrape, busiest_shares, cpu_seconds
 from loadtest.bench.servers import RunningServer
 from loadtest.bench_gpu import __main__ as command
@@ -257,7 +258,7 @@ def test_no_gpu_is_said_in_one_line(
 
 def test_a_section_names_no_path_of_the_machine() -> None:
     given = ["--tiny", "--output", "/tmp/b.md", "--rival_sites=/tmp/r", "--workers", "2"]  # noqa: S108
-    assert command.measured(given) == ["--tiny", "--workers", "2"]
+    assert command_told("m", given) == ["python", "-m", "m", "--tiny", "--workers", "2"]
 
 
 def test_a_bug_in_a_benchmark_is_told_as_its_failure(tmp_path: Path) -> None:
