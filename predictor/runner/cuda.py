@@ -24,12 +24,11 @@ from torch import Tensor
 from predictor.core.model import ModelSpec
 from predictor.core.rows import Packing
 from predictor.engine.port import DeviceLost
-from predictor.runner.attention import RowLayout
 from predictor.runner.capture import Graph, Graphs
 from predictor.runner.checkpoint import first_line
-from predictor.runner.encoder import checked_rows, memory_exhausted, row_starts
+from predictor.runner.encoder import checked_rows, memory_exhausted, packed_tokens
 from predictor.runner.ids import IdRows, encode_results, pack_rows, pad_rows
-from predictor.runner.networks import Network, PackedTokens, PaddedTokens, Tokens
+from predictor.runner.networks import Network, PaddedTokens, Tokens
 
 _LEAST_ITEMS = 1 << 16  # of a slot's buffers, which grow when a batch needs more
 _SOON_TOKENS = 2048  # a step of no more takes about a millisecond
@@ -102,13 +101,11 @@ class CudaEncoderRunner:
         slot.record(soon=graph.step.tokens <= _SOON_TOKENS)
 
     def _packed(self, batch: IdRows, slot: "_Slot") -> Tokens:
-        tokens, rows = len(batch.ids), len(batch.lengths)
-        host = slot.host_input(tokens + rows + 1)
-        host[:tokens] = batch.ids
-        starts = host[tokens:] = row_starts(batch)
+        tokens = len(batch.ids)
+        host = slot.host_input(tokens + len(batch.lengths) + 1)
+        pack_rows(batch, tokens, host)
         staged = slot.pinned_input().to(self._device, non_blocking=True)
-        layout = RowLayout(staged[tokens:], int(batch.lengths.max()), starts.tolist())
-        return PackedTokens(staged[:tokens], layout)
+        return packed_tokens(batch, host, staged)
 
     def _padded(self, batch: IdRows, slot: "_Slot") -> Tokens:
         padded = pad_rows(batch, self._pad_id)

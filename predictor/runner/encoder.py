@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from predictor.core.model import ModelSpec
 from predictor.core.rows import Packing
 from predictor.engine.port import DeviceMemoryExhausted
 from predictor.runner.attention import RowLayout
-from predictor.runner.ids import IdRows, decode_rows, encode_results, pad_rows
+from predictor.runner.ids import IdRows, decode_rows, encode_results, pack_rows, pad_rows
 from predictor.runner.networks import Network, PackedTokens, PaddedTokens, Tokens
 
 
@@ -40,11 +42,10 @@ class EncoderRunner:
         raise memory_exhausted(self.spec, batch)
 
     def _pack(self, batch: IdRows) -> Tokens:
-        starts = row_starts(batch)
-        layout = RowLayout(
-            torch.from_numpy(starts).to(self._device), int(batch.lengths.max()), starts.tolist()
-        )
-        return PackedTokens(torch.tensor(batch.ids, device=self._device), layout)
+        tokens = len(batch.ids)
+        host = np.empty(tokens + len(batch.lengths) + 1, dtype=np.int32)
+        pack_rows(batch, tokens, host)
+        return packed_tokens(batch, host, torch.from_numpy(host).to(self._device))
 
     def _pad(self, batch: IdRows) -> Tokens:
         padded = pad_rows(batch, self._pad_id)
@@ -69,11 +70,13 @@ def checked_rows(spec: ModelSpec, rows: Sequence[bytes]) -> IdRows:
     return batch
 
 
-def row_starts(batch: IdRows) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
-    """Cumulative lengths [b + 1]: where each row starts, and where the last one ends."""
-    starts = np.zeros(len(batch.lengths) + 1, dtype=np.int32)
-    np.cumsum(batch.lengths, out=starts[1:])
-    return starts
+def packed_tokens(batch: IdRows, host: NDArray[np.int32], staged: Tensor) -> PackedTokens:
+    """A batch that `pack_rows` wrote to `host` with no room to spare; `staged` is its copy on the
+    device."""
+    tokens = len(batch.ids)
+    longest = int(batch.lengths.max())
+    layout = RowLayout(staged[tokens:], longest, host[tokens:].tolist())
+    return PackedTokens(staged[:tokens], layout)
 
 
 def memory_exhausted(spec: ModelSpec, batch: IdRows) -> DeviceMemoryExhausted:

@@ -116,7 +116,7 @@ def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoi
         layout.encoder, config, choose_dtype(settings.dtype, device), classify=classify
     )
     move_to(device, model, settings.name)
-    if device.type != "cpu" and config.model_type in FAMILIES:  # on a CPU there is nothing in it
+    if device.type != "cpu" and config.model_type in FAMILIES:  # a CPU gains next to nothing
         join_projections(model)
     return _Checkpoint(layout, config, tokenizer, model, _max_tokens(model, layout))
 
