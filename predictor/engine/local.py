@@ -304,12 +304,13 @@ class LocalEngine:
             watcher()
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
         if ran.at_once:
-            self._when_answered(self._scheduler.learned, batch, done.started_s, done.finished_s)
+            self._learn_when_answered(done)
 
-    def _when_answered(self, work: Callable[..., None], *arguments: object) -> None:
-        """Leave for later what no answer has to wait for: they are written in the next turn."""
+    def _learn_when_answered(self, done: Finished) -> None:
+        """No answer has to wait for a lesson, and they are written in the next turn."""
         assert self._loop is not None
-        self._loop.call_soon(self._loop.call_soon, partial(work, *arguments))
+        lesson = partial(self._scheduler.learned, done.batch, done.started_s, done.finished_s)
+        self._loop.call_soon(self._loop.call_soon, lesson)
 
     def _left(self, request: Request) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""

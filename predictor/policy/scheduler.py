@@ -167,7 +167,7 @@ class Scheduler:
     def next_action(self, now_s: float) -> Decision:
         """What to do now. Ask again after every Dispatch until something else comes."""
         given_up: list[tuple[Row, Outcome]] = self._expired(now_s)
-        if not self._waits():
+        if not self.waiting:
             return Decision(Idle(), given_up)
         if len(self._slots) >= SLOTS:
             return Decision(WaitUntil(self._next_deadline_s()), given_up)
@@ -183,7 +183,7 @@ class Scheduler:
             if plan.rows:
                 return Decision(Dispatch(self._start(flow.lane, plan, start_s, now_s)), given_up)
             wait_until_s = min(wait_until_s, plan.wait_until_s)
-        if not self._waits():
+        if not self.waiting:
             return Decision(Idle(), given_up)
         return Decision(WaitUntil(min(wait_until_s, self._next_deadline_s())), given_up)
 
@@ -243,9 +243,6 @@ class Scheduler:
 
     def _flows(self) -> Iterator[Flow]:
         return (flow for lane in self._lanes.values() for flow in lane.flows)
-
-    def _waits(self) -> bool:
-        return any(flow.queue for lane in self._lanes.values() for flow in lane.flows)
 
     def _next_deadline_s(self) -> float:
         return min(flow.queue.earliest_deadline_s for flow in self._flows())

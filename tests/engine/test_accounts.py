@@ -68,18 +68,22 @@ def lessons(engine: LocalEngine) -> int:
     return service.batches
 
 
+async def answers_are_written() -> None:
+    """Two turns of the loop, after which a batch has taught what it teaches."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 async def test_a_batch_that_ran_in_pieces_teaches_nothing() -> None:
     async with running(Sums()) as (engine, memory):
         before = lessons(engine)
         futures = [engine.submit(submission(row(n))) for n in (1, -2, 3)]
         await asyncio.gather(*futures, return_exceptions=True)
         assert [fact.failed_rows for fact in memory.of(Completed)] == [1]
-        await asyncio.sleep(0)  # a lesson comes when the answers have left, two turns on
-        await asyncio.sleep(0)
+        await answers_are_written()
         assert lessons(engine) == before
         await engine.submit(submission(row(4)))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await answers_are_written()
         assert lessons(engine) == before + 1
 
 
