@@ -4,6 +4,7 @@ A runner makes a `ModelSpec` when it loads; the edge builds the codec of the mod
 task from it. It holds plain values only, so that it crosses a process boundary as it is.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -14,6 +15,7 @@ class Task(StrEnum):
     TEXT_CLASSIFICATION = "text-classification"
     TEXT_EMBEDDING = "text-embedding"
     SPEECH_RECOGNITION = "speech-recognition"
+    TEXT_GENERATION = "text-generation"
     SIMULATED = "simulated"
 
 
@@ -40,6 +42,20 @@ class SpeechSpec(msgspec.Struct, frozen=True):
     margin_samples: int
 
 
+class GenerationSpec(msgspec.Struct, frozen=True):
+    """What a generating model's device holds, and how its texts begin and end.
+
+    `max_tokens` of the model is its context: prompt and output together.
+    """
+
+    page_tokens: int  # positions whose keys and values lie in one page
+    pages: int
+    slots: int  # rows that it can hold at a time; max_batch_size may be less
+    end_ids: tuple[int, ...]  # tokens that end a text
+    chat_template: str = ""  # Jinja; empty where the checkpoint has none
+    special_tokens: Mapping[str, str] = {}  # what templates call bos_token, eos_token, …
+
+
 class ModelSpec(msgspec.Struct, frozen=True):
     """A loaded model.
 
@@ -62,6 +78,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()  # where packed batches run in steps, from small to large
     device: str = "cpu"
     speech: SpeechSpec | None = None  # set for speech; labels are then what each id is written as
+    generation: GenerationSpec | None = None  # set where rows generate
 
     @property
     def items_per_token(self) -> int:

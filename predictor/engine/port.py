@@ -3,18 +3,20 @@
 `Engine` is the one interface through which an edge reaches the queues, whether it lives in
 the same process or at the other end of a Unix socket. One submission is one message there
 and one `Reply` back: the engine joins the rows, in order, so a request settles exactly once.
-To cancel, cancel the future: rows that still wait leave the queue and never run.
+To cancel, cancel the future: rows that still wait leave the queue and never run, and those that
+generate take part in no further step.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from predictor.core.facts import EdgeFact
+from predictor.core.generation import Generated, Sampled, Sampling
 from predictor.core.model import ModelSpec
-from predictor.core.rows import NO_DEADLINE, Packing
+from predictor.core.rows import NO_DEADLINE, Packing, Piece
 
 
 class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -22,6 +24,7 @@ class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     payload: bytes
     tokens: int
+    sampling: Sampling | None = None  # of a row that generates
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -40,18 +43,21 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     timeout_s: float | None = None
     arrived_s: float | None = None
     return_s: float = 0.0
+    streams: bool = False  # what its rows generate is wanted as it comes
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All results of a submission, in its order, as raw bytes of `result_datatype`.
 
-    The times and the batch are those of the row that finished last.
+    The times and the batch are those of the row that finished last. `generated` holds the output
+    of rows that generate instead, whole, unless the submission streams: then it came in parts.
     """
 
     results: Sequence[bytes]
     queue_s: float
     service_s: float
     batch_size: int
+    generated: Sequence[Generated] = ()
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -75,10 +81,13 @@ class EngineStatus(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """What an edge needs. All methods are called on the edge's event loop."""
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], None] | None = None
+    ) -> asyncio.Future[Reply]:
         """Queue the rows.
 
-        The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
+        `part` is called with what rows generate, in order and before the future ends, where the
+        submission streams. The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
         tier, row too long), UnknownModel, QueueFull, Shed, DeadlineExceeded, RowFailed,
         Unavailable. Never raises itself, and the future never stays pending for ever.
         """
@@ -135,6 +144,22 @@ class PipelinedRunner(Runner, Protocol):
         waiting for each other's interpreter lock. None for a batch that cannot be launched so
         quickly; it is then run by `run` on the device's thread. Raises as `run`.
         """
+        ...
+
+
+class StepRunner(Protocol):
+    """A loaded model whose rows run more than once. `run_step` is never called on the event loop.
+
+    Raises as `Runner.run` does. A step that raises has advanced no row, so the engine may run it
+    again with fewer pieces.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def run_step(self, pieces: Sequence[Piece]) -> Sequence[Sampled | Exception | None]:
+        """In the order of pieces: the token that a piece sampled, None for one that samples none,
+        and what is wrong where one row alone cannot go on, as with logits that are no numbers."""
         ...
 
 
