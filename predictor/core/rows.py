@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from predictor.core.generation import Sampling
+from predictor.core.generation import Finish, Sampling
 
 NO_DEADLINE = math.inf
 
@@ -66,6 +66,20 @@ class Progress:
     evictions: int = 0
     first_token_s: float = math.nan
     last_token_s: float = math.nan
+    finish: Finish | None = None
+
+    def took(self, token: int, now_s: float) -> Finish | None:
+        """Take in a token that came back; why the row ends with it, if it does."""
+        if not self.output:
+            self.first_token_s = now_s
+        self.last_token_s = now_s
+        self.output.append(token)
+        generated = len(self.output)
+        if token in self.sampling.stop_ids and generated >= self.sampling.min_tokens:
+            self.finish = Finish.STOP
+        elif generated >= self.sampling.max_tokens:
+            self.finish = Finish.LENGTH
+        return self.finish
 
 
 @dataclass(slots=True, eq=False)
