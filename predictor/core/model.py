@@ -54,6 +54,7 @@ class GenerationSpec(msgspec.Struct, frozen=True):
     end_ids: tuple[int, ...]  # tokens that end a text
     chat_template: str = ""  # Jinja; empty where the checkpoint has none
     special_tokens: Mapping[str, str] = {}  # what templates call bos_token, eos_token, …
+    defaults: Mapping[str, float] = {}  # of sampling, by the checkpoint, where a client is silent
 
 
 class ModelSpec(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """A submission on its way through the engine: n rows that settle into one future, once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from predictor.core.errors import HeadwayError
+from predictor.core.generation import Generated, Sampled
 from predictor.core.rows import Row
 from predictor.engine.port import Reply, RowInput
 from predictor.engine.ticket import Promise
