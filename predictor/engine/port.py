@@ -87,7 +87,9 @@ class Engine(Protocol):
         """Queue the rows.
 
         Where the submission streams, `part` is called with what rows generate, in order and before
-        the future ends; if it returns False, that row has ended, and generates no more. The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
+        the future ends; if it returns False, that row has ended, and generates no more.
+
+        The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
         tier, row too long), UnknownModel, QueueFull, Shed, DeadlineExceeded, RowFailed,
         Unavailable. Never raises itself, and the future never stays pending for ever.
         """
