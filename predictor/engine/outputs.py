@@ -20,6 +20,11 @@ class Output:
     token: Sampled | None = None
     error: Exception | None = None
 
+    @property
+    def ended(self) -> bool:
+        progress = self.row.progress
+        return progress is not None and progress.ended
+
 
 def outputs_of(
     pieces: Sequence[Piece],
