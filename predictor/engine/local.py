@@ -35,10 +35,10 @@ from predictor.core.facts import (
 )
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
 from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.outputs import Output, outputs_of
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
-from predictor.engine.outputs import outputs_of
 from predictor.engine.request import Part, Request
 from predictor.engine.settling import Settling
 from predictor.engine.threads import in_daemon_thread
@@ -308,8 +308,11 @@ class LocalEngine:
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
             self._end("the device failed", f"the device is lost: {lost}")
             return
-        outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
-        ended = [each.row for each in outputs if each.ended] if batch.pieces else batch.rows
+        outputs: Sequence[Output] = ()
+        ended: Sequence[Row] = batch.rows
+        if batch.pieces:
+            outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
+            ended = [each.row for each in outputs if each.ended]
         self._scheduler.completed(batch, done.finished_s, ended)
         for work in ran.exhausted:
             self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
