@@ -270,9 +270,9 @@ async def test_a_client_that_hangs_up_while_it_submits(app: EdgeApp, jobs: FakeJ
 
 
 async def test_a_client_that_stops_sending(
-    app: EdgeApp, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+    service: InferService, jobs: FakeJobs
 ) -> None:
-    monkeypatch.setattr(routes, "IDLE_S", 0.01)
+    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, body_idle_s=0.01)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -284,7 +284,8 @@ async def test_a_client_that_stops_sending(
 
     scope: Scope = {"type": "http", "method": "POST", "path": SUBMIT, "headers": []}
     await app(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
     assert not jobs.kept
 
 

@@ -130,7 +130,8 @@ def test_errors_of_v1_and_of_the_sdk(server: Server) -> None:
         (405, server.post("/v2/health/live", b"")),
         (400, server.post("/v2/repository/models/sim/unload", b"")),
         (404, server.post("/v2/repository/models/nobody/unload", b"")),
-        (501, server.post("/v2/models/sim/versions/1/infer", {"inputs": []})),
+        (400, server.post("/v2/models/sim/versions/1/infer", {"inputs": []})),
+        (404, server.post("/v2/models/sim/versions/2/infer", {"inputs": []})),
     ):
         assert status == expected, body
         assert list(body) == ["error"]
