@@ -9,6 +9,7 @@ The body of a job is a stream of any length; there the first alone holds.
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from typing import Any
 
 from predictor.core.errors import BodyTimeout, RequestTooLarge
 from predictor.edge.asgi import Headers, Message, Receive, check_encoding
@@ -19,17 +20,6 @@ WHOLE_IDLES = 10
 _DISCARDED = 4  # bodies up to this many times the limit are read to their end, then refused
 
 
-class _Wait:
-    """A task that waits for the next part of a body."""
-
-    __slots__ = ("due_s", "overdue", "task")
-
-    def __init__(self, task: asyncio.Task[object], due_s: float) -> None:
-        self.task = task
-        self.due_s = due_s
-        self.overdue = False
-
-
 class Bodies:
     """Reads bodies. One timer serves all that are coming: most are here when they are asked for."""
 
@@ -37,7 +27,8 @@ class Bodies:
         """`max_bytes` of a body that is read whole; `idle_s`: longest wait for its next part."""
         self._max_bytes = max_bytes
         self.idle_s = idle_s
-        self._waits: set[_Wait] = set()
+        self._due_s: dict[asyncio.Task[Any], float] = {}  # of those that wait for a part
+        self._overdue: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._look_s = math.inf  # when it looks
 
@@ -46,7 +37,8 @@ class Bodies:
 
         Raises RequestTooLarge, BodyTimeout, ClientGoneError, and InvalidRequest for an encoding.
         """
-        await self.check_announced(headers, receive)
+        if self._announced(headers) > self._max_bytes:
+            await self.check_announced(headers, receive)
         check_encoding(headers)
         message = await self.next(receive)
         body: bytes = message.get("body", b"")
@@ -77,36 +69,39 @@ class Bodies:
         Raises BodyTimeout, ClientGoneError.
         """
         loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        task = asyncio.current_task(loop)
         assert task is not None
-        wait = _Wait(task, min(loop.time() + self.idle_s, due_s))
-        self._waits.add(wait)
-        if wait.due_s < self._look_s:
-            self._look_at(wait.due_s)
+        own_s = min(loop.time() + self.idle_s, due_s)
+        self._due_s[task] = own_s
+        if own_s < self._look_s:
+            self._look_at(own_s)
         try:
             message = await receive()
         except asyncio.CancelledError:
-            if not wait.overdue or task.uncancel():
+            if task not in self._overdue or task.uncancel():
                 raise
             raise self._timeout(due_s) from None
         finally:
-            self._waits.discard(wait)
+            del self._due_s[task]
+            self._overdue.discard(task)
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         return message
 
     async def check_announced(self, headers: Headers, receive: Receive) -> None:
         """Raises RequestTooLarge where the headers say so."""
-        announced = headers.get(b"content-length")
-        if announced is None or not announced.isdigit():
-            return
-        size = int(announced[:20])
+        size = self._announced(headers)
         # A client that sends all before it reads would see a reset instead of the answer.
         if self._max_bytes < size <= _DISCARDED * self._max_bytes and b"expect" not in headers:
             due_s = asyncio.get_running_loop().time() + WHOLE_IDLES * self.idle_s
             while (await self.next(receive, due_s)).get("more_body"):
                 pass
         self.check_size(size)
+
+    @staticmethod
+    def _announced(headers: Headers) -> int:
+        announced = headers.get(b"content-length")
+        return int(announced[:20]) if announced is not None and announced.isdigit() else 0
 
     def check_size(self, size: int) -> None:
         """Raises RequestTooLarge."""
@@ -119,14 +114,14 @@ class Bodies:
         """Give up what is overdue, and look again when the next may be."""
         now_s = asyncio.get_running_loop().time()
         next_s = self._look_s = math.inf
-        for wait in self._waits:
-            if wait.overdue:
+        for task, due_s in self._due_s.items():
+            if task in self._overdue:
                 continue
-            if wait.due_s <= now_s:
-                wait.overdue = True
-                wait.task.cancel()
+            if due_s <= now_s:
+                self._overdue.add(task)
+                task.cancel()
             else:
-                next_s = min(next_s, wait.due_s)
+                next_s = min(next_s, due_s)
         if next_s < math.inf:
             self._look_at(next_s)
 

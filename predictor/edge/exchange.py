@@ -6,6 +6,7 @@ here: how a body comes, how it is decoded, how the answer is awaited, encoded an
 
 import asyncio
 import math
+from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -46,14 +47,14 @@ class Exchange(Protocol):
     model: str
     version: str  # of the model; empty where the client names none
 
-    async def receive(self) -> None:
-        """Return when the whole request is here.
+    def receive(self) -> Awaitable[Any]:
+        """The request as it came, when it is whole.
 
         Raises ClientGoneError, BodyTimeout, RequestTooLarge, InvalidRequest.
         """
         ...
 
-    def decode(self, codec: TaskCodec) -> InferRequest:
+    def decode(self, body: Any, codec: TaskCodec) -> InferRequest:
         """Raises InvalidRequest, naming the field."""
         ...
 
@@ -61,7 +62,7 @@ class Exchange(Protocol):
         """Raises InvalidRequest, naming the header."""
         ...
 
-    async def wait(self, future: asyncio.Future[T]) -> T:
+    def wait(self, future: asyncio.Future[T]) -> Awaitable[T]:
         """The result of what the client waits for: rows that take long to make, the reply.
 
         When the client is gone, the future is cancelled, and ClientGoneError is raised where the
@@ -71,7 +72,7 @@ class Exchange(Protocol):
 
     def encode(self, answer: InferAnswer, request: InferRequest) -> Any: ...
 
-    async def send(self, encoded: Any) -> None: ...
+    def send(self, encoded: Any) -> Awaitable[None]: ...
 
 
 def timeout_from_header(value: str) -> float:

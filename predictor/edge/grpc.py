@@ -122,22 +122,23 @@ class EdgeServicer(InferenceServicer):
 class _GrpcExchange:
     """An `Exchange` of one ModelInfer. A client that leaves cancels its task."""
 
-    __slots__ = ("_context", "_request", "answer", "model", "paced", "protocol", "version")
+    __slots__ = ("_context", "_request", "answer", "model", "version")
+
+    protocol = "grpc"
+    paced = True
 
     def __init__(self, request: pb.ModelInferRequest, context: aio.ServicerContext) -> None:
-        self.protocol = "grpc"
-        self.paced = True
         self.model: str = request.model_name
         self.version: str = request.model_version
         self.answer: pb.ModelInferResponse | None = None
         self._request = request
         self._context = context
 
-    async def receive(self) -> None:
-        """A message is handed over when it is whole."""
+    async def receive(self) -> pb.ModelInferRequest:
+        return self._request  # it was handed over whole
 
-    def decode(self, codec: TaskCodec) -> InferRequest:
-        return grpc_codec.decode_request(self._request)
+    def decode(self, body: pb.ModelInferRequest, codec: TaskCodec) -> InferRequest:
+        return grpc_codec.decode_request(body)
 
     def call(self) -> Call:
         headers = dict(self._context.invocation_metadata() or ())
@@ -150,8 +151,8 @@ class _GrpcExchange:
             return call
         return Call(call.tier, remaining_s)
 
-    async def wait(self, future: asyncio.Future[T]) -> T:
-        return await future
+    def wait(self, future: asyncio.Future[T]) -> Awaitable[T]:
+        return future
 
     def encode(self, answer: InferAnswer, request: InferRequest) -> pb.ModelInferResponse:
         return grpc_codec.encode_answer(answer, request)

@@ -72,13 +72,15 @@ class EdgeApp:
         if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
             model, _, version = path[len(_PREFIX) : -len(_SUFFIX)].partition(_VERSIONS)
             if model and "/" not in model and "/" not in version:
-                shared = (scope, receive, send, self._bodies, self._watchers)
-                await self._serve(HttpExchange(model, version, *shared), scope, send)
+                exchange = HttpExchange(
+                    model, version, scope, receive, send, self._bodies, self._watchers
+                )
+                await self._serve(exchange, scope, send)
                 return
         if path.startswith(_V1_PREFIX) and path.endswith(_V1_SUFFIX):
-            shared = (scope, receive, send, self._bodies, self._watchers)
             model = path[len(_V1_PREFIX) : -len(_V1_SUFFIX)]
-            await self._serve(V1Exchange(model, "", *shared), scope, send)
+            exchange = V1Exchange(model, "", scope, receive, send, self._bodies, self._watchers)
+            await self._serve(exchange, scope, send)
             return
         if path == "/metrics":
             await self._metrics(scope, send)

@@ -177,37 +177,29 @@ class EdgeLineRunner:
 class _LineExchange:
     """A line on its way. Nobody waits for it, so it begins when it is run, and has no deadline."""
 
-    __slots__ = (
-        "_engine",
-        "_few",
-        "_line",
-        "_tier",
-        "answer",
-        "model",
-        "paced",
-        "protocol",
-        "version",
-    )
+    __slots__ = ("_engine", "_few", "_line", "_tier", "answer", "model", "version")
+
+    protocol = JOBS_PROTOCOL
+    paced = False  # it came from a store, not from a socket, and can be run again
 
     def __init__(self, model: str, tier: str, line: bytes, few: FewATurn, engine: Engine) -> None:
         self.model = model
         self.version = ""
-        self.protocol = JOBS_PROTOCOL
-        self.paced = False  # it came from a store, not from a socket, and can be run again
         self.answer = b""
         self._tier = tier
         self._line = line
         self._few = few
         self._engine = engine
 
-    async def receive(self) -> None:
+    async def receive(self) -> bytes:
         await self._few.turn()
+        return self._line
 
-    def decode(self, codec: TaskCodec) -> InferRequest:
+    def decode(self, body: bytes, codec: TaskCodec) -> InferRequest:
         # The job's tier counts. What the line asked for was checked against it when it came, and
         # the tier's priority may have been edited since.
         return msgspec.structs.replace(
-            http_codec.decode_request(self._line), priority=None, timeout_us=None
+            http_codec.decode_request(body), priority=None, timeout_us=None
         )
 
     def call(self) -> Call:

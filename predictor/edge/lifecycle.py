@@ -17,7 +17,7 @@ import msgspec
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, Shed
 from predictor.core.facts import EdgeRefused, EdgeTimed
-from predictor.edge.exchange import Call, ClientGoneError, Exchange
+from predictor.edge.exchange import ClientGoneError, Exchange
 from predictor.edge.holds import Holds
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
@@ -76,10 +76,11 @@ class Lifecycle:
         """
         pending: _Pending | None = None
         try:
-            await exchange.receive()
+            body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            request = exchange.decode(codec)
+            request = exchange.decode(body, codec)
+            del body  # it may be large, and what waits needs it no more
             pending = await self._submit(exchange, request, codec, arrived_s)
             encode_s = await self._answer(exchange, request, pending)
         except ClientGoneError:
@@ -131,7 +132,10 @@ class Lifecycle:
         else:
             task_rows = codec.rows(request.inputs, request.truncate)
         tokenised_s = self._clock()
-        timeout_s = _shortest_timeout_s(call, request)
+        timeout_s = call.timeout_s
+        if request.timeout_us:
+            own_s = request.timeout_us / 1e6
+            timeout_s = own_s if timeout_s is None else min(timeout_s, own_s)
         if timeout_s is not None and tokenised_s - arrived_s >= timeout_s:
             raise DeadlineExceeded("the timeout passed before the request was queued")
         future = self._engine.submit(
@@ -203,10 +207,3 @@ class Lifecycle:
         internal = HeadwayError(INTERNAL_MESSAGE)
         self._ended(exchange, pending, internal)
         raise internal from None
-
-
-def _shortest_timeout_s(call: Call, request: InferRequest) -> float | None:
-    if not request.timeout_us:
-        return call.timeout_s
-    own_s = request.timeout_us / 1e6
-    return own_s if call.timeout_s is None else min(call.timeout_s, own_s)

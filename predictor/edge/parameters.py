@@ -44,11 +44,11 @@ class RequestParameters(msgspec.Struct, forbid_unknown_fields=True):
                 f"parameters.content_type: {self.content_type[:_MAX_NAME]!r} is not done for a"
                 f" whole request; send plain tensors, or {BASE64!r} in an input's parameters"
             )
-        for name in ("sequence_id", "sequence_start", "sequence_end"):
-            if getattr(self, name):
-                raise InvalidRequest(
-                    f"parameters.{name}: models here keep no state between requests; leave it out"
-                )
+        if self.sequence_id or self.sequence_start or self.sequence_end:
+            raise InvalidRequest(
+                "parameters.sequence_id, sequence_start, sequence_end: models here keep no state"
+                " between requests; leave them out"
+            )
         if self.triton_enable_empty_final_response:
             raise InvalidRequest(
                 "parameters.triton_enable_empty_final_response: an answer comes whole, and"

@@ -81,21 +81,19 @@ def check_inputs(inputs: Mapping[str, Tensor], known: Sequence[TensorSpec]) -> N
 def check_outputs(wanted: Sequence[WantedOutput], known: Sequence[TensorSpec]) -> None:
     """Raises InvalidRequest for an output that the model does not give in the form asked for."""
     specs = {entry.name: entry for entry in known}
-    seen = set()
     for output in wanted:
         spec = specs.get(output.name)
         if spec is None:
             raise InvalidRequest(f"output {output.name!r} is unknown; use: {_listed(specs)}")
-        if output.name in seen:
-            raise InvalidRequest(f"output {output.name!r} is asked for twice; name it once")
-        seen.add(output.name)
         if output.classes and not _has_classes(spec):
-            fit = _listed(name for name, each in specs.items() if _has_classes(each))
+            fit = _listed(each.name for each in known if _has_classes(each))
             raise InvalidRequest(
                 f"output {output.name!r}: classification takes FP32 of shape [rows, classes],"
                 f" not {spec.datatype} of {list(spec.shape)}; "
                 + (f"use: {fit}" if fit else "leave it out")
             )
+    if len(wanted) > 1 and len({output.name for output in wanted}) < len(wanted):
+        raise InvalidRequest("outputs: one is named twice; name each once")
 
 
 def _listed(names: Iterable[str]) -> str:

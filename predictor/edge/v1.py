@@ -4,7 +4,7 @@ It is an exchange like v2's, and differs in its bodies. CloudEvents are read and
 SDK's data plane, which knows their two forms, binary (in headers) and structured (in the body).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,14 +15,11 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.utils.utils import is_structured_cloudevent
 
 from predictor.core.errors import InvalidRequest
-from predictor.edge.asgi import Receive, Scope, Send
-from predictor.edge.bodies import Bodies
 from predictor.edge.http_codec import JSON_TYPE, NOT_JSON
 from predictor.edge.http_exchange import AnswerHeaders, HttpExchange
 from predictor.edge.parameters import RequestParameters, converted
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, new_id
-from predictor.edge.watch import Watchers
 
 _STRUCTURED_TYPE = "application/cloudevents+json"
 _SIGNATURES = ("serving_default", "")  # as TensorFlow Serving's clients name the only one
@@ -34,25 +31,13 @@ class V1Exchange(HttpExchange):
 
     __slots__ = ("_attributes", "_named")
 
-    def __init__(
-        self,
-        model: str,
-        version: str,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        bodies: Bodies,
-        watchers: Watchers,
-    ) -> None:
-        super().__init__(model, version, scope, receive, send, bodies, watchers)
-        self.protocol = "v1"
-        self._attributes: dict[str, Any] = {}  # of the CloudEvent that the body came in
+    protocol = "v1"
+
+    def decode(self, body: bytes, codec: TaskCodec) -> InferRequest:
         self._named = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()
         }
-
-    def decode(self, codec: TaskCodec) -> InferRequest:
-        body, self.body = self.body, b""
+        self._attributes: dict[str, Any] = {}  # of the CloudEvent that the body came in
         plain = self._plain(body)
         instances = _instances(plain, codec.inputs[0].name)
         parameters = _parameters(plain)
@@ -80,8 +65,8 @@ class V1Exchange(HttpExchange):
             ],
         )
 
-    async def send(self, encoded: tuple[bytes, AnswerHeaders]) -> None:
-        await self.send_body(*encoded)
+    def send(self, encoded: tuple[bytes, AnswerHeaders]) -> Awaitable[None]:
+        return self.send_whole(*encoded)
 
     @property
     def _asks_for_event(self) -> bool:

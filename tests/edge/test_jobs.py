@@ -269,9 +269,7 @@ async def test_a_client_that_hangs_up_while_it_submits(app: EdgeApp, jobs: FakeJ
     assert not jobs.kept
 
 
-async def test_a_client_that_stops_sending(
-    service: InferService, jobs: FakeJobs
-) -> None:
+async def test_a_client_that_stops_sending(service: InferService, jobs: FakeJobs) -> None:
     app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, body_idle_s=0.01)
     sent: list[Message] = []
 
