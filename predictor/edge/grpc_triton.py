@@ -4,7 +4,7 @@ Both call their service `inference.GRPCInferenceService`, but the SDK's has only
 methods, and its repository messages have the model's name in another field.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -63,7 +63,7 @@ class TritonMethods(grpc.GenericRpcHandler):
         if sentence is None:
             return None
         if name in _STREAMS:
-            return grpc.stream_stream_rpc_method_handler(_refusal(sentence))
+            return grpc.stream_stream_rpc_method_handler(_stream_refusal(sentence))
         return grpc.unary_unary_rpc_method_handler(_refusal(sentence))
 
     async def _index(self, request: Any, context: aio.ServicerContext) -> Any:
@@ -73,6 +73,18 @@ class TritonMethods(grpc.GenericRpcHandler):
 
 def _refusal(sentence: str) -> Callable[[object, aio.ServicerContext], Awaitable[None]]:
     async def refuse(_: object, context: aio.ServicerContext) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, sentence)
+
+    return refuse
+
+
+def _stream_refusal(
+    sentence: str,
+) -> Callable[[AsyncIterator[object], aio.ServicerContext], Awaitable[None]]:
+    async def refuse(requests: AsyncIterator[object], context: aio.ServicerContext) -> None:
+        # Clients do not read the status of a stream that ends before they wrote to it.
+        async for _ in requests:
+            break
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, sentence)
 
     return refuse

@@ -80,11 +80,11 @@ class V1Exchange(HttpExchange):
             if has_binary_headers(self._named):
                 plain, self._attributes = _events().decode(body, self._named)
             else:
-                plain = msgspec.json.decode(body)
-                if isinstance(plain, dict) and is_structured_cloudevent(plain):
-                    plain, self._attributes = _events().decode_cloudevent(plain)
+                plain, self._attributes = _structured(msgspec.json.decode(body))
             if isinstance(plain, bytes):
                 plain = msgspec.json.decode(plain)
+        except InvalidRequest:
+            raise
         except NOT_JSON as error:
             raise InvalidRequest(f"body: {error}") from None
         except Exception as error:  # the CloudEvents library breaks in many ways
@@ -98,6 +98,17 @@ class V1Exchange(HttpExchange):
 def _events() -> DataPlane:
     """The SDK's reader and writer of CloudEvents. Which models it knows does not matter."""
     return DataPlane(model_registry=ModelRepository())
+
+
+def _structured(plain: Any) -> tuple[Any, dict[str, Any]]:
+    """What a body holds, and the attributes where it is a CloudEvent. Raises InvalidRequest."""
+    if not isinstance(plain, dict) or "specversion" not in plain:
+        return plain, {}
+    if not is_structured_cloudevent(plain):
+        raise InvalidRequest(
+            "body: a CloudEvent takes specversion, id, source, type, time and data"
+        )
+    return _events().decode_cloudevent(plain)
 
 
 def _instances(plain: Mapping[str, Any], column: str) -> Sequence[object]:
