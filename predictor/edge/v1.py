@@ -108,7 +108,8 @@ def _structured(plain: Any) -> tuple[Any, dict[str, Any]]:
         raise InvalidRequest(
             "body: a CloudEvent takes specversion, id, source, type, time and data"
         )
-    return _events().decode_cloudevent(plain)
+    data, attributes = _events().decode_cloudevent(plain)
+    return data, attributes
 
 
 def _instances(plain: Mapping[str, Any], column: str) -> Sequence[object]:
