@@ -6,12 +6,14 @@ here: how a body comes, how it is decoded, how the answer is awaited, encoded an
 
 import asyncio
 import math
-from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.generate_request import GenerateRequest
+from predictor.edge.generating import Change, Texts
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest
 
@@ -36,11 +38,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
 
 class Exchange(Protocol):
-    """One request on its transport. Methods are called in this order.
-
-    An answer in parts will be `wait`, `encode` and `send` once for each part; an error after
-    the first part is then the exchange's to put into its stream.
-    """
+    """One request on its transport. Methods are called in this order."""
 
     protocol: str  # as metrics name it: "http" | "grpc" | "v1" | "jobs"
     paced: bool  # a client waits for it, and it may have waited in a socket, unseen
@@ -73,6 +71,25 @@ class Exchange(Protocol):
     def encode(self, answer: InferAnswer, request: InferRequest) -> Any: ...
 
     def send(self, encoded: Any) -> Awaitable[None]: ...
+
+
+@runtime_checkable
+class StreamingExchange(Exchange, Protocol):
+    """An exchange whose answer may come in parts. An error after the first is put into it."""
+
+    def begin(self, request: GenerateRequest, texts: Texts) -> None:
+        """Its request was let in. Nothing is sent yet: what is refused later has a status still."""
+        ...
+
+    def encode_part(self, changes: Sequence[Change]) -> Any: ...
+
+    def send_part(self, encoded: Any) -> Awaitable[None]:
+        """Waits for a reader that is slow; raises ClientGoneError for one that stands still."""
+        ...
+
+    def end(self) -> Awaitable[None]:
+        """All parts are sent, and the request has ended well."""
+        ...
 
 
 def timeout_from_header(value: str) -> float:

@@ -83,6 +83,7 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
         wanted=[_wanted(index, output) for index, output in enumerate(message.outputs)],
         binary=bool(raw) if binary is None else binary,
         truncate=parameters.truncate is not False,
+        sampling=parameters.sampling,
     )
 
 

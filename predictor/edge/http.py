@@ -100,7 +100,7 @@ class EdgeApp:
         except ClientGoneError:
             return
         except HeadwayError as error:
-            await send_error(send, error)
+            await exchange.send_error(error)
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):

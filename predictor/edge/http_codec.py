@@ -167,6 +167,7 @@ def decode_request(
         wanted=() if not plain.outputs else list(starmap(_wanted, enumerate(plain.outputs))),
         binary=parameters.binary_data_output is True,
         truncate=parameters.truncate is not False,
+        sampling=None if parameters is _DEFAULTS else parameters.sampling,
     )
 
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from predictor.core.errors import InvalidRequest
+from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge import http_codec
-from predictor.edge.asgi import Headers, Receive, Scope, Send
+from predictor.edge.asgi import Headers, Receive, Scope, Send, send_error
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, Call, call_from_headers
 from predictor.edge.tasks import TaskCodec
@@ -80,6 +80,10 @@ class HttpExchange:
                 (_JSON_LENGTH, b"%d" % encoded.json_length),
             ]
         return self.send_whole(encoded.body, headers)
+
+    async def send_error(self, error: HeadwayError) -> None:
+        """An answer that says what went wrong."""
+        await send_error(self._send, error)
 
     async def send_whole(self, body: bytes, headers: AnswerHeaders) -> None:
         """An answer of status 200. `headers` say what the body is."""

@@ -3,9 +3,8 @@
 arrive -> pace -> decode -> submit -> await -> encode -> send -> account
 
 A request arrives when its body is complete: until then the time is the client's. Whether it is
-answered or ends with an error, it is accounted once, at its end. Today an answer is one reply.
-An answer in parts (generated text) enters in `_answer`: each part is awaited, encoded and sent
-in a loop, times of encoding add up, and nothing else changes.
+answered or ends with an error, it is accounted once, at its end. An answer is one reply, or it comes
+in parts (generated text): each is awaited, encoded and sent in a loop, and nothing else differs.
 """
 
 import asyncio
@@ -17,11 +16,20 @@ import msgspec
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, Shed
 from predictor.core.facts import EdgeRefused, EdgeTimed
-from predictor.edge.exchange import ClientGoneError, Exchange
+from predictor.edge.exchange import ClientGoneError, Exchange, StreamingExchange
+from predictor.edge.generate_request import GenerateRequest
+from predictor.edge.generating import Texts
+from predictor.edge.generation_codec import (
+    GenerationCodec,
+    is_heavy,
+    prepared,
+    rows_of,
+    texts_of,
+)
 from predictor.edge.holds import Holds
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
-from predictor.edge.tensors import InferAnswer, InferRequest, WantedOutput
+from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, WantedOutput
 from predictor.edge.turns import Turns
 from predictor.engine.port import Engine, Reply, Submission
 
@@ -40,6 +48,7 @@ class _Pending(msgspec.Struct, frozen=True):
 
     future: asyncio.Future[Reply]
     codec: TaskCodec
+    texts: Texts | None  # of rows that generate
     wanted: Sequence[WantedOutput]
     counts: Sequence[int] | None  # of its rows, as TaskRows has them
     truncated: int
@@ -81,8 +90,12 @@ class Lifecycle:
             codec = self._codec(exchange.model, exchange.version)
             request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
+            request = prepared(request, codec)
             pending = await self._submit(exchange, request, codec, arrived_s)
-            encode_s = await self._answer(exchange, request, pending)
+            if isinstance(request, GenerateRequest) and request.streams:
+                encode_s = await self._stream(exchange, request, pending)
+            else:
+                encode_s = await self._answer(exchange, request, pending)
         except ClientGoneError:
             raise  # rows that had been submitted are counted by the engine, as cancelled
         except HeadwayError as error:
@@ -119,18 +132,21 @@ class Lifecycle:
         before the engine is reached, and Shed where the engine has just shed its like.
         """
         call = exchange.call()
+        tier = call.tier
         if request.wanted:
             check_outputs(request.wanted, codec.outputs)
         decoded_s = self._clock()
         priority = request.priority or None
-        kind = (exchange.model, call.tier, priority)
+        if isinstance(request, GenerateRequest) and request.bulk and tier is priority is None:
+            tier = self._engine.status().bulk_tier or None
+        kind = (exchange.model, tier, priority)
         if self._holds.holds(kind, decoded_s):
             raise Shed("it would miss its deadline, as those before it; try again later")
-        if codec.is_heavy(request.inputs):
-            work = asyncio.to_thread(codec.rows, request.inputs, request.truncate)
+        if is_heavy(request, codec):
+            work = asyncio.to_thread(rows_of, request, codec)
             task_rows = await exchange.wait(asyncio.ensure_future(work))
         else:
-            task_rows = codec.rows(request.inputs, request.truncate)
+            task_rows = rows_of(request, codec)
         tokenised_s = self._clock()
         timeout_s = call.timeout_s
         if request.timeout_us:
@@ -138,20 +154,24 @@ class Lifecycle:
             timeout_s = own_s if timeout_s is None else min(timeout_s, own_s)
         if timeout_s is not None and tokenised_s - arrived_s >= timeout_s:
             raise DeadlineExceeded("the timeout passed before the request was queued")
+        texts, streams = texts_of(request, codec, task_rows.rows)
         future = self._engine.submit(
             Submission(
                 model=exchange.model,
                 rows=task_rows.rows,
-                tier=call.tier,
+                tier=tier,
                 priority=priority,
                 timeout_s=timeout_s,
                 arrived_s=arrived_s,
                 return_s=self._turns.return_s if exchange.paced else 0.0,
-            )
+                streams=streams,
+            ),
+            texts.take if texts is not None and streams else None,
         )
         return _Pending(
             future,
             codec,
+            texts,
             request.wanted,
             task_rows.counts,
             task_rows.truncated,
@@ -169,18 +189,44 @@ class Lifecycle:
             model=exchange.model,
             id=request.id,
             outputs=choose_outputs(
-                pending.codec.encode(reply.results, pending.counts),
-                pending.wanted,
-                pending.codec.spec.labels,
+                _outputs(pending, reply), pending.wanted, pending.codec.spec.labels
             ),
             queue_us=round(reply.queue_s * 1e6),
             service_us=round(reply.service_s * 1e6),
             batch_size=reply.batch_size,
             truncated=pending.truncated,
+            texts=pending.texts,
         )
         encoded = exchange.encode(answer, request)
         encode_s = self._clock() - replied_s
         await exchange.send(encoded)
+        return encode_s
+
+    async def _stream(
+        self, exchange: Exchange, request: GenerateRequest, pending: _Pending
+    ) -> float:
+        """Send the answer as it comes. Returns the seconds that encoding took.
+
+        The client is watched all the while. One that is gone ends the rows, and with them this.
+        """
+        texts = pending.texts
+        assert texts is not None
+        assert isinstance(exchange, StreamingExchange)
+        exchange.begin(request, texts)
+        ending = asyncio.ensure_future(exchange.wait(pending.future))
+        ending.add_done_callback(lambda _: texts.end())
+        encode_s = 0.0
+        try:
+            while changes := await texts.changes():
+                came_s = self._clock()
+                encoded = exchange.encode_part(changes)
+                encode_s += self._clock() - came_s
+                await exchange.send_part(encoded)
+            await ending
+        finally:
+            ending.cancel()
+            pending.future.cancel()
+        await exchange.end()
         return encode_s
 
     def _ended(self, exchange: Exchange, pending: _Pending | None, error: HeadwayError) -> None:
@@ -207,3 +253,13 @@ class Lifecycle:
         internal = HeadwayError(INTERNAL_MESSAGE)
         self._ended(exchange, pending, internal)
         raise internal from None
+
+
+def _outputs(pending: _Pending, reply: Reply) -> Sequence[Tensor]:
+    texts, codec = pending.texts, pending.codec
+    if texts is None:
+        return codec.encode(reply.results, pending.counts)
+    for generated in reply.generated:  # of requests that do not stream
+        texts.take(generated)
+    assert isinstance(codec, GenerationCodec)
+    return codec.encode_texts(texts)

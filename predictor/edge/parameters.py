@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.sampling import SamplingFields
 from predictor.edge.tensors import BYTES, MAX_PRIORITY, MAX_TIMEOUT_US
 
 BASE64 = "base64"
@@ -23,7 +24,7 @@ _INDEX = re.compile(r"\[[^\]]*\]")
 _MAX_NAME = 64  # characters of an unknown name that a message repeats
 
 
-class RequestParameters(msgspec.Struct, forbid_unknown_fields=True):
+class RequestParameters(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`parameters` of a request. None: the client does not say."""
 
     priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] | None = None
@@ -36,6 +37,14 @@ class RequestParameters(msgspec.Struct, forbid_unknown_fields=True):
     sequence_start: bool | None = None
     sequence_end: bool | None = None
     triton_enable_empty_final_response: bool | None = None
+
+    @property
+    def sampling(self) -> SamplingFields | None:
+        """What is asked of generated text; None where nothing is."""
+        asked = {name: getattr(self, name) for name in SamplingFields.__struct_fields__}
+        if all(value is None for value in asked.values()):
+            return None
+        return SamplingFields(**asked)
 
     def check(self) -> None:
         """Raises InvalidRequest for what is known and not done here."""
@@ -115,7 +124,8 @@ def converted(found: Mapping[str, object], kind: type[Parameters], where: str) -
 # What is known at each place of a request, for the sentence that refuses the rest.
 _KNOWN: Mapping[str, str] = {
     "": "id, inputs, outputs, parameters, model_name, model_version",
-    "parameters": "priority, timeout, truncate, binary_data_output",
+    "parameters": "priority, timeout, truncate, binary_data_output, "
+    + ", ".join(SamplingFields.__struct_fields__),
     "inputs": "name, datatype, shape, data, parameters",
     "inputs.parameters": "binary_data_size, content_type",
     "outputs": "name, parameters",

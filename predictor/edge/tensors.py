@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.generating import Texts
+from predictor.edge.sampling import SamplingFields
 
 MAX_INPUTS = 16
 MAX_OUTPUTS = 16
@@ -72,6 +74,7 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Sequence[WantedOutput] = ()
     binary: bool = False  # how outputs travel that do not say
     truncate: bool = True
+    sampling: SamplingFields | None = None  # asked of generated text, and of nothing else
 
 
 class InferAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +90,7 @@ class InferAnswer(msgspec.Struct, frozen=True, kw_only=True):
     service_us: int
     batch_size: int
     truncated: int = 0
+    texts: Texts | None = None  # of rows that generate
 
 
 def new_id() -> str:

@@ -47,6 +47,7 @@ class V1Exchange(HttpExchange):
             priority=parameters.priority,
             timeout_us=parameters.timeout,
             truncate=parameters.truncate is not False,
+            sampling=parameters.sampling,
         )
 
     def encode(self, answer: InferAnswer, request: InferRequest) -> tuple[bytes, AnswerHeaders]:
