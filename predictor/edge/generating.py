@@ -61,7 +61,7 @@ class Texts:
     def take(self, generated: Generated) -> bool:
         """Take in a part; whether the row is to go on."""
         stream = self._streams[generated.index]
-        if stream.stopped:
+        if stream.has_stopped():
             return False
         tokens = generated.tokens
         self._counts[generated.index] += len(tokens)
@@ -69,7 +69,7 @@ class Texts:
         finish = generated.finish
         shown = tokens[:-1] if finish is Finish.STOP else tokens  # a stop token is no text
         text = stream.feed([token.id for token in shown])
-        if stream.stopped:
+        if stream.has_stopped():
             finish = Finish.STOP
         elif finish is not None:
             text += stream.rest()

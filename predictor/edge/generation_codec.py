@@ -170,7 +170,7 @@ class GenerationCodec:
                 special = request.add_special_tokens
                 ids = self.tokenizer.encode(prompt, add_special_tokens=special).ids
             else:
-                ids = [*prompt]
+                ids = [int(each) for each in prompt]
                 self._check_ids(ids, where)
             if not ids:
                 raise InvalidRequest(f"{where}: has no tokens; send some text")

@@ -22,8 +22,10 @@ from predictor.edge.asgi import (
 )
 from predictor.edge.bodies import IDLE_S, Bodies
 from predictor.edge.exchange import ClientGoneError
+from predictor.edge.generate_routes import GenerateRoutes
 from predictor.edge.http_exchange import HttpExchange
 from predictor.edge.jobs import JobRoutes
+from predictor.edge.openai.routes import OpenAiRoutes
 from predictor.edge.repository import RepositoryRoutes
 from predictor.edge.service import InferService, check_version
 from predictor.edge.unserved import UnservedRoutes
@@ -59,6 +61,8 @@ class EdgeApp:
         self._bodies = Bodies(max_body_bytes, body_idle_s)
         self._watchers = Watchers()
         self._routes = (
+            OpenAiRoutes(service, self._bodies, self._watchers),
+            GenerateRoutes(service, self._bodies, self._watchers),
             JobRoutes(service, jobs, self._bodies),
             RepositoryRoutes(service, self._bodies),
             UnservedRoutes(service.names),

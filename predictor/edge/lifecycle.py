@@ -3,8 +3,9 @@
 arrive -> pace -> decode -> submit -> await -> encode -> send -> account
 
 A request arrives when its body is complete: until then the time is the client's. Whether it is
-answered or ends with an error, it is accounted once, at its end. An answer is one reply, or it comes
-in parts (generated text): each is awaited, encoded and sent in a loop, and nothing else differs.
+answered or ends with an error, it is accounted once, at its end. An answer is one reply, or it
+comes in parts (generated text): each is awaited, encoded and sent in a loop, and nothing else
+differs.
 """
 
 import asyncio
@@ -137,7 +138,12 @@ class Lifecycle:
             check_outputs(request.wanted, codec.outputs)
         decoded_s = self._clock()
         priority = request.priority or None
-        if isinstance(request, GenerateRequest) and request.bulk and tier is priority is None:
+        if (
+            isinstance(request, GenerateRequest)
+            and request.bulk
+            and tier is None
+            and priority is None
+        ):
             tier = self._engine.status().bulk_tier or None
         kind = (exchange.model, tier, priority)
         if self._holds.holds(kind, decoded_s):

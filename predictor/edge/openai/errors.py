@@ -1,6 +1,7 @@
 """Errors in OpenAI's shape, with the statuses that every protocol has here."""
 
 import re
+from http import HTTPStatus
 
 import msgspec
 
@@ -30,11 +31,11 @@ class _Body(msgspec.Struct):
     error: _Error
 
 
-def openai_error(error: HeadwayError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+def openai_error(error: HeadwayError) -> tuple[HTTPStatus, bytes, tuple[tuple[bytes, bytes], ...]]:
     """Status, body and the headers that are this error's own."""
     seconds = retry_after(error)
-    headers = [] if seconds is None else [(b"retry-after", seconds.encode())]
-    return status_of(error).http.value, error_body(error), headers
+    headers = () if seconds is None else ((b"retry-after", seconds.encode()),)
+    return status_of(error).http, error_body(error), headers
 
 
 def error_body(error: HeadwayError) -> bytes:

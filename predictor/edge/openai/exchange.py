@@ -40,7 +40,7 @@ _PROMPTS = (str, list[str], list[int], list[list[int]])
 class OpenAiExchange(EventStream):
     """An `Exchange` of OpenAI's API. Its model is named in the body."""
 
-    __slots__ = ("_form", "_prompt_tokens", "_says_usage", "_unsaid", "chat")
+    __slots__ = ("_form", "_says_usage", "_unsaid")
 
     protocol = "openai"
     chat: bool
@@ -107,14 +107,15 @@ class OpenAiExchange(EventStream):
     def encode_part(self, changes: Sequence[Change]) -> bytes:
         parts = []
         form, unsaid = self._form, self._unsaid
-        for index, text, tokens, finish in changes:
+        for change in changes:
+            index, text = change.index, change.text
             if index in unsaid:
                 unsaid.remove(index)
                 parts.append(form.first(index))
-            if text or (form.says_logprobs and tokens):
-                parts.append(form.chunk(index, text, tokens))
-            if finish is not None:
-                parts.append(form.last(index, finish.value))
+            if text or (form.says_logprobs and change.tokens):
+                parts.append(form.chunk(index, text, change.tokens))
+            if change.finish is not None:
+                parts.append(form.last(index, change.finish.value))
         return b"".join(parts)
 
     def last_events(self) -> bytes:
@@ -125,7 +126,7 @@ class OpenAiExchange(EventStream):
 
     async def send_refusal(self, error: HeadwayError) -> None:
         status, body, headers = openai_error(error)
-        await send_json(self._send, status, body, tuple(headers))
+        await send_json(self._send, status, body, headers)
 
     def _form_for(
         self,
@@ -154,6 +155,18 @@ class OpenAiExchange(EventStream):
         return CompletionForm(
             answer_id, self.model, tier, texts, says_usage=self._says_usage, echoed=echoed
         )
+
+
+class CompletionExchange(OpenAiExchange):
+    """Of /completions."""
+
+    chat = False
+
+
+class ChatExchange(OpenAiExchange):
+    """Of /chat/completions."""
+
+    chat = True
 
 
 def _usage(texts: Texts) -> Usage:
