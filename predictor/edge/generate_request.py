@@ -15,7 +15,7 @@ class GenerateRequest(InferRequest, frozen=True, kw_only=True):
     client calls the prompt.
     """
 
-    prompts: Sequence[str] | Sequence[Sequence[int]]
+    prompts: Sequence[str | Sequence[int]]
     fields: SamplingFields = SamplingFields()
     choices: int = 1
     max_tokens: int | None = None

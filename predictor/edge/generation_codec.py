@@ -170,7 +170,7 @@ class GenerationCodec:
                 special = request.add_special_tokens
                 ids = self.tokenizer.encode(prompt, add_special_tokens=special).ids
             else:
-                ids = [int(each) for each in prompt]
+                ids = list(prompt)
                 self._check_ids(ids, where)
             if not ids:
                 raise InvalidRequest(f"{where}: has no tokens; send some text")
@@ -183,7 +183,7 @@ class GenerationCodec:
         if wrong is not None:
             raise InvalidRequest(f"{where}: holds id {wrong}; this model takes 0 to {most}")
 
-    def _prompts(self, inputs: Mapping[str, Tensor]) -> Sequence[str] | Sequence[Sequence[int]]:
+    def _prompts(self, inputs: Mapping[str, Tensor]) -> Sequence[str | Sequence[int]]:
         text, ids, mask = (inputs.get(name) for name in ("text", "input_ids", "attention_mask"))
         if text is None:
             if ids is None:

@@ -64,7 +64,7 @@ class OpenAiExchange(EventStream):
                 f"model: {self.model[:128]!r} generates no text; call it by v2 or V1"
             )
         self._says_usage = asks_for_usage(body)
-        prompts: Sequence[str] | Sequence[Sequence[int]]
+        prompts: Sequence[str | Sequence[int]]
         if isinstance(body, ChatRequest):
             prompts, name = [_rendered(body, codec)], "messages"
         else:
@@ -179,7 +179,7 @@ def _sampling(body: CompletionRequest | ChatRequest) -> SamplingFields:
     )
 
 
-def _prompts(prompt: str | list[Any]) -> Sequence[str] | Sequence[Sequence[int]]:
+def _prompts(prompt: str | list[Any]) -> Sequence[str | Sequence[int]]:
     """A list of texts or of lists of ids, from the four forms that the API has."""
     if isinstance(prompt, str):
         return [prompt]
