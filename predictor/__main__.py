@@ -213,6 +213,7 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         enable_grpc=settings.enable_grpc,
         shared_ports=shared_ports,
         max_body_bytes=settings.max_body_bytes,
+        body_idle_s=settings.body_idle_s,
         max_rows=settings.max_rows,
         grace_s=settings.grace_s,
         timeout_keep_alive_s=settings.timeout_keep_alive,

@@ -22,7 +22,6 @@ from predictor.core.errors import (
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
 from predictor.edge.asgi import (
-    ClientGoneError,
     Headers,
     Receive,
     Scope,
@@ -32,12 +31,13 @@ from predictor.edge.asgi import (
     send_json,
     send_not_allowed,
 )
+from predictor.edge.bodies import Bodies
+from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
-from predictor.edge.service import TIER_HEADER, TIMEOUT_HEADER, InferService
+from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
 
 MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
-IDLE_S = 60.0  # a client that neither sends nor reads for so long is given up
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
 STATE_HEADER = b"x-headway-job-state"
@@ -65,8 +65,9 @@ class _Progress(JobStatus, frozen=True, kw_only=True):
 class JobRoutes:
     """ASGI: the routes of jobs. `jobs` is None where this server keeps none."""
 
-    def __init__(self, service: InferService, jobs: Jobs | None) -> None:
+    def __init__(self, service: InferService, jobs: Jobs | None, bodies: Bodies) -> None:
         self._service = service
+        self._bodies = bodies
         self._kept = jobs
         self._streams = 0
 
@@ -115,7 +116,7 @@ class JobRoutes:
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(_chunks(receive), LineChecker(codec, tier, priority))
+        lines = checked_lines(self._bodies.parts(receive), LineChecker(codec, tier, priority))
         status = await jobs.submit(JobStart(model=model, tier=tier), lines)
         await send_json(
             send,
@@ -131,7 +132,7 @@ class JobRoutes:
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout(self._bodies.idle_s):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
                 if gone.done():
                     return
@@ -182,23 +183,6 @@ class JobRoutes:
 def _progress(status: JobStatus) -> bytes:
     shown = _Progress(**msgspec.structs.asdict(status), ratio=status.progress)
     return msgspec.json.encode(shown)
-
-
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """A body. Raises ClientGoneError, and InvalidRequest where it stops coming."""
-    more = True
-    while more:
-        try:
-            async with asyncio.timeout(IDLE_S):
-                message = await receive()
-        except TimeoutError:
-            raise InvalidRequest(
-                f"body: nothing came for {IDLE_S:g} s; send the whole job again"
-            ) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

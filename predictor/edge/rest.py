@@ -17,6 +17,7 @@ from predictor.edge.http import EdgeApp
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, error_body, retry_after, status_of
 
 _LOG = logging.getLogger("headway.edge")
+_NOT_FOUND = 404
 _NOT_IMPLEMENTED = 501
 
 
@@ -116,9 +117,12 @@ async def _not_implemented(_: Request, error: Exception) -> Response:
     return _response(_NOT_IMPLEMENTED, str(error), {})
 
 
-async def _http_exception(_: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _response(error.status_code, str(error.detail), dict(error.headers or {}))
+    message = str(error.detail)
+    if error.status_code == _NOT_FOUND:
+        message = f"nothing is served at {request.url.path[:128]}; GET /v2/models lists the models"
+    return _response(error.status_code, message, dict(error.headers or {}))
 
 
 async def _internal_error(_: Request, error: Exception) -> Response:

@@ -18,10 +18,12 @@ from kserve import ModelRepository, ModelServer
 
 from predictor.core.errors import StartupError
 from predictor.core.jobs import Jobs, LineRunner
+from predictor.edge.bodies import IDLE_S
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
 from predictor.edge.http import EdgeApp
 from predictor.edge.job_lines import EdgeLineRunner
-from predictor.edge.model import EdgeDataPlane, FixedRepository, ServedModel
+from predictor.edge.model import EdgeDataPlane, ServedModel
+from predictor.edge.repository import FixedRepository
 from predictor.edge.rest import EdgeRestServer
 from predictor.edge.service import InferService
 from predictor.engine.port import Engine
@@ -42,6 +44,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     enable_grpc: bool = True
     shared_ports: bool = False  # with other edges, whose supervisor found them free
     max_body_bytes: int = 16 << 20
+    body_idle_s: float = IDLE_S  # a body of which nothing came for so long is given up
     max_rows: int = 1024
     grace_s: float = 30.0
     timeout_keep_alive_s: int = 65
@@ -200,7 +203,13 @@ class EdgeServer(ModelServer):
     def _make_rest(self, jobs: Jobs | None) -> EdgeRestServer:
         settings = self._settings
         return EdgeRestServer(
-            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs),
+            EdgeApp(
+                self.service,
+                kserve.model_server.app,
+                settings.max_body_bytes,
+                jobs,
+                settings.body_idle_s,
+            ),
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,

@@ -50,7 +50,7 @@ class SpeechCodec:
         self._speech = spec.speech
         self._max_rows = max_rows
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         check_inputs(inputs, self.inputs)
         audio = inputs.get(_AUDIO)
         if audio is None:

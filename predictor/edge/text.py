@@ -31,7 +31,7 @@ class TextCodec:
             (_IDS, _MASK) if self._texts is None else (_TEXT, _IDS, _MASK)
         )
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         ids = inputs.get("input_ids")
         if ids is not None and len(inputs) == 1:
             return TaskRows(self._ids.read(ids, None))

@@ -269,10 +269,8 @@ async def test_a_client_that_hangs_up_while_it_submits(app: EdgeApp, jobs: FakeJ
     assert not jobs.kept
 
 
-async def test_a_client_that_stops_sending(
-    app: EdgeApp, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "IDLE_S", 0.01)
+async def test_a_client_that_stops_sending(service: InferService, jobs: FakeJobs) -> None:
+    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, body_idle_s=0.01)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -284,7 +282,8 @@ async def test_a_client_that_stops_sending(
 
     scope: Scope = {"type": "http", "method": "POST", "path": SUBMIT, "headers": []}
     await app(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
     assert not jobs.kept
 
 
