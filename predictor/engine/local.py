@@ -37,6 +37,7 @@ from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
 from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.isolation import said_by
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
 from predictor.engine.settling import Settling
@@ -291,7 +292,7 @@ class LocalEngine:
     def _finished(self, done: Finished) -> None:
         batch, ran = done.batch, done.ran
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
-            self._end("the device failed", f"the device is lost: {lost}")
+            self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
         self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:

@@ -7,6 +7,7 @@ from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, She
 from predictor.core.facts import Observer, Settled
 from predictor.core.rows import Outcome, Row
 from predictor.engine.device import Finished
+from predictor.engine.isolation import said_by
 from predictor.engine.request import Request
 
 _LOG = logging.getLogger("headway.engine")
@@ -72,8 +73,9 @@ class Settling:
         )
 
     def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
-        _LOG.warning("model %s failed for one row: %s", row.model, error)
-        self._fail(row, RowFailed(f"the model failed for this input: {error}"), done.finished_s)
+        said = said_by(error)
+        _LOG.warning("model %s failed for one row: %s", row.model, said)
+        self._fail(row, RowFailed(f"the model failed for this input: {said}"), done.finished_s)
 
     def _fail(self, row: Row, error: HeadwayError, now_s: float) -> None:
         request = row.owner
