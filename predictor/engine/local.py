@@ -82,7 +82,7 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
-        self._settling = Settling(observer, self._scheduler.drain_s)
+        self._settling = Settling(observer, self._scheduler)
         self._runners: dict[str, Runner] = {}
         self._loading = list(model_names)
         self._draining = False
@@ -296,7 +296,7 @@ class LocalEngine:
             return
         self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
-            self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
+            self._scheduler.out_of_memory(batch, work, done.finished_s)
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
