@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from predictor.core.errors import InvalidRequest, QueueFull, Shed
 from predictor.core.parameters import Order, PackingChoice, Policy, parse_plain
 from predictor.core.rows import NO_DEADLINE, Batch, DispatchReason, Outcome, Packing, Row
+from predictor.policy.arbiter import LONGEST_ROW_OF_SLO
 from predictor.policy.scheduler import SLOTS, Dispatch, Idle, Scheduler, WaitUntil
 from predictor.policy.service_time import ServiceTimeModel, Work
 
@@ -207,8 +208,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         assert not has_room or all(
             self.scheduler.parameters.for_model(row.model).policy is Policy.CONSTANT
+            or self.is_too_long_for_others(row)
             for row in self.waiting
         )
+
+    def is_too_long_for_others(self, row: Row) -> bool:
+        """Whether a bulk row alone would take most of a more urgent tier's SLO: it may wait."""
+        tiers = self.scheduler.parameters.tiers
+        mine = tiers.get(row.tier)
+        if mine is not None and mine.slo_ms is not None:
+            return False
+        shortest_s = min((tier.slo_s for tier in tiers.values()), default=NO_DEADLINE)
+        return self.scheduler._lanes[row.model].alone_s(row) > LONGEST_ROW_OF_SLO * shortest_s
 
     def rank(self, tier: str) -> float:
         """Tiers with an SLO go by slack, before all others."""
