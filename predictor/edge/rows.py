@@ -131,6 +131,7 @@ class TextReader:
 
     def __init__(self, spec: ModelSpec, max_rows: int) -> None:
         self._max_rows = max_rows
+        self._prompt = spec.prompt
         # What the file says about truncation and padding was meant for another use.
         try:
             self._tokenizer = Tokenizer.from_file(spec.tokenizer_file)
@@ -151,6 +152,8 @@ class TextReader:
 
     def tokenise(self, texts: list[str]) -> list[RowInput]:
         """A row for each text. Raises InvalidRequest for one without a token."""
+        if self._prompt:
+            texts = [self._prompt + text for text in texts]
         return [
             _row_of_text(index, encoding.ids)
             for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts))
