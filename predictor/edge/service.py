@@ -17,6 +17,7 @@ from predictor.core.errors import (
 )
 from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.codecs import codec_for
+from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
 from predictor.edge.tasks import (
     TaskCodec,
@@ -99,6 +100,7 @@ class InferService:
         self._max_rows = max_rows
         self._codecs: dict[str, TaskCodec] = {}
         self._holds = Holds()
+        self._heavy = HeavyWork()
         self._turns = Turns(lambda turn: asyncio.get_running_loop().call_soon(turn), clock)
 
     def arrived(self) -> float:
@@ -188,7 +190,7 @@ class InferService:
 
     async def _rows(self, codec: TaskCodec, inputs: Mapping[str, Tensor]) -> TaskRows:
         if codec.is_heavy(inputs):
-            return await asyncio.to_thread(codec.rows, inputs)
+            return await self._heavy.run(codec.rows, inputs)
         return codec.rows(inputs)
 
     def answer(self, pending: Pending, reply: Reply, request_id: str) -> InferAnswer:

@@ -24,10 +24,14 @@ class TensorSpec(msgspec.Struct, frozen=True):
 
 
 class TaskRows(msgspec.Struct, frozen=True):
-    """The rows of a request. `counts`: how many each item of it took; None: one each."""
+    """The rows of a request. `counts`: how many each item of it took; None: one each.
+
+    `truncated`: how many rows lost the end of their text.
+    """
 
     rows: Sequence[RowInput]
     counts: Sequence[int] | None = None
+    truncated: int = 0
 
 
 class TaskCodec(Protocol):
@@ -42,7 +46,9 @@ class TaskCodec(Protocol):
     @property
     def outputs(self) -> Sequence[TensorSpec]: ...
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows: ...
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
+        """The rows; `truncate` False refuses a text that has more tokens than a row."""
+        ...
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         """Refuse what `rows` would, as far as that can be told without tokenising."""
