@@ -18,6 +18,7 @@ import msgspec
 from predictor.core.errors import DeadlineExceeded, HeadwayError, Shed
 from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.exchange import ClientGoneError, Exchange
+from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
@@ -66,6 +67,7 @@ class Lifecycle:
         self._codec = codec
         self._clock = clock
         self._holds = Holds()
+        self._heavy = HeavyWork()
         self._turns = Turns(lambda turn: asyncio.get_running_loop().call_soon(turn), clock)
 
     async def run(self, exchange: Exchange) -> None:
@@ -127,7 +129,7 @@ class Lifecycle:
         if self._holds.holds(kind, decoded_s):
             raise Shed("it would miss its deadline, as those before it; try again later")
         if codec.is_heavy(request.inputs):
-            work = asyncio.to_thread(codec.rows, request.inputs, request.truncate)
+            work = self._heavy.run(codec.rows, request.inputs, request.truncate)
             task_rows = await exchange.wait(asyncio.ensure_future(work))
         else:
             task_rows = codec.rows(request.inputs, request.truncate)
