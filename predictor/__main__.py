@@ -24,6 +24,7 @@ from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import Engine, Runner
 from predictor.exits import report_failure
+from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
 from predictor.settings import Settings, parse_settings
 from predictor.supervisor.child import (
@@ -44,6 +45,7 @@ LEAST_HELD_LINES = 128  # of a model by one edge: two batches of the default siz
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal, and return the exit code: 2 where the settings are wrong."""
+    escape_log_lines()
     order = take_order(os.environ)
     who = f"{order.name}: " if order is not None else ""
     logging.basicConfig(format=f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s")
