@@ -19,6 +19,7 @@ from kserve import ModelRepository, ModelServer
 
 from predictor.core.errors import StartupError
 from predictor.core.jobs import Jobs, LineRunner
+from predictor.edge.asgi import answering_when_cut_off
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
 from predictor.edge.http import EdgeApp
 from predictor.edge.job_lines import EdgeLineRunner
@@ -210,8 +211,9 @@ class EdgeServer(ModelServer):
 
     def _make_rest(self, jobs: Jobs | None) -> EdgeRestServer:
         settings = self._settings
+        app = EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs)
         return EdgeRestServer(
-            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs),
+            answering_when_cut_off(app),
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,
