@@ -57,13 +57,14 @@ class EdgeApp:
         fallback: AsgiApp,
         max_body_bytes: int,
         jobs: Jobs | None = None,
+        job_owner_header: str = "",
     ) -> None:
         """`jobs`: where they are kept; None where they are not."""
         self._service = service
         self._fallback = fallback
         self._max_body_bytes = max_body_bytes
         self._watchers = Watchers()
-        self._jobs = JobRoutes(service, jobs)
+        self._jobs = JobRoutes(service, jobs, job_owner_header)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

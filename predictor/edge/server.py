@@ -50,6 +50,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_max_send_bytes: int = 64 << 20
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    job_owner_header: str = ""  # empty: who knows a job's id may ask for it
 
 
 class JobWorker(Protocol):
@@ -200,7 +201,13 @@ class EdgeServer(ModelServer):
     def _make_rest(self, jobs: Jobs | None) -> EdgeRestServer:
         settings = self._settings
         return EdgeRestServer(
-            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs),
+            EdgeApp(
+                self.service,
+                kserve.model_server.app,
+                settings.max_body_bytes,
+                jobs,
+                settings.job_owner_header,
+            ),
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,
