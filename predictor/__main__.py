@@ -26,6 +26,7 @@ from predictor.engine.port import Engine, Runner
 from predictor.exits import report_failure
 from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
+from predictor.redis_password import with_password
 from predictor.settings import Settings, parse_settings
 from predictor.supervisor.child import (
     EdgeOrder,
@@ -241,6 +242,7 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         grpc_max_send_bytes=settings.grpc_max_send_message_length,
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
+        job_owner_header=settings.job_owner_header,
     )
 
 
@@ -255,7 +257,7 @@ def _job_keeping(
     from predictor.jobs.store import RedisJobs
     from predictor.jobs.worker import Worker
 
-    connection = Connection(settings.redis_url)
+    connection = Connection(with_password(settings.redis_url, os.environ))
 
     def worker(runner: LineRunner) -> Worker:
         return Worker(

@@ -48,6 +48,7 @@ class EdgeApp:
         max_body_bytes: int,
         jobs: Jobs | None = None,
         body_idle_s: float = IDLE_S,
+        job_owner_header: str = "",
     ) -> None:
         """`jobs`: where they are kept; None where they are not.
 
@@ -59,7 +60,7 @@ class EdgeApp:
         self._bodies = Bodies(max_body_bytes, body_idle_s)
         self._watchers = Watchers()
         self._routes = (
-            JobRoutes(service, jobs, self._bodies),
+            JobRoutes(service, jobs, self._bodies, job_owner_header),
             RepositoryRoutes(service, self._bodies),
             UnservedRoutes(service.names),
         )

@@ -69,6 +69,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     grpc_keepalive: GrpcKeepalive = GrpcKeepalive()
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    job_owner_header: str = ""  # empty: who knows a job's id may ask for it
 
 
 class JobWorker(Protocol):
@@ -236,6 +237,7 @@ class EdgeServer(ModelServer):
             settings.max_body_bytes,
             jobs,
             settings.body_idle_s,
+            settings.job_owner_header,
         )
         return EdgeRestServer(
             answering_when_cut_off(app),
