@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from dashboard.hosts import Host, parse_host
@@ -18,6 +17,7 @@ from predictor.config_maps import (
     config_map_place,
 )
 from predictor.core.errors import StartupError
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_PRICES_BYTES = 1 << 16
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
@@ -132,12 +132,16 @@ def _flag(variable: Variable, text: str) -> bool:
 def _read_prices(path: Path) -> tuple[Price, ...]:
     try:
         with path.open("rb") as file:
-            document = file.read(MAX_PRICES_BYTES)
-        return msgspec.convert(yaml.safe_load(document), PriceTable).prices
+            document = file.read(MAX_PRICES_BYTES + 1)
+        if len(document) > MAX_PRICES_BYTES:
+            raise Refused(
+                f"{PRICES.name}: {path} is over {MAX_PRICES_BYTES} bytes; shorten it.", PRICES.name
+            )
+        return msgspec.convert(load_yaml(document), PriceTable).prices
     except OSError as error:
         raise Refused(
             f"{PRICES.name}: {path} cannot be read: {error.strerror}.", PRICES.name
         ) from None
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (YamlRefusedError, msgspec.ValidationError) as error:
         text = " ".join(str(error).split())
         raise Refused(f"{PRICES.name}: {path} is no price table: {text}.", PRICES.name) from None
