@@ -234,7 +234,7 @@ async def test_no_place_for_jobs(service: InferService) -> None:
 async def test_a_job_is_its_submitters_alone_where_a_header_names_them(
     service: InferService, jobs: FakeJobs
 ) -> None:
-    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, "x-forwarded-user")
+    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, job_owner_header="x-forwarded-user")
     assert (await submit(app, line(1), x_forwarded_user="ada")).status == 202
 
     async def asked(path: str, method: str = "GET", **named: str) -> int:
