@@ -19,6 +19,7 @@ from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.devices import nvml_uuids, visible_devices
 from predictor.models_file import MAX_MODELS, models_of
+from predictor.redis_password import PASSWORD_VARIABLE
 
 # Smallest and largest value of each number that a flag sets.
 LIMITS: Mapping[str, tuple[float, float]] = {
@@ -66,8 +67,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
     profile_batches: int = 0  # trace that many of each model's first batches in traffic
     profile_dir: str = "."
-    redis_url: str = ""  # where jobs are kept; empty: none are
+    redis_url: str = ""  # where jobs are kept, without a password; empty: none are
     job_keep_s: float = 86_400.0  # results, after the job's end
+    job_owner_header: str = ""  # names a job's owner; empty: who knows its id may ask for it
     job_lease_s: float = 30.0  # a replica that was not heard of for so long loses its lines
 
     @property
@@ -211,7 +213,13 @@ def build_parser() -> argparse.ArgumentParser:
     jobs.add_argument(
         "--redis_url",
         type=_redis_url,
-        help="the Redis that keeps jobs, redis://, rediss:// or unix://; without it there are none",
+        help="the Redis that keeps jobs, redis://, rediss:// or unix://; without it there are none."
+        f" Its password, if any, is {PASSWORD_VARIABLE} of the environment",
+    )
+    jobs.add_argument(
+        "--job_owner_header",
+        type=_header,
+        help="the header in which a proxy names the caller; a job is then its submitter's alone",
     )
     jobs.add_argument(
         "--job_keep_s", type=float, help="results are kept so long after the job's end; default 1 d"
@@ -267,11 +275,22 @@ def _engines(text: str) -> int:
 
 
 def _redis_url(text: str) -> str:
+    if re.search(r"://.*:.*@|[?&]password=", text, re.IGNORECASE):  # which is not said again
+        raise argparse.ArgumentTypeError(
+            "must have no password, because every process can read this command line; give it in"
+            f" the environment, as {PASSWORD_VARIABLE}"
+        )
     if not re.match(r"(rediss?|unix)://.", text):
         raise argparse.ArgumentTypeError(
             "must begin with redis://, rediss:// or unix://, as redis://127.0.0.1:6379/0"
         )
     return text
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no header; use e.g. x-forwarded-user")
+    return text.lower()
 
 
 def _host(text: str) -> str:

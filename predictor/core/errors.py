@@ -84,6 +84,10 @@ class Unavailable(Overloaded):
     outcome = Outcome.UNAVAILABLE
 
 
+class StoreFull(Unavailable):
+    """The store of jobs has no room now; it has some when others have ended and were forgotten."""
+
+
 class RowFailed(HeadwayError):
     """The model raised for this row when it ran on its own."""
 

@@ -77,6 +77,7 @@ class JobsSeen(msgspec.Struct, frozen=True, array_like=True, tag=True):
     leased: int
     parked: int
     replicas: int  # by their heartbeats, this one included
+    stalled: bool = False  # lines wait, and the store lets none begin
 
 
 EdgeFact = EdgeTimed | EdgeRefused | JobsSeen

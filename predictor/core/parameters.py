@@ -5,17 +5,18 @@ the document with a message that names the field, and whatever was in force stay
 Descriptions, units and ranges are part of the types, so that a form can be built from them.
 """
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest, ParametersRefused
 from predictor.core.rows import NO_DEADLINE
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_DOCUMENT_BYTES = 1 << 17  # a thousand models' worth, parsed in a fraction of a second
 MAX_MODELS = 256
@@ -242,28 +243,25 @@ def parse_document(document: bytes) -> Parameters:
         raise ParametersRefused("", f"the document is over {MAX_DOCUMENT_BYTES} bytes")
     try:
         plain = _decode(document)
-    except Exception as error:  # `!!bool x` and the like raise whatever they stumble over
-        raise ParametersRefused("", f"not YAML: {' '.join(str(error).split())}") from None
+    except (YamlRefusedError, RecursionError) as error:
+        raise ParametersRefused("", f"not YAML: {error}") from None
     return parse_plain(plain)
 
 
 def _decode(document: bytes) -> Any:
     try:
-        return msgspec.json.decode(document)  # YAML 1.1 would take JSON's 1e3 for a string
-    except msgspec.DecodeError:
-        return yaml.load(document, _StrictLoader)  # noqa: S506 - it is a safe loader
+        # YAML 1.1 would take JSON's 1e3 for a string.
+        return json.loads(document, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return load_yaml(document)
 
 
-class _StrictLoader(yaml.CSafeLoader):
-    """Refuses a key that is there twice, where YAML loaders let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise ValueError(f"{key.value!r} is there twice (line {key.start_mark.line + 1})")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for a key that is there twice; as YAML, the document is refused for it."""
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        raise ValueError
+    return plain
 
 
 def parse_plain(plain: object) -> Parameters:

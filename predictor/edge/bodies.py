@@ -71,7 +71,8 @@ class Bodies:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
         assert task is not None
-        own_s = min(loop.time() + self.idle_s, due_s)
+        own_s = loop.time() + self.idle_s
+        own_s = min(own_s, due_s)
         self._due_s[task] = own_s
         if own_s < self._look_s:
             self._look_at(own_s)
@@ -83,7 +84,8 @@ class Bodies:
             raise self._timeout(due_s) from None
         finally:
             del self._due_s[task]
-            self._overdue.discard(task)
+            if self._overdue:
+                self._overdue.discard(task)
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         return message

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
@@ -11,15 +11,13 @@ import grpc
 from grpc import aio
 from kserve import errors as sdk_errors
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
-    add_GRPCInferenceServiceServicer_to_server,
-)
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from predictor.core.errors import HeadwayError, StartupError
 from predictor.edge import grpc_codec
 from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, Call, call_from_headers
+from predictor.edge.grpc_options import service_handler
 from predictor.edge.grpc_triton import TritonMethods, repository_change
 from predictor.edge.repository import check_load, refuse_unload
 from predictor.edge.service import InferService, check_version
@@ -30,6 +28,7 @@ from predictor.edge.tensors import DEFAULT_VERSION, InferAnswer, InferRequest
 _LOG = logging.getLogger("headway.edge")
 T = TypeVar("T")
 
+_MESSAGE_BYTES = 1 << 10  # of an error
 _LAST_ANSWERS_S = 1.0  # for answers that were given but not sent yet
 _SDK_STATUSES: dict[type[Exception], grpc.StatusCode] = {
     sdk_errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
@@ -173,13 +172,19 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> NoReturn:
     if isinstance(error, HeadwayError):
         seconds = retry_after(error)
         trailing = () if seconds is None else (("retry-after", seconds),)
-        await context.abort(status_of(error).grpc, error.message, trailing)
+        await context.abort(status_of(error).grpc, _short(error.message), trailing)
     for kind, code in _SDK_STATUSES.items():
         if isinstance(error, kind):
-            await context.abort(code, str(error))
+            await context.abort(code, _short(str(error)))
     _LOG.error("a gRPC call failed", exc_info=error)
     await context.abort(INTERNAL.grpc, INTERNAL_MESSAGE)
     raise AssertionError("abort raises")
+
+
+def _short(message: str) -> str:
+    """What fits the trailers, of which a client takes 8 KiB: each byte may become three."""
+    cut = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
+    return message if len(cut) == len(message) else cut + "…"
 
 
 class EdgeGrpcServer(GRPCServer):
@@ -190,17 +195,13 @@ class EdgeGrpcServer(GRPCServer):
         servicer: EdgeServicer,
         address: str,
         *,
-        max_receive_bytes: int,
-        max_send_bytes: int,
+        options: Sequence[tuple[str, int]],
         grace_s: float,
     ) -> None:
         """`address` is host:port; the port must have been found free before."""
         self._servicer = servicer
         self._address = address
-        self._options = [
-            ("grpc.max_receive_message_length", max_receive_bytes),
-            ("grpc.max_send_message_length", max_send_bytes),
-        ]
+        self._options = options
         self._grace_s = grace_s
         self._stopping = False
         self._server: aio.Server | None = None
@@ -210,8 +211,9 @@ class EdgeGrpcServer(GRPCServer):
         if self._stopping:
             return
         self._server = aio.server(ThreadPoolExecutor(max_workers), options=self._options)
-        add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
-        self._server.add_generic_rpc_handlers((TritonMethods(self._servicer.service),))
+        self._server.add_generic_rpc_handlers(
+            (service_handler(self._servicer), TritonMethods(self._servicer.service))
+        )
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:

@@ -50,6 +50,7 @@ class EdgeApp:
         max_body_bytes: int,
         jobs: Jobs | None = None,
         body_idle_s: float = IDLE_S,
+        job_owner_header: str = "",
     ) -> None:
         """`jobs`: where they are kept; None where they are not.
 
@@ -63,7 +64,7 @@ class EdgeApp:
         self._routes = (
             OpenAiRoutes(service, self._bodies, self._watchers),
             GenerateRoutes(service, self._bodies, self._watchers),
-            JobRoutes(service, jobs, self._bodies),
+            JobRoutes(service, jobs, self._bodies, job_owner_header),
             RepositoryRoutes(service, self._bodies),
             UnservedRoutes(service.names),
         )
@@ -72,30 +73,10 @@ class EdgeApp:
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return
-        path: str = scope["path"]
-        if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
-            model, _, version = path[len(_PREFIX) : -len(_SUFFIX)].partition(_VERSIONS)
-            if model and "/" not in model and "/" not in version:
-                exchange = HttpExchange(
-                    model, version, scope, receive, send, self._bodies, self._watchers
-                )
-                await self._serve(exchange, scope, send)
-                return
-        if path.startswith(_V1_PREFIX) and path.endswith(_V1_SUFFIX):
-            model = path[len(_V1_PREFIX) : -len(_V1_SUFFIX)]
-            exchange = V1Exchange(model, "", scope, receive, send, self._bodies, self._watchers)
-            await self._serve(exchange, scope, send)
+        exchange = self._exchange(scope, receive, send)
+        if exchange is None:
+            await self._without_rows(scope, receive, send)
             return
-        if path == "/metrics":
-            await self._metrics(scope, send)
-            return
-        for routes in self._routes:
-            if routes.takes(path):
-                await routes(scope, receive, send)
-                return
-        await self._hand_on(scope, receive, send)
-
-    async def _serve(self, exchange: HttpExchange, scope: Scope, send: Send) -> None:
         if scope["method"] != "POST":
             await send_not_allowed(send, "POST")
             return
@@ -105,6 +86,31 @@ class EdgeApp:
             return
         except HeadwayError as error:
             await exchange.send_error(error)
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HttpExchange | None:
+        """That of a request with rows; None for any other path."""
+        path: str = scope["path"]
+        if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
+            model, named, version = path[len(_PREFIX) : -len(_SUFFIX)].partition(_VERSIONS)
+            if model and "/" not in model + version and bool(named) == bool(version):
+                return HttpExchange(
+                    model, version, scope, receive, send, self._bodies, self._watchers
+                )
+        if path.startswith(_V1_PREFIX) and path.endswith(_V1_SUFFIX):
+            model = path[len(_V1_PREFIX) : -len(_V1_SUFFIX)]
+            return V1Exchange(model, "", scope, receive, send, self._bodies, self._watchers)
+        return None
+
+    async def _without_rows(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path == "/metrics":
+            await self._metrics(scope, send)
+            return
+        for routes in self._routes:
+            if routes.takes(path):
+                await routes(scope, receive, send)
+                return
+        await self._hand_on(scope, receive, send)
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):

@@ -38,6 +38,7 @@ from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
 
 MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
+MAX_OWNER_BYTES = 256
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
 STATE_HEADER = b"x-headway-job-state"
@@ -63,9 +64,16 @@ class _Progress(JobStatus, frozen=True, kw_only=True):
 
 
 class JobRoutes:
-    """ASGI: the routes of jobs. `jobs` is None where this server keeps none."""
+    """ASGI: the routes of jobs. `jobs` is None where this server keeps none.
 
-    def __init__(self, service: InferService, jobs: Jobs | None, bodies: Bodies) -> None:
+    `owner_header`: in small letters. Where there is one, whoever it names owns the jobs that they
+    submit, and to others these do not exist.
+    """
+
+    def __init__(
+        self, service: InferService, jobs: Jobs | None, bodies: Bodies, owner_header: str = ""
+    ) -> None:
+        self._owner_header = owner_header
         self._service = service
         self._bodies = bodies
         self._kept = jobs
@@ -88,13 +96,14 @@ class JobRoutes:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
+        owner = self._owner(scope)
         submission = _SUBMIT.fullmatch(path)
         if submission is not None:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
             with self._stream():
-                await self._submit(submission[1], dict(scope["headers"]), receive, send)
+                await self._submit(submission[1], owner, dict(scope["headers"]), receive, send)
             return
         job = _JOB.fullmatch(path)
         if job is None:
@@ -102,14 +111,16 @@ class JobRoutes:
         job_id, results = job.groups()
         if results and method == "GET":
             with self._stream():
-                await self._results(job_id, receive, send)
+                await self._results(job_id, owner, receive, send)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
-            await send_json(send, HTTPStatus.OK, _progress(await act(job_id)))
+            await send_json(send, HTTPStatus.OK, _progress(await act(job_id, owner)))
         else:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
-    async def _submit(self, model: str, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _submit(
+        self, model: str, owner: str, headers: Headers, receive: Receive, send: Send
+    ) -> None:
         codec = self._service.codec(model)
         jobs = self._jobs
         check_encoding(headers)
@@ -117,7 +128,7 @@ class JobRoutes:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
         lines = checked_lines(self._bodies.parts(receive), LineChecker(codec, tier, priority))
-        status = await jobs.submit(JobStart(model=model, tier=tier), lines)
+        status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,
             HTTPStatus.ACCEPTED,
@@ -125,8 +136,8 @@ class JobRoutes:
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
-    async def _results(self, job_id: str, receive: Receive, send: Send) -> None:
-        status = await self._jobs.status(job_id)
+    async def _results(self, job_id: str, owner: str, receive: Receive, send: Send) -> None:
+        status = await self._jobs.status(job_id, owner)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
@@ -153,6 +164,20 @@ class JobRoutes:
         if self._kept is None:
             raise JobsNotKept("this server keeps no jobs; start it with --redis_url")
         return self._kept
+
+    def _owner(self, scope: Scope) -> str:
+        """Empty where nobody is asked for. Raises InvalidRequest where the header names nobody."""
+        if not self._owner_header:
+            return ""
+        name = self._owner_header.encode()
+        owners = [value.strip() for key, value in scope["headers"] if key == name]
+        if len(owners) != 1 or not 0 < len(owners[0]) <= MAX_OWNER_BYTES:
+            raise InvalidRequest(
+                f"{self._owner_header}: must name the caller, once; ask by way of the proxy that"
+                " sets it"
+            )
+        owner: bytes = owners[0]
+        return owner.decode("latin-1")
 
     def _tier(self, headers: Headers) -> tuple[str, int | None]:
         status = self._service.engine.status()

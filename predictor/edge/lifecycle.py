@@ -27,6 +27,7 @@ from predictor.edge.generation_codec import (
     rows_of,
     texts_of,
 )
+from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
@@ -76,6 +77,7 @@ class Lifecycle:
         self._codec = codec
         self._clock = clock
         self._holds = Holds()
+        self._heavy = HeavyWork()
         self._turns = Turns(lambda turn: asyncio.get_running_loop().call_soon(turn), clock)
 
     async def run(self, exchange: Exchange) -> None:
@@ -149,7 +151,7 @@ class Lifecycle:
         if self._holds.holds(kind, decoded_s):
             raise Shed("it would miss its deadline, as those before it; try again later")
         if is_heavy(request, codec):
-            work = asyncio.to_thread(rows_of, request, codec)
+            work = self._heavy.run(rows_of, request, codec)
             task_rows = await exchange.wait(asyncio.ensure_future(work))
         else:
             task_rows = rows_of(request, codec)

@@ -54,6 +54,9 @@ class EdgeDataPlane(DataPlane):
     async def ready(self) -> bool:
         return self._service.all_ready()
 
+    async def live(self) -> dict[str, str]:
+        return {"status": "alive" if self._service.is_live() else "dead"}
+
     def metadata(self) -> dict[str, Any]:
         return {**super().metadata(), "extensions": list(EXTENSIONS)}
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import socket
 import warnings
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,9 @@ from kserve.protocol.rest.server import RESTServer
 from starlette.exceptions import HTTPException
 
 from predictor.core.errors import HeadwayError, InvalidRequest, Unavailable, UnknownModel
-from predictor.edge.http import EdgeApp
+from predictor.edge.asgi import AsgiApp
+from predictor.edge.front import Front
+from predictor.edge.http_protocol import EdgeHttpProtocol, HttpRim
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, error_body, retry_after, status_of
 
 _LOG = logging.getLogger("headway.edge")
@@ -22,30 +25,32 @@ _NOT_IMPLEMENTED = 501
 
 
 class EdgeRestServer(RESTServer):
-    """Runs `EdgeApp` on an open socket; signals are the caller's business."""
+    """Runs an app (see http) on an open socket; signals are the caller's business."""
 
     def __init__(
         self,
-        app: EdgeApp,
+        app: AsgiApp,
         data_plane: object,
         repository: object,
         *,
         grace_s: float,
-        timeout_keep_alive_s: int,
+        rim: HttpRim,
         ssl_certfile: str | None,
         ssl_keyfile: str | None,
     ) -> None:
         super().__init__(
-            app,
+            Front(app),
             data_plane,
             repository,
             0,  # the port is the socket's
             grace_period=grace_s,
             event_loop="uvloop",
-            timeout_keep_alive=timeout_keep_alive_s,
             ssl_certfile=ssl_certfile,
             ssl_keyfile=ssl_keyfile,
         )
+        self.config.http = partial(EdgeHttpProtocol, rim=rim)
+        self.config.ws = "none"
+        self.config.interface = "asgi3"
         self.config.proxy_headers = False  # nothing here asks who the client is
         self.config.server_header = False  # each header costs, and this one tells nothing
         # uvicorn would take over the signals, and end gRPC only after HTTP.
@@ -61,6 +66,8 @@ class EdgeRestServer(RESTServer):
         access.handlers = []
         access.propagate = False
         await self._server.serve(sockets=sockets)
+        if self._server.force_exit:  # it leaves this out, and the app would end with a trace
+            await self._server.lifespan.shutdown()
 
     def stop(self) -> None:
         """Accept nothing new, let requests in flight end. A second call ends them at once."""
@@ -69,6 +76,7 @@ class EdgeRestServer(RESTServer):
 
     def _add_middlewares(self, app: FastAPI) -> None:
         """None: the SDK's times and logs each request."""
+        app.router.redirect_slashes = False  # Front leaves slashes out
 
     def _add_exception_handlers(self, app: FastAPI) -> None:
         super()._add_exception_handlers(app)
