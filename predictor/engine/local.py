@@ -146,7 +146,7 @@ class LocalEngine:
     def abandon(self, why: str = "the server stopped before the request ended; try again") -> None:
         """Fail all requests that wait or run with 503. Their rows never run, if they do not yet."""
         now_s = self._clock()
-        for request in list(self._requests):
+        for request in list(self._requests.values()):
             if not request.settled:
                 request.fail(Unavailable(why))
                 self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
