@@ -151,6 +151,26 @@ def build_parser() -> argparse.ArgumentParser:
         help="simulated only: true if padding takes no time; default false",
     )
     model.add_argument(
+        "--simulated_output_tokens",
+        type=float,
+        help="simulated only: median of the tokens that a row generates; default 0: none",
+    )
+    model.add_argument(
+        "--simulated_output_sigma",
+        type=float,
+        help="simulated only: spread of their logarithm; default 0.8",
+    )
+    model.add_argument(
+        "--simulated_row_us",
+        type=float,
+        help="simulated only: time of a row in a step; default 2",
+    )
+    model.add_argument(
+        "--simulated_context_ns",
+        type=float,
+        help="simulated only: time of a position that a step looks at; default 10",
+    )
+    model.add_argument(
         "--models",
         dest="models_file",
         metavar="FILE",

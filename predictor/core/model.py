@@ -104,3 +104,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     simulated_fixed_ms: float = 5.0
     simulated_token_us: float = 10.0
     simulated_packed: bool = False
+    simulated_output_tokens: float = 0.0  # median that a row generates; 0: rows do not generate
+    simulated_output_sigma: float = 0.8  # of the logarithm
+    simulated_row_us: float = 2.0  # generating only: of a row in a step
+    simulated_context_ns: float = 10.0  # generating only: of a position that a step looks at

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from predictor.core.generation import Sampling
+from predictor.core.generation import Finish, Sampling
 
 NO_DEADLINE = math.inf
+GAP_QUANTILE = 0.99
 
 
 class Outcome(StrEnum):
@@ -64,8 +65,35 @@ class Progress:
     output: list[int] = field(default_factory=list)  # tokens that have come back
     cached_tokens: int = 0  # of its prompt, found in the prefix cache
     evictions: int = 0
+    began_s: float = math.nan  # when the device began its first piece
     first_token_s: float = math.nan
     last_token_s: float = math.nan
+    gaps_s: list[float] = field(default_factory=list)  # between tokens
+    finish: Finish | None = None  # why it ended by itself
+    ended: bool = False  # takes part in no further step, for whatever reason
+
+    def took(self, token: int, now_s: float) -> Finish | None:
+        """Take in a token that came back; why the row ends with it, if it does."""
+        if self.output:
+            self.gaps_s.append(now_s - self.last_token_s)
+        else:
+            self.first_token_s = now_s
+        self.last_token_s = now_s
+        self.output.append(token)
+        generated = len(self.output)
+        if token in self.sampling.stop_ids and generated >= self.sampling.min_tokens:
+            self.finish = Finish.STOP
+        elif generated >= self.sampling.max_tokens:
+            self.finish = Finish.LENGTH
+        self.ended = self.finish is not None
+        return self.finish
+
+    @property
+    def gap_judged_s(self) -> float:
+        """The gap that an ITL deadline is held against: p99, of fewer than 100 the longest."""
+        if not self.gaps_s:
+            return 0.0
+        return sorted(self.gaps_s)[min(len(self.gaps_s) - 1, int(GAP_QUANTILE * len(self.gaps_s)))]
 
 
 @dataclass(slots=True, eq=False)

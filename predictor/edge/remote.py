@@ -14,6 +14,7 @@ import msgspec
 
 from predictor.core.errors import HeadwayError, QueueFull, RequestTooLarge, Unavailable
 from predictor.core.facts import EdgeFact, EdgeRefused, JobsSeen
+from predictor.core.generation import Generated
 from predictor.core.rows import Outcome
 from predictor.engine import wire
 from predictor.engine.link import Link
@@ -28,7 +29,9 @@ from predictor.engine.wire import (
     Failed,
     FromEdge,
     FromEngine,
+    Part,
     Status,
+    StopRow,
     Submit,
 )
 
@@ -50,6 +53,7 @@ class _Waiting(msgspec.Struct, frozen=True, eq=False, gc=False):
     future: asyncio.Future[Reply]
     model: str
     tokens: int
+    part: Callable[[Generated], bool] | None
 
 
 class RemoteEngine:
@@ -104,7 +108,9 @@ class RemoteEngine:
 
     # The Engine port.
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         size = tokens = 0
         for row in submission.rows:
@@ -119,7 +125,7 @@ class RemoteEngine:
             asyncio.get_running_loop().call_soon(self._next_turn)
         self._turn_bytes += size
         request_id = next(self._ids)
-        self._waiting[request_id] = _Waiting(future, submission.model, tokens)
+        self._waiting[request_id] = _Waiting(future, submission.model, tokens, part)
         self.outstanding_tokens += tokens
         self._send(Submit(request_id, submission))
         future.add_done_callback(
@@ -216,6 +222,8 @@ class RemoteEngine:
                 waiting = self._settled(message.id)
                 if waiting is not None and not waiting.future.done():
                     waiting.future.set_result(message.reply)
+            elif isinstance(message, Part):
+                self._part(message)
             elif isinstance(message, Failed):
                 self._failed(message)
             elif isinstance(message, Status):
@@ -224,6 +232,13 @@ class RemoteEngine:
                 scrape = self._scrapes.get(message.id)
                 if scrape is not None and not scrape.done():
                     scrape.set_result(message)
+
+    def _part(self, message: Part) -> None:
+        waiting = self._waiting.get(message.id)
+        if waiting is None or waiting.part is None or waiting.future.done():
+            return
+        if not waiting.part(message.generated) and message.generated.finish is None:
+            self._send(StopRow(message.id, message.generated.index))
 
     def _failed(self, message: Failed) -> None:
         scrape = self._scrapes.get(message.id)

@@ -35,10 +35,11 @@ from predictor.core.facts import (
 )
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
 from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.outputs import Output, outputs_of
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
-from predictor.engine.request import Request
+from predictor.engine.request import Part, Request
 from predictor.engine.settling import Settling
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
@@ -81,11 +82,13 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
-        self._settling = Settling(observer, self._scheduler.drain_s)
+        self._settling = Settling(
+            observer, self._scheduler.drain_s, self._scheduler.cancel, self._itl_slo_s
+        )
         self._runners: dict[str, Runner] = {}
         self._loading = list(model_names)
         self._draining = False
-        self._requests: set[Request] = set()
+        self._requests: dict[Promise, Request] = {}
         self._device: Device | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_due = False
@@ -154,12 +157,18 @@ class LocalEngine:
 
     # The Engine port.
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(self, submission: Submission, part: Part | None = None) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.take(submission, future)
+        self.take(submission, future, part=part)
         return future
 
-    def take(self, submission: Submission, future: Promise, waited_s: float = 0.0) -> None:
+    def take(
+        self,
+        submission: Submission,
+        future: Promise,
+        waited_s: float = 0.0,
+        part: Part | None = None,
+    ) -> None:
         """As `submit`, for a future of the caller's, which waited here for so long to be taken."""
         now_s = self._clock()
         tier = submission.tier or ""
@@ -175,7 +184,7 @@ class LocalEngine:
                     "this engine has more requests than it can look at in time; try again later"
                 )
             else:
-                request = Request(submission.model, tier, future)
+                request = Request(submission.model, tier, future, part)
                 refusal = self._admit(request, submission, now_s)
         except HeadwayError as error:
             # Its traceback holds this frame, and with it the future and all of the request.
@@ -185,6 +194,12 @@ class LocalEngine:
             self._observer.observe(
                 Settled(submission.model, tier, refusal.outcome, len(submission.rows), 0.0)
             )
+
+    def stop_row(self, future: Promise, index: int) -> None:
+        """End one row of a request that streams: whoever reads it wants no more."""
+        request = self._requests.get(future)
+        if request is not None:
+            self._settling.stopped(request.rows[index], self._clock())
 
     def status(self) -> EngineStatus:
         return self._status
@@ -236,7 +251,7 @@ class LocalEngine:
         if admission.refusal is not None:
             request.let_go()
             return admission.refusal
-        self._requests.add(request)
+        self._requests[request.future] = request
         request.future.add_done_callback(lambda _: self._left(request))
         self._poke()
         return None
@@ -293,13 +308,21 @@ class LocalEngine:
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
             self._end("the device failed", f"the device is lost: {lost}")
             return
-        self._scheduler.completed(batch, done.finished_s)
+        outputs: Sequence[Output] = ()
+        ended: Sequence[Row] = batch.rows
+        if batch.pieces:
+            outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
+            ended = [each.row for each in outputs if each.ended]
+        self._scheduler.completed(batch, done.finished_s, ended)
         for work in ran.exhausted:
             self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
-        failed = self._settling.finished(done)
+        if batch.pieces:
+            failed = self._settling.step_finished(outputs, done)
+        else:
+            failed = self._settling.finished(done)
         for watcher in self._batch_watchers:
             watcher()
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
@@ -314,7 +337,7 @@ class LocalEngine:
 
     def _left(self, request: Request) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""
-        self._requests.discard(request)
+        self._requests.pop(request.future, None)
         cancelled = request.future.cancelled()
         if cancelled:
             self._settling.ended(request, Outcome.CANCELLED, self._clock())
@@ -332,7 +355,7 @@ class LocalEngine:
         _LOG.critical("%s; ending, so that a restart can mend it", message)
         self.drain()
         now_s = self._clock()
-        for request in list(self._requests):
+        for request in list(self._requests.values()):
             if not request.settled:
                 request.fail(Unavailable(f"{brief}; the server restarts"))
                 self._settling.ended(request, Outcome.UNAVAILABLE, now_s)

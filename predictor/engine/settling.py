@@ -1,12 +1,14 @@
 """From the device, or a decision, to the futures: how requests end, and who is told."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed
 from predictor.core.facts import Observer, Settled
+from predictor.core.generation import Finish, Sampled
 from predictor.core.rows import Outcome, Row
 from predictor.engine.device import Finished
+from predictor.engine.outputs import Output
 from predictor.engine.request import Request
 
 _LOG = logging.getLogger("headway.engine")
@@ -15,10 +17,22 @@ _LOG = logging.getLogger("headway.engine")
 class Settling:
     """Settles rows into their requests. A request settles once, whatever its rows do then."""
 
-    def __init__(self, observer: Observer, drain_s: Callable[[str, str, float], float]) -> None:
-        """`drain_s`: seconds until a model's tier has drained, for who comes back later."""
+    def __init__(
+        self,
+        observer: Observer,
+        drain_s: Callable[[str, str, float], float],
+        cancel: Callable[[Row], object],
+        itl_slo_s: Callable[[str], float],
+    ) -> None:
+        """`drain_s`: seconds until a model's tier has drained, for clients that come back later.
+
+        `cancel` has a row take part in no further step; `itl_slo_s`: what a tier promises between
+        two tokens.
+        """
         self._observer = observer
         self._drain_s = drain_s
+        self._cancel = cancel
+        self._itl_slo_s = itl_slo_s
 
     def finished(self, done: Finished) -> int:
         """Settle the rows of a batch; how many failed."""
@@ -30,6 +44,66 @@ class Settling:
             else:
                 self._row_done(row, result, done)
         return failed
+
+    def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:
+        """Hand on the tokens of a step, and settle the rows that ended; how many failed."""
+        failed = 0
+        for output in outputs:
+            request = output.row.owner
+            assert isinstance(request, Request)
+            if request.settled:
+                continue
+            if output.error is not None:
+                failed += 1
+                self._row_failed(output.row, output.error, done)
+            elif output.token is not None:
+                self._token_came(output.row, output.token, request, done)
+        return failed
+
+    def stopped(self, row: Row, now_s: float) -> None:
+        """Whoever reads the row wants no more of it."""
+        progress = row.progress
+        request = row.owner
+        assert progress is not None
+        assert isinstance(request, Request)
+        if progress.ended or request.settled:
+            return
+        progress.ended, progress.finish = True, Finish.STOP
+        self._cancel(row)
+        self._row_ended(row, request, now_s)
+
+    def _token_came(self, row: Row, token: Sampled, request: Request, done: Finished) -> None:
+        progress = row.progress
+        assert progress is not None
+        request.batch_size = done.batch.size
+        goes_on = request.generated(row, token)
+        if progress.ended:
+            self._row_ended(row, request, done.finished_s)
+        elif not goes_on:
+            self.stopped(row, done.finished_s)
+
+    def _row_ended(self, row: Row, request: Request, now_s: float) -> None:
+        """The request's times are those of the row that ended last."""
+        if not request.row_ended():
+            return
+        progress = row.progress
+        assert progress is not None
+        queue_s = progress.began_s - row.arrival_s
+        service_s = now_s - progress.began_s
+        rows = request.rows
+        request.answer(queue_s, service_s, request.batch_size)
+        self._observer.observe(
+            Settled(
+                request.model,
+                request.tier,
+                Outcome.OK,
+                request.size,
+                now_s - row.arrival_s,
+                queue_s,
+                service_s,
+                deadline_met=all(map(self._in_time, rows)),
+            )
+        )
 
     def gave_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
         """The scheduler let go of a row that waited."""
@@ -70,6 +144,13 @@ class Settling:
                 deadline_met=not row.relegated and done.finished_s <= row.deadline_s,
             )
         )
+
+    def _in_time(self, row: Row) -> bool:
+        """Whether a row that generated met both its deadlines."""
+        progress = row.progress
+        assert progress is not None
+        first_in_time = not row.relegated and progress.first_token_s <= row.deadline_s
+        return first_in_time and progress.gap_judged_s <= self._itl_slo_s(row.tier)
 
     def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
         _LOG.warning("model %s failed for one row: %s", row.model, error)

@@ -8,12 +8,15 @@ from predictor.core.model import ModelSettings, Task
 from predictor.engine.port import Runner, StepRunner
 from predictor.runner.checkpoint import check_folder
 from predictor.runner.simulated import SimulatedRunner
+from predictor.runner.simulated_generation import SimulatedGenerator
 
 MAX_LABELS = 1000
 MAX_LABEL_CHARACTERS = 200
 MAX_FIXED_MS = 60_000.0
 MAX_TOKEN_US = 1e6
 MIN_KV_CACHE_GIB, MAX_KV_CACHE_GIB = 1e-3, 4096.0
+MAX_OUTPUT_TOKENS = 1e5
+MAX_SIGMA = 3.0
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _WITH_DEFAULT_MODEL = (Task.TOPIC, Task.TEXT_GENERATION)
@@ -28,6 +31,8 @@ def load_runner(settings: ModelSettings) -> Runner | StepRunner:
     """
     check_settings(settings)
     if settings.task is Task.SIMULATED:
+        if settings.simulated_output_tokens:
+            return SimulatedGenerator(settings)
         return SimulatedRunner(settings)
     # Importing torch takes seconds and hundreds of MB, which a simulated model does not need.
     if settings.task is Task.SPEECH_RECOGNITION:
@@ -55,6 +60,10 @@ def check_settings(settings: ModelSettings) -> None:
     if settings.task is Task.SIMULATED:
         _check_range("simulated_fixed_ms", settings.simulated_fixed_ms, MAX_FIXED_MS)
         _check_range("simulated_token_us", settings.simulated_token_us, MAX_TOKEN_US)
+        _check_range("simulated_output_tokens", settings.simulated_output_tokens, MAX_OUTPUT_TOKENS)
+        _check_range("simulated_output_sigma", settings.simulated_output_sigma, MAX_SIGMA)
+        _check_range("simulated_row_us", settings.simulated_row_us, MAX_TOKEN_US)
+        _check_range("simulated_context_ns", settings.simulated_context_ns, MAX_TOKEN_US)
     elif settings.model_dir:
         check_folder(settings.model_dir)
     elif not settings.model_id and settings.task not in _WITH_DEFAULT_MODEL:
