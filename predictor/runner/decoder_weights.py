@@ -5,7 +5,7 @@ layer by layer, and its own modules keep views of the joined tensors. So the mod
 once, and transformers' forward can be compared with ours on the very same numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,21 @@ def join_weights(
 
     `model` shares the memory afterwards. Raises torch.OutOfMemoryError.
     """
-    body: Any = model.model
+    whole: Any = model
+    body = whole.model
     layers = []
     with torch.no_grad():
         for layer in body.layers:
             layer.to(device)
             layers.append(_join_layer(layer, shape))
-        model.to(device)
+        whole.to(device)
     rotary = body.rotary_emb
     return DecoderWeights(
         shape=shape,
         embedding=body.embed_tokens.weight.detach(),
         layers=layers,
         norm=body.norm.weight.detach(),
-        head=model.get_output_embeddings().weight.detach(),
+        head=whole.get_output_embeddings().weight.detach(),
         frequencies=rotary.inv_freq.to(device, torch.float32),
         rotation_scale=float(rotary.attention_scaling),
     )
@@ -92,12 +93,11 @@ def _join_layer(layer: Any, shape: DecoderShape) -> LayerWeights:
 
 def _join(parts: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
     """Their weights and biases, each as one tensor, of which `parts` keep views."""
-    weight = _share(parts, "weight", lambda part: part.weight)
-    return weight, None if parts[0].bias is None else _share(parts, "bias", lambda part: part.bias)
+    return _share(parts, "weight"), None if _bias(parts[0]) is None else _share(parts, "bias")
 
 
-def _share(parts: Sequence[nn.Linear], name: str, of: Callable[[nn.Linear], Tensor]) -> Tensor:
-    joint = torch.cat([of(part).detach() for part in parts])
+def _share(parts: Sequence[nn.Linear], name: str) -> Tensor:
+    joint = torch.cat([getattr(part, name).detach() for part in parts])
     views = joint.split([part.out_features for part in parts])
     for part, view in zip(parts, views, strict=True):
         setattr(part, name, nn.Parameter(view, requires_grad=False))
@@ -105,7 +105,8 @@ def _share(parts: Sequence[nn.Linear], name: str, of: Callable[[nn.Linear], Tens
 
 
 def _bias(part: nn.Linear) -> Tensor | None:
-    return None if part.bias is None else part.bias.detach()
+    bias: Tensor | None = part.bias  # torch's types say that all have one
+    return None if bias is None else bias.detach()
 
 
 def _head_norms(attention: Any, shape: DecoderShape) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Puts a model that generates together: checkpoint, tokenizer, pages, and a trial of its forward."""
+"""Puts a model that generates together: checkpoint, tokenizer, pages, and a trial at the end."""
 
 import logging
 from collections.abc import Mapping

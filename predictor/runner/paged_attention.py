@@ -95,15 +95,15 @@ class _Group:
         """`query` [R, heads, size] to [R, heads * size]."""
         rows, heads, size = query.shape
         kv_heads = keys.shape[2]
-        gathered = [
+        key, value = (
             pages.index_select(0, self._pages)
             .view(rows, -1, kv_heads, size)[:, : self._length]
             .transpose(1, 2)
             for pages in (keys, values)
-        ]
+        )
         grouped = query.reshape(rows, kv_heads, heads // kv_heads, size)
         out = functional.scaled_dot_product_attention(
-            grouped, *gathered, attn_mask=self._mask(window)
+            grouped, key, value, attn_mask=self._mask(window)
         )
         return out.reshape(rows, heads * size)
 
@@ -134,14 +134,15 @@ class _Chunk:
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
         """`query` [tokens, heads, size] to [tokens, heads * size]."""
-        gathered = [
+        key, value = (
             pages.index_select(0, self._pages).flatten(0, 1)[: self._row.end].transpose(0, 1)[None]
             for pages in (keys, values)
-        ]
+        )
         mask = self._mask(window)
         out = functional.scaled_dot_product_attention(
             query.transpose(0, 1)[None],
-            *gathered,
+            key,
+            value,
             attn_mask=mask,
             is_causal=mask is None,
             enable_gqa=query.shape[1] != keys.shape[2],

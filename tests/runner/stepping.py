@@ -51,7 +51,8 @@ class Task:
 
     @property
     def ids(self) -> list[int]:
-        return np.frombuffer(self.row.payload, np.int64).tolist() + self.progress.output
+        prompt: list[int] = np.frombuffer(self.row.payload, np.int64).tolist()
+        return prompt + self.progress.output
 
     @property
     def text(self) -> list[int]:

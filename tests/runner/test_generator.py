@@ -113,7 +113,7 @@ def mixed_sampling() -> list[Sampling]:
         Sampling(max_tokens=TOKENS, temperature=GREEDY, frequency_penalty=1.5),
         Sampling(max_tokens=TOKENS, seed=5, temperature=2.0, min_p=0.05, presence_penalty=1.0),
         Sampling(max_tokens=TOKENS, temperature=GREEDY, logit_bias=((7, 5.0), (8, -100.0))),
-        Sampling(max_tokens=TOKENS, seed=7, min_tokens=9, stop_ids=tuple(range(0, 40))),
+        Sampling(max_tokens=TOKENS, seed=7, min_tokens=9, stop_ids=tuple(range(40))),
         Sampling(max_tokens=TOKENS, temperature=GREEDY),
     ]
 
