@@ -267,10 +267,14 @@ def test_context_is_what_the_memory_holds(folder: Path, caplog: pytest.LogCaptur
     assert "kv_cache_gib" in caplog.text
 
 
-def test_too_little_memory_is_refused(folder: Path) -> None:
-    edit_json(folder, "config.json", num_key_value_heads=4, head_dim=4096)
-    assert "kv_cache_gib" in refusal(folder, kv_cache_gib=-1.0)
-    assert "kv_cache_gib" in refusal(folder, kv_cache_gib=float("nan"))
+def test_too_little_memory_is_refused(tmp_path: Path) -> None:
+    write_decoder(tmp_path, "llama", {"head_dim": 512})
+    assert "2 pages of 16 tokens" in refusal(tmp_path, kv_cache_gib=0.001)
+
+
+@pytest.mark.parametrize("asked", [-1.0, 0.0, float("nan"), float("inf")])
+def test_no_amount_of_memory_is_refused(folder: Path, asked: float) -> None:
+    assert "kv_cache_gib" in refusal(folder, kv_cache_gib=asked)
 
 
 def test_a_tokenizers_own_limit_counts(folder: Path) -> None:
