@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,14 +45,8 @@ class PagedMemory:
         self.slots = slots
         self.max_tokens = max_tokens
         self.row_pages = math.ceil(max_tokens / PAGE_TOKENS)
-        # Not zeroed: the host's memory is then taken as it is used, and pages are cleared
-        # when they are given out.
-        self._memory = torch.empty(
-            (shape.layers, 2, pages + 1, PAGE_TOKENS, shape.kv_heads, shape.head_size),
-            dtype=dtype,
-            device=device,
-        )
-        self._memory[:, :, pages] = 0
+        size = (shape.layers, 2, pages + 1, PAGE_TOKENS, shape.kv_heads, shape.head_size)
+        self._memory = _zeros(size, dtype, device)
         self.keys = [layer[0] for layer in self._memory]
         self.values = [layer[1] for layer in self._memory]
         self.tables = torch.full((slots, self.row_pages), pages, device=device)
@@ -81,6 +76,14 @@ class PagedMemory:
         """Keep keys and values [T, kv_heads, size] of one layer."""
         self.keys[layer].flatten(0, 1).index_copy_(0, places, keys)
         self.values[layer].flatten(0, 1).index_copy_(0, places, values)
+
+
+def _zeros(size: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    # By numpy, the system hands out zeros only when they are touched: what is never used is free.
+    lazy = np.zeros(math.prod(size) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(lazy).view(dtype).view(*size)
 
 
 def page_bytes(shape: DecoderShape, dtype: torch.dtype) -> int:

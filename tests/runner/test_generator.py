@@ -12,6 +12,7 @@ from torch import Tensor
 
 from predictor.core.generation import GREEDY, Sampled, Sampling
 from predictor.core.rows import Piece
+from predictor.engine.step_warmup import warm_up_steps
 from predictor.runner.generator import Generator
 from predictor.runner.step_inputs import StepInputs
 from tests.runner.decoders import (
@@ -217,6 +218,14 @@ def test_a_step_that_raised_can_be_run_again(
 
     monkeypatch.setattr(llama, "_hidden", _failing_after(llama))
     assert texts(Insistent(), prompts, asked, chunk=(2, 9)) == expected
+
+
+def test_warm_up_times_its_steps(llama: Generator) -> None:
+    timed = list(warm_up_steps(llama))
+    assert len(timed) > 3
+    assert all(step.seconds > 0 for step in timed)
+    results = llama.run_step(timed[-1].pieces)  # it is still there, and ran
+    assert all(isinstance(each, Sampled) for each in results)
 
 
 def _failing_after(runner: Generator) -> Callable[[StepInputs], Tensor]:

