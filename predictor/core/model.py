@@ -55,6 +55,7 @@ class GenerationSpec(msgspec.Struct, frozen=True):
     chat_template: str = ""  # Jinja; empty where the checkpoint has none
     special_tokens: Mapping[str, str] = {}  # what templates call bos_token, eos_token, …
     defaults: Mapping[str, float] = {}  # of sampling, by the checkpoint, where a client is silent
+    prefix_cache: bool = True  # pages of equal beginnings are shared
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
@@ -99,6 +100,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
     capture_graphs: bool = True  # where the device can: whole batches as one launch
+    kv_cache_gib: float | None = None  # for keys and values, where rows generate; None: a share
+    prefix_cache: bool = True  # where rows generate: equal beginnings are computed once
     simulated_fixed_ms: float = 5.0
     simulated_token_us: float = 10.0
     simulated_packed: bool = False

@@ -4,6 +4,7 @@ Transformers fills weights that a checkpoint lacks with random numbers and only 
 that is an error: a server that starts gives the checkpoint's own answers.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,12 @@ def load_complete(
     *,
     unused: str,
     advice: str,
+    surplus: Callable[[Path, Sequence[str]], None] | None = None,
 ) -> PreTrainedModel:
     """A model of the class `auto`, with all its weights but those with `unused` in their names.
 
-    Raises StartupError; `advice` says which checkpoint to use where weights are missing.
+    Raises StartupError; `advice` says which checkpoint to use where weights are missing. `surplus`
+    is called with the folder and the names of the weights in it that the model has no place for.
     """
     try:
         model, report = auto.from_pretrained(
@@ -142,6 +145,8 @@ def load_complete(
             f"the checkpoint in {folder} lacks {len(missing)} weights that"
             f" {type(model).__name__} needs ({missing[0]}, …); {advice}"
         )
+    if surplus is not None:
+        surplus(folder, report["unexpected_keys"])
     assert isinstance(model, PreTrainedModel)
     return model
 
