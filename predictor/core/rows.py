@@ -156,6 +156,11 @@ class Batch:
         return len(self.rows)
 
     @property
+    def parts(self) -> Sequence[Row | Piece]:
+        """What the runner is given: pieces of rows that come back, or whole rows."""
+        return self.pieces or self.rows
+
+    @property
     def tokens(self) -> int:
         """Real tokens."""
         return sum(part.tokens for part in self.pieces or self.rows)

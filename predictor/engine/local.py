@@ -111,13 +111,17 @@ class LocalEngine:
         for name, load in loaders.items():
             began_s = self._clock()
             runner = await in_daemon_thread(load)
-            packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
-            services = [await in_daemon_thread(partial(warm_up, runner, each)) for each in packings]
-            self._scheduler.add_model(name, services)
+            spec = runner.spec
+            services = await in_daemon_thread(partial(service_times, runner))
+            self._scheduler.add_model(
+                name,
+                services,
+                spec.generation,
+                prefix_cache=spec.generation is not None and spec.generation.prefix_cache,
+            )
             self._runners[name] = self._warmed_up(runner)
             self._loading.remove(name)
             self._status_changed()
-            spec = runner.spec
             _LOG.info(
                 "model %s (%s on %s) is ready after %.1f s",
                 name,

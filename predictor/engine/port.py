@@ -157,6 +157,7 @@ class PipelinedRunner(Runner, Protocol):
         ...
 
 
+@runtime_checkable
 class StepRunner(Protocol):
     """A loaded model whose rows run more than once. `run_step` is never called on the event loop.
 
