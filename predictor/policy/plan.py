@@ -72,12 +72,12 @@ class Prefixes:
         lengths = [row.tokens for row in rows]
         self._base_rows = base.rows
         self._tokens = list(accumulate(lengths, initial=base.tokens))
-        self._squares = list(accumulate(map(mul, lengths, lengths), initial=base.squares))
+        self._pairs = list(accumulate(map(mul, lengths, lengths), initial=base.squares))
         self._longest = list(accumulate(lengths, max, initial=base.longest))
 
     def work(self, rows: int) -> Work:
         return Work(
-            self._base_rows + rows, self._tokens[rows], self._squares[rows], self._longest[rows]
+            self._base_rows + rows, self._tokens[rows], self._pairs[rows], self._longest[rows]
         )
 
 

@@ -1,11 +1,16 @@
 """How long will a batch take? Learned online, per model and packing.
 
 A batch is described by its `Work`. Packed, the device's time follows the rows, the tokens
-and (attention) the squares of the lengths; padded, it follows the area b * longest that the
-device really computes:
+and (attention) the pairs of tokens that look at each other; padded, it follows the area
+b * longest that the device really computes. A step of rows that generate is packed, too, but a
+row's new tokens look at all that came before them, whose keys and values are read from memory:
 
-    packed   l = w0 + w1 * b + w2 * sum(tokens) + w3 * sum(tokens^2)
-    padded   l = w0 + w1 * b * longest          + w2 * b * longest^2
+    packed   l = w0 + w1 * b + w2 * sum(tokens)     + w3 * sum(tokens^2)
+    paged    l = w0 + w1 * b + w2 * sum(tokens - 1) + w3 * sum(context) + w4 * sum(tokens * context)
+    padded   l = w0 + w1 * b * longest              + w2 * b * longest^2
+
+A row that decodes adds one token, while the weights of the model are read for all rows alike: it
+costs less than a token of a prompt, which is why a row's first new token is charged to the row.
 
 The weights minimise the squared *relative* error over recent batches, older batches
 counting `FORGET` times less each (weighted recursive least squares, kept as its normal
@@ -43,16 +48,22 @@ MOST_REMEMBERED = 4096  # predictions, between two lessons
 _FEATURES = {
     Packing.PACKED: ("fixed", "rows", "tokens", "tokens_squared"),
     Packing.PADDED: ("fixed", "area", "area_longest"),
+    Packing.PAGED: ("fixed", "rows", "tokens", "context", "tokens_context"),
 }
 
 
 class Work(msgspec.Struct, frozen=True, gc=False):
-    """What a batch asks of the device."""
+    """What a batch asks of the device.
+
+    Of a row that runs whole, the context is the row itself: then `pairs` is the sum of tokens^2,
+    and `context`, the keys that a step reads from memory, is 0: there are none.
+    """
 
     rows: int
-    tokens: int
-    squares: int  # sum of tokens^2
+    tokens: int  # new positions
+    pairs: int  # sum of tokens * context
     longest: int
+    context: int = 0  # of the pieces of a step: the positions up to the end of each
 
     @staticmethod
     def of(rows: Iterable[Row]) -> "Work":
@@ -60,8 +71,8 @@ class Work(msgspec.Struct, frozen=True, gc=False):
         if len(lengths) == 1:  # most requests are one row
             (only,) = lengths
             return Work(1, only, only * only, only)
-        squares = sum(map(mul, lengths, lengths))
-        return Work(len(lengths), sum(lengths), squares, max(lengths, default=0))
+        pairs = sum(map(mul, lengths, lengths))
+        return Work(len(lengths), sum(lengths), pairs, max(lengths, default=0))
 
     @staticmethod
     def alike(rows: int, tokens: float) -> "Work":
@@ -74,13 +85,43 @@ class Work(msgspec.Struct, frozen=True, gc=False):
         return Work(
             self.rows + 1,
             self.tokens + tokens,
-            self.squares + tokens * tokens,
+            self.pairs + tokens * tokens,
             max(self.longest, tokens),
+        )
+
+    def with_piece(self, tokens: int, start: int) -> "Work":
+        """This step with one more piece: `tokens` positions from `start` on."""
+        context = start + tokens
+        return Work(
+            self.rows + 1,
+            self.tokens + tokens,
+            self.pairs + tokens * context,
+            max(self.longest, tokens),
+            self.context + context,
+        )
+
+    def plus_work(self, other: "Work") -> "Work":
+        return Work(
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            self.pairs + other.pairs,
+            max(self.longest, other.longest),
+            self.context + other.context,
+        )
+
+    def with_decodes(self, rows: int, context: int) -> "Work":
+        """This step with `rows` more rows that decode, of so many positions altogether."""
+        return Work(
+            self.rows + rows,
+            self.tokens + rows,
+            self.pairs + context,
+            max(self.longest, 1) if rows else self.longest,
+            self.context + context,
         )
 
     def computed(self, packing: Packing) -> int:
         """Tokens that the device computes, padding included."""
-        return self.tokens if packing is Packing.PACKED else self.rows * self.longest
+        return self.rows * self.longest if packing is Packing.PADDED else self.tokens
 
 
 class ServiceTime(Protocol):
@@ -121,7 +162,15 @@ class ServiceTimeModel:
     def predict_s(self, work: Work) -> float:
         w = self._weights
         if self.packing is Packing.PACKED:
-            total = w[0] + w[1] * work.rows + w[2] * work.tokens + w[3] * work.squares
+            total = w[0] + w[1] * work.rows + w[2] * work.tokens + w[3] * work.pairs
+        elif self.packing is Packing.PAGED:
+            total = (
+                w[0]
+                + w[1] * work.rows
+                + w[2] * (work.tokens - work.rows)
+                + w[3] * work.context
+                + w[4] * work.pairs
+            )
         else:
             area = work.rows * work.longest
             total = w[0] + area * (w[1] + w[2] * work.longest)
@@ -187,7 +236,10 @@ class ServiceTimeModel:
 
     def _features(self, work: Work) -> tuple[float, ...]:
         if self.packing is Packing.PACKED:
-            return (1.0, float(work.rows), float(work.tokens), float(work.squares))
+            return (1.0, float(work.rows), float(work.tokens), float(work.pairs))
+        if self.packing is Packing.PAGED:
+            more = float(work.tokens - work.rows)
+            return (1.0, float(work.rows), more, float(work.context), float(work.pairs))
         area = float(work.rows * work.longest)
         return (1.0, area, area * work.longest)
 
