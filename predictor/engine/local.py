@@ -37,6 +37,7 @@ from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
 from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.isolation import said_by
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
 from predictor.engine.settling import Settling
@@ -81,7 +82,7 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
-        self._settling = Settling(observer, self._scheduler.drain_s)
+        self._settling = Settling(observer, self._scheduler)
         self._runners: dict[str, Runner] = {}
         self._loading = list(model_names)
         self._draining = False
@@ -291,11 +292,11 @@ class LocalEngine:
     def _finished(self, done: Finished) -> None:
         batch, ran = done.batch, done.ran
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
-            self._end("the device failed", f"the device is lost: {lost}")
+            self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
         self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
-            self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
+            self._scheduler.out_of_memory(batch, work, done.finished_s)
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one

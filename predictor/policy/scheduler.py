@@ -115,9 +115,10 @@ class Scheduler:
         lane = self._lanes[rows[0].model]
         tier = rows[0].tier
         work = Work.of(rows)
-        if work.longest > lane.max_tokens:
+        longest = lane.parameters.max_batch_tokens
+        if work.longest > longest:
             too_long = InvalidRequest(
-                f"a row has {work.longest} tokens, over max_batch_tokens {lane.max_tokens} of"
+                f"a row has {work.longest} tokens, over max_batch_tokens {longest} of"
                 f" model {lane.model!r}; send a shorter one or raise the limit"
             )
             return Admission(work, 0.0, too_long)
@@ -192,14 +193,22 @@ class Scheduler:
         self._slots = [slot for slot in self._slots if slot.batch is not batch]
         if self._slots:
             self._slots[0].starts_s = finished_s
-        self._arbiter.ended(batch.rows, self._lanes[batch.model], finished_s)
+        lane = self._lanes[batch.model]
+        lane.memory.relax(finished_s)
+        self._arbiter.ended(batch.rows, lane, finished_s)
 
     def learned(self, batch: Batch, started_s: float, finished_s: float) -> None:
         """Take in how long a batch took that was completed; not where its time says nothing."""
         self._lanes[batch.model].learn(batch, started_s, finished_s)
 
-    def remember_memory_limit(self, model: str, computed_tokens: int) -> None:
-        self._lanes[model].remember_memory_limit(computed_tokens)
+    def out_of_memory(self, batch: Batch, work: Work, finished_s: float) -> None:
+        """This work, of the batch or a part of it, did not fit into device memory."""
+        memory = self._lanes[batch.model].memory
+        memory.failed(work, work.computed(batch.packing), finished_s)
+
+    def has_fitted(self, row: Row) -> bool:
+        """Whether batches as large as this row alone have fitted into device memory."""
+        return row.tokens <= self._lanes[row.model].memory.fitted_tokens
 
     def snapshot(self, now_s: float) -> Snapshot:
         lanes = self._lanes.values()

@@ -87,7 +87,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         here = [row for row in self.waiting if (row.model, row.tier) == (model, tier)]
         room = in_force.tiers[tier].max_queue_size - len(here)
         admission = self.scheduler.submit(rows, self.now_s)
-        too_long = max(lengths) > self.scheduler._lanes[model].max_tokens
+        too_long = max(lengths) > in_force.for_model(model).max_batch_tokens
         assert isinstance(admission.refusal, InvalidRequest) == too_long
         if not too_long:
             assert isinstance(admission.refusal, QueueFull) == (len(rows) > room)
@@ -134,10 +134,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.apply(parse_plain(document))
         self.step()
 
-    @rule(model=st.sampled_from(MODELS), tokens=st.integers(50, 400))
-    def memory_runs_out(self, model: str, tokens: int) -> None:
-        self.scheduler.remember_memory_limit(model, tokens)
-        assert self.scheduler._lanes[model].max_tokens < tokens
+    @precondition(lambda self: self.device)
+    @rule()
+    def memory_runs_out(self) -> None:
+        """For the running batch, which is halved: each half fails, too, down to single rows."""
+        batch, now_s = self.device[0], self.now_s
+        rows = list(batch.rows)
+        while True:
+            work = Work.of(rows)
+            self.scheduler.out_of_memory(batch, work, now_s)
+            if len(rows) == 1:
+                return
+            max_tokens = self.scheduler._lanes[batch.model].max_tokens
+            assert max_tokens < work.computed(batch.packing)
+            rows = rows[: len(rows) // 2]
 
     def step(self) -> None:
         """As a driver does: until there is no more to start."""
