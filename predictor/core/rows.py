@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from predictor.core.generation import Finish, Sampling
+from predictor.core.work import Packing as Packing
+from predictor.core.work import Work
 
 NO_DEADLINE = math.inf
 AT_ITS_END = -1
@@ -36,14 +38,6 @@ class DispatchReason(StrEnum):
     IDLE = "idle"  # the device was free and this was all that waited
     WINDOW = "window"  # the constant policy's window ran out
     TOP_UP = "top_up"  # bulk rows filled the room left
-
-
-class Packing(StrEnum):
-    """Who pays for whom in a batch."""
-
-    PACKED = "packed"  # rows concatenated: cost follows the sum of tokens
-    PADDED = "padded"  # every row padded to the longest: cost follows b * longest
-    PAGED = "paged"  # steps of rows that generate, their keys and values in pages
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +98,7 @@ class Row:
     sequence: int = 0  # arrival order, given by the queue
     expires_s: float = NO_DEADLINE
     relegated: bool = False  # its SLO is over, and its tier answers late rather than never
+    held_back: bool = False  # alone it takes longer than a more urgent tier can wait
     progress: Progress | None = None  # of a row that generates; None: its batch is its end
 
 
@@ -139,6 +134,7 @@ class Batch:
     predicted_s: float
     computed_tokens: int  # what the device computes: real tokens, padding, room left in a step
     pieces: Sequence[Piece] = ()  # of a step, one for each row; empty where rows run whole
+    work: Work | None = None  # what it asks of the device, as the policy sees it
 
     @property
     def size(self) -> int:
@@ -147,6 +143,8 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Real tokens."""
+        if self.work is not None:
+            return self.work.tokens
         return sum(part.tokens for part in self.pieces or self.rows)
 
     @property

@@ -53,6 +53,10 @@ class Decoding:
         member = self._members[row]
         return member.planned + self._steps - member.joined
 
+    def is_done(self, row: Row) -> bool:
+        """Whether all its tokens are under way."""
+        return self.planned(row) >= last_position(row)
+
     def join(self, row: Row) -> None:
         """Have a row decode from the next step on."""
         progress = row.progress

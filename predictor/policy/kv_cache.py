@@ -19,6 +19,11 @@ class KVCache:
     def free_slots(self) -> int:
         return len(self._free_slots)
 
+    @property
+    def rows(self) -> int:
+        """Rows that hold a slot."""
+        return self.slots - len(self._free_slots)
+
     def take_slot(self) -> int:
         return self._free_slots.pop()
 

@@ -22,6 +22,8 @@ from predictor.policy.output_lengths import OutputLengths
 
 MOST_EVICTIONS = 2
 HIGH_QUANTILE = 0.95
+MOST_TOKENS = 1 << 20
+LEAST_TOKENS = 64  # of a prompt that a step computes, unless it is the rest
 
 
 class Running:
@@ -69,6 +71,15 @@ class Running:
         cancel out."""
         return self._pages_expected + deviations * sqrt(max(self._pages_variance, 0.0))
 
+    @property
+    def page_tokens(self) -> int:
+        return self._pages.page_tokens
+
+    def pages_of(self, rows: int, prompt_tokens: float) -> float:
+        """What so many new rows come to, on average."""
+        tokens = prompt_tokens + self.lengths.expected(0, MOST_TOKENS)
+        return rows * (tokens / self._pages.page_tokens + 0.5)
+
     # A row begins, and its prompt is computed.
 
     def cached_pages(self, row: Row) -> int:
@@ -81,6 +92,10 @@ class Running:
     def is_back(self, row: Row) -> bool:
         """Whether nothing of an evicted row is under way any more."""
         return self.evicted[row] <= self.cache.steps_ended
+
+    def must_reserve(self, row: Row) -> bool:
+        """Whether a row needs all the pages that it may come to at once."""
+        return _progress(row).evictions >= MOST_EVICTIONS
 
     def begin(self, row: Row) -> None:
         """Give a row a slot, of which there is one, and the pages of its prompt that are cached.
@@ -114,7 +129,7 @@ class Running:
         """How many more pages a row must have for the next chunk of its prompt."""
         progress = _progress(row)
         positions = progress.planned + tokens
-        if progress.evictions >= MOST_EVICTIONS:
+        if self.must_reserve(row):
             positions = last_position(row)
         return max(self._pages.needed(positions) - len(progress.pages), 0)
 
@@ -151,6 +166,17 @@ class Running:
         for page, name in zip(progress.pages[:full], progress.page_hashes, strict=False):
             self._pages.name(page, name)
 
+    def first_stuck(self) -> Row | None:
+        """The first of the rows that have begun and do not decode."""
+        return next(iter(self.paused or self.prefilling), None)
+
+    def pages_to_go_on(self, row: Row) -> int:
+        """Pages without which a row that is stuck cannot take part in a step."""
+        progress = _progress(row)
+        if row in self.prefilling:
+            return self.pages_wanted(row, min(progress.prefill - progress.planned, LEAST_TOKENS))
+        return int(self.needs_page(row))
+
     # It decodes.
 
     def finish_planning(self, row: Row) -> None:
@@ -181,7 +207,8 @@ class Running:
     # It goes.
 
     def may_be_evicted(self, row: Row) -> bool:
-        return row not in self.ending and _progress(row).evictions < MOST_EVICTIONS
+        holds = row in self._expected and row not in self.ending
+        return holds and not self.must_reserve(row)
 
     def planned(self, row: Row) -> int:
         return self.decoding.planned(row) if row in self.decoding else _progress(row).planned
@@ -191,7 +218,6 @@ class Running:
         progress = _progress(row)
         self._take_back(row)
         progress.evictions += 1
-        progress.planned = 0
         progress.prefill = row.tokens + len(progress.output)
         self.evicted[row] = self.cache.steps_planned
         self.evicted_tokens += progress.prefill
@@ -221,6 +247,7 @@ class Running:
         self.pages_held -= len(progress.pages)
         self._pages.release(progress.pages)
         progress.pages = []
+        progress.planned = 0
         self.cache.give_slot(progress.slot)
         progress.slot = -1
 

@@ -21,15 +21,15 @@ that deadlines are checked with.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import inf
-from operator import mul
 from statistics import median
 from typing import Protocol
 
-import msgspec
+from predictor.core.rows import Packing
+from predictor.core.work import Work
 
-from predictor.core.rows import Packing, Row
+__all__ = ["ServiceTime", "ServiceTimeModel", "Work"]
 
 FORGET = 0.97  # a memory of about 33 batches: follows a change within 200
 PULL = 1e-3  # how strongly weights stay where they were, against one batch's weight of 1
@@ -50,78 +50,6 @@ _FEATURES = {
     Packing.PADDED: ("fixed", "area", "area_longest"),
     Packing.PAGED: ("fixed", "rows", "tokens", "context", "tokens_context"),
 }
-
-
-class Work(msgspec.Struct, frozen=True, gc=False):
-    """What a batch asks of the device.
-
-    Of a row that runs whole, the context is the row itself: then `pairs` is the sum of tokens^2,
-    and `context`, the keys that a step reads from memory, is 0: there are none.
-    """
-
-    rows: int
-    tokens: int  # new positions
-    pairs: int  # sum of tokens * context
-    longest: int
-    context: int = 0  # of the pieces of a step: the positions up to the end of each
-
-    @staticmethod
-    def of(rows: Iterable[Row]) -> "Work":
-        lengths = [row.tokens for row in rows]
-        if len(lengths) == 1:  # most requests are one row
-            (only,) = lengths
-            return Work(1, only, only * only, only)
-        pairs = sum(map(mul, lengths, lengths))
-        return Work(len(lengths), sum(lengths), pairs, max(lengths, default=0))
-
-    @staticmethod
-    def alike(rows: int, tokens: float) -> "Work":
-        """`rows` rows of `tokens` tokens each."""
-        length = int(tokens + 0.5)
-        return Work(rows, rows * length, rows * length * length, length)
-
-    def plus(self, row: Row) -> "Work":
-        tokens = row.tokens
-        return Work(
-            self.rows + 1,
-            self.tokens + tokens,
-            self.pairs + tokens * tokens,
-            max(self.longest, tokens),
-        )
-
-    def with_piece(self, tokens: int, start: int) -> "Work":
-        """This step with one more piece: `tokens` positions from `start` on."""
-        context = start + tokens
-        return Work(
-            self.rows + 1,
-            self.tokens + tokens,
-            self.pairs + tokens * context,
-            max(self.longest, tokens),
-            self.context + context,
-        )
-
-    def plus_work(self, other: "Work") -> "Work":
-        return Work(
-            self.rows + other.rows,
-            self.tokens + other.tokens,
-            self.pairs + other.pairs,
-            max(self.longest, other.longest),
-            self.context + other.context,
-        )
-
-    def with_decodes(self, rows: int, context: int) -> "Work":
-        """This step with `rows` more rows that decode, of so many positions altogether."""
-        return Work(
-            self.rows + rows,
-            self.tokens + rows,
-            self.pairs + context,
-            max(self.longest, 1) if rows else self.longest,
-            self.context + context,
-        )
-
-    def computed(self, packing: Packing) -> int:
-        """Tokens that the device computes, padding included."""
-        return self.rows * self.longest if packing is Packing.PADDED else self.tokens
 
 
 class ServiceTime(Protocol):
