@@ -26,7 +26,13 @@ from predictor.engine.port import Engine, Runner
 from predictor.exits import report_failure
 from predictor.metrics.observer import PrometheusObserver
 from predictor.settings import Settings, parse_settings
-from predictor.supervisor.child import EdgeOrder, EngineOrder, hold_lifeline, take_order
+from predictor.supervisor.child import (
+    EdgeOrder,
+    EngineOrder,
+    hold_lifeline,
+    keep_pulse,
+    take_order,
+)
 
 if TYPE_CHECKING:
     from predictor.edge.server import EdgeSettings, JobKeeping
@@ -73,6 +79,7 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
         _edge_settings(settings),
         background=parts.load_and_follow,
         on_drain=parts.engine.drain,
+        on_end=parts.engine.abandon,
         jobs=_job_keeping(settings, parts.engine),
     )
 
@@ -97,10 +104,18 @@ def _serve_engine(order: EngineOrder) -> int:
     async def background() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(hold_lifeline(order, edge_restarted))
+            group.create_task(keep_pulse(order, lambda: not parts.engine.status().loading))
             group.create_task(parts.load_and_follow(ready))
 
     listener = socket.socket(fileno=order.listener_fd)
-    return serve(parts.engine, observer, listener, background=background, grace_s=settings.grace_s)
+    return serve(
+        parts.engine,
+        observer,
+        listener,
+        background=background,
+        grace_s=settings.grace_s,
+        edges=settings.workers,
+    )
 
 
 def _serve_edge(order: EdgeOrder) -> int:
@@ -117,6 +132,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _collect_garbage_rarely()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(hold_lifeline(order))
+            tasks.create_task(keep_pulse(order, lambda: True))
             for engine in engines:
                 tasks.create_task(engine.stay_connected())
 
@@ -125,6 +141,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _edge_settings(order.settings, shared_ports=True),
         background=background,
         on_drain=group.drain,
+        on_end=group.abandon,
         jobs=_job_keeping(order.settings, group, order.replica),
     )
 

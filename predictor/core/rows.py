@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from predictor.core.generation import Finish, Sampling
-from predictor.core.work import Packing as Packing
+from predictor.core.work import Packing as Packing  # noqa: PLC0414 - it belongs to a batch
 from predictor.core.work import Work
 
 NO_DEADLINE = math.inf

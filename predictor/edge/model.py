@@ -114,6 +114,9 @@ class EdgeDataPlane(DataPlane):
     async def ready(self) -> bool:
         return self._service.all_ready()
 
+    async def live(self) -> dict[str, str]:
+        return {"status": "alive" if self._service.is_live() else "dead"}
+
     def decode(self, body: object, headers: object, *more: object, **named: object) -> Any:
         """A V1 body. Raises InvalidRequest, also where the SDK's CloudEvents library breaks."""
         try:

@@ -1,7 +1,8 @@
 """Starts and stops an edge: the SDK's ModelServer around our servers.
 
 One signal drains: the engine refuses new work at once, HTTP and gRPC stop accepting, and
-both let what is in flight end, side by side, within the grace period. A second signal ends it.
+both let what is in flight end, side by side, within the grace period. A second signal ends it:
+what waits for the engine is answered with 503, and what is left a moment later is cut off.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from kserve import ModelRepository, ModelServer
 
 from predictor.core.errors import StartupError
 from predictor.core.jobs import Jobs, LineRunner
+from predictor.edge.asgi import answering_when_cut_off
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
 from predictor.edge.http import EdgeApp
 from predictor.edge.job_lines import EdgeLineRunner
@@ -29,6 +31,7 @@ from predictor.exits import report_failure
 from predictor.listeners import bound_socket
 
 _LOG = logging.getLogger("headway.edge")
+_LAST_ANSWERS_S = 1.0
 _JOBS_SHARE_OF_GRACE = 0.8  # what is left is for giving lines back
 
 
@@ -77,6 +80,7 @@ def serve(
     *,
     background: Callable[[], Coroutine[Any, Any, None]],
     on_drain: Callable[[], None],
+    on_end: Callable[[], None] = lambda: None,
     jobs: JobKeeping | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit code.
@@ -84,9 +88,10 @@ def serve(
     `background` runs as a task once the loop runs; it loads the models, and is cancelled at
     the end if it still runs. A StartupError from it, or a port that cannot be had, gives a
     message and 2; any other error a message and 1. `on_drain` is called once, as the
-    first thing that a signal or a failure does. `jobs` is None where none are kept.
+    first thing that a signal or a failure does; `on_end` by the second, and fails what waits for
+    the engine. `jobs` is None where none are kept.
     """
-    server = EdgeServer(engine, settings, background, on_drain, jobs)
+    server = EdgeServer(engine, settings, background, on_drain, on_end, jobs)
     try:
         server.start([ServedModel(name, server.service) for name in settings.model_names])
     except StartupError as error:
@@ -103,6 +108,7 @@ class EdgeServer(ModelServer):
         settings: EdgeSettings,
         background: Callable[[], Coroutine[Any, Any, None]],
         on_drain: Callable[[], None],
+        on_end: Callable[[], None],
         jobs: JobKeeping | None,
     ) -> None:
         super().__init__(
@@ -124,7 +130,8 @@ class EdgeServer(ModelServer):
         self._settings = settings
         self._background = background
         self._on_drain = on_drain
-        self._draining = False
+        self._on_end = on_end
+        self._draining = self._ending = False
         self._worker = None if jobs is None else jobs.worker(EdgeLineRunner(self.service))
         self._draining_worker: asyncio.Task[None] | None = None
         self._rest = self._make_rest(None if jobs is None else jobs.jobs)
@@ -145,7 +152,7 @@ class EdgeServer(ModelServer):
             runner.run(self._serve_on(http_socket))
 
     def stop(self, sig: int) -> None:
-        """Drain; if that is under way already, end at once."""
+        """Drain; if that is under way already, end at once: a moment is left for answers."""
         if not self._draining:
             self._draining = True
             _LOG.info("draining for at most %g s", self._settings.grace_s)
@@ -153,8 +160,13 @@ class EdgeServer(ModelServer):
             if self._worker is not None:
                 within_s = _JOBS_SHARE_OF_GRACE * self._settings.grace_s
                 self._draining_worker = asyncio.ensure_future(self._worker.drain(within_s))
-        elif self._draining_worker is not None:
-            self._draining_worker.cancel()  # what it holds goes to others when the leases run out
+        elif not self._ending:
+            self._ending = True
+            if self._draining_worker is not None:
+                self._draining_worker.cancel()  # its lines go to others when the leases run out
+            self._on_end()
+            asyncio.get_running_loop().call_later(_LAST_ANSWERS_S, self.stop, sig)
+            return
         self._rest.stop()
         if self._grpc is not None:
             self._stopping_grpc.add(asyncio.ensure_future(self._grpc.stop(sig)))
@@ -199,8 +211,9 @@ class EdgeServer(ModelServer):
 
     def _make_rest(self, jobs: Jobs | None) -> EdgeRestServer:
         settings = self._settings
+        app = EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs)
         return EdgeRestServer(
-            EdgeApp(self.service, kserve.model_server.app, settings.max_body_bytes, jobs),
+            answering_when_cut_off(app),
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,

@@ -118,6 +118,8 @@ class InferService:
         status = self.engine.status()
         spec = status.models.get(model)
         if spec is None:
+            if status.silent and model in self.names:
+                raise Unavailable("the engine does not answer; try another replica, or this later")
             if model in self.names or model in status.loading:
                 raise Unavailable(f"model {model!r} is loading; try again shortly")
             served = ", ".join(sorted(self.names.union(status.models)))
@@ -135,7 +137,11 @@ class InferService:
             self.codec(model)
         except HeadwayError:
             return False
-        return True
+        return not self.engine.status().edges_missing
+
+    def is_live(self) -> bool:
+        """False where only a restart can help."""
+        return self.engine.status().alive
 
     def all_ready(self) -> bool:
         """Whether every model is loaded and none is on its way out."""

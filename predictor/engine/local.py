@@ -142,6 +142,14 @@ class LocalEngine:
         self._draining = True
         self._status_changed()
 
+    def abandon(self, why: str = "the server stopped before the request ended; try again") -> None:
+        """Fail all requests that wait or run with 503. Their rows never run, if they do not yet."""
+        now_s = self._clock()
+        for request in list(self._requests):
+            if not request.settled:
+                request.fail(Unavailable(why))
+                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
+
     def watch_status(self, watcher: Callable[[EngineStatus], None]) -> None:
         """Have `watcher` called whenever the status changes."""
         self._status_watchers.append(watcher)
@@ -332,11 +340,7 @@ class LocalEngine:
         """Only a restart can mend it: settle everybody, and fail."""
         _LOG.critical("%s; ending, so that a restart can mend it", message)
         self.drain()
-        now_s = self._clock()
-        for request in list(self._requests):
-            if not request.settled:
-                request.fail(Unavailable(f"{brief}; the server restarts"))
-                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
+        self.abandon(f"{brief}; the server restarts")
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))
 
@@ -354,4 +358,9 @@ class LocalEngine:
             tightest_slo_s=self._scheduler.parameters.tightest_slo_s,
             bulk_tier=self._scheduler.parameters.bulk_tier,
             tiers=self._scheduler.parameters.priorities,
+            slos_s={
+                name: tier.slo_s
+                for name, tier in self._scheduler.parameters.tiers.items()
+                if tier.slo_s < NO_DEADLINE and not tier.relegates
+            },
         )

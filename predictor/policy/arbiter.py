@@ -9,10 +9,10 @@ In this order:
    least of late.
 
 A bulk row that alone takes nearly as long as an urgent row may wait fits into no slice, and cannot
-be run in pieces. It is held back until no more urgent tier is in use. Where its tier has a share, or
-it is older than `max_age_s`, it goes sooner, but so seldom that urgent rows find the device taken
-for too long for no more than `LATE_FOR_LONG_ROWS` of the time. In such rows, a share of 5% would
-make 2.5% of the urgent rows late.
+be run in pieces. It is held back until no more urgent tier is in use. Where its tier has a share,
+or it is older than `max_age_s`, it goes sooner, but so seldom that urgent rows find the device
+taken for too long for no more than `LATE_FOR_LONG_ROWS` of the time. In such rows, a share of 5%
+would make 2.5% of the urgent rows late.
 
 A constant-policy model is the textbook baseline: its queues go by the same rule, without slices.
 """
@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Row
-from predictor.policy.model_queues import ModelQueues
 from predictor.policy.load import Hysteresis
+from predictor.policy.model_queues import ModelQueues
 from predictor.policy.shares import AGED_SHARE, Credit, fair_level
 from predictor.policy.slices import Demand, longest_slice_s
 from predictor.policy.tier_queue import TierQueue, Turn

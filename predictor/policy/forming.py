@@ -46,9 +46,7 @@ class StepPlan(Plan):
 class Forming:
     """`queues` of one model, from the most to the least urgent."""
 
-    def __init__(
-        self, cache: KVCache, queues: Sequence[GeneratingQueue], terms: StepTerms
-    ) -> None:
+    def __init__(self, cache: KVCache, queues: Sequence[GeneratingQueue], terms: StepTerms) -> None:
         self._cache = cache
         self._pages = cache.pages
         self._queues = queues
@@ -155,7 +153,9 @@ class Forming:
                 self._full = True
                 return
 
-    def _candidates(self, queues: Sequence[GeneratingQueue]) -> Iterable[tuple[GeneratingQueue, Row]]:
+    def _candidates(
+        self, queues: Sequence[GeneratingQueue]
+    ) -> Iterable[tuple[GeneratingQueue, Row]]:
         found = [
             (queue, row)
             for queue in queues
@@ -227,7 +227,9 @@ class Forming:
         running, cache = queue.running, self._cache
         if row in running.evicted and not running.is_back(row):
             return False
-        if running.must_reserve(row) and not self._make_room(queue, self._pages.needed(last_position(row))):
+        if running.must_reserve(row) and not self._make_room(
+            queue, self._pages.needed(last_position(row))
+        ):
             return False
         if queue.urgent:
             return bool(cache.free_slots) or self._evict(queue, lambda: cache.free_slots > 0)
@@ -250,7 +252,9 @@ class Forming:
             return True
         return queue.urgent and self._evict(queue, partial(self._has_pages, count))
 
-    def _evict(self, queue: GeneratingQueue, enough: Callable[[], bool], keep: Row | None = None) -> bool:
+    def _evict(
+        self, queue: GeneratingQueue, enough: Callable[[], bool], keep: Row | None = None
+    ) -> bool:
         """Evict rows of less urgent queues, of the least urgent one those that lose least first,
         until it is enough; whether it is."""
         for other in reversed(self._queues):
@@ -260,7 +264,9 @@ class Forming:
             victims = [
                 row
                 for row in running
-                if row is not keep and running.may_be_evicted(row) and not self._takes_part(other, row)
+                if row is not keep
+                and running.may_be_evicted(row)
+                and not self._takes_part(other, row)
             ]
             for row in sorted(victims, key=running.planned):
                 if enough():

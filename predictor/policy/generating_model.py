@@ -173,9 +173,7 @@ class GeneratingModel(ModelQueues):
             work,
         )
 
-    def _late(
-        self, urgent: Sequence[GeneratingQueue], start_s: float, limit_s: float
-    ) -> list[Row]:
+    def _late(self, urgent: Sequence[GeneratingQueue], start_s: float, limit_s: float) -> list[Row]:
         """Rows whose first token would be late, or make others late. They leave."""
         prompts = [prompt for queue in urgent for prompt in queue.unanswered()]
         if not prompts:

@@ -5,8 +5,11 @@ from predictor.policy.pages import Pages
 
 
 class KVCache:
-    """Slots and pages, and how many steps were planned and have ended. The device runs them in order,
-    so what a row gives back may be given to another at once, whatever is still under way."""
+    """Slots and pages, and how many steps were planned and have ended.
+
+    The device runs steps in order, so what a row gives back may be given to another at once,
+    whatever is still under way.
+    """
 
     def __init__(self, spec: GenerationSpec, *, caching: bool = True) -> None:
         self.pages = Pages(spec.pages, spec.page_tokens, caching=caching)

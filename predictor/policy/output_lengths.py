@@ -21,7 +21,9 @@ PRIOR_ROWS = 4.0
 PRIOR_OCTAVES = (4, 11)
 
 _BINS = BINS_PER_OCTAVE * OCTAVES
-_ENDS: list[float] = [2.0 ** ((i + 1) / BINS_PER_OCTAVE) for i in range(_BINS)]  # longest length of each bin
+_ENDS: list[float] = [
+    2.0 ** ((i + 1) / BINS_PER_OCTAVE) for i in range(_BINS)
+]  # longest length of each bin
 _STARTS = [1.0, *_ENDS[:-1]]
 
 

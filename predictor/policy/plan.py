@@ -63,7 +63,6 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
         return largest(fits_budget, self.max_rows, guess=self.max_rows)
 
 
-
 class Prefixes:
     """The work of the first k of some rows, for every k, beside what is there already."""
 

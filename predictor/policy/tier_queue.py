@@ -152,9 +152,7 @@ class TierQueue:
             self.lost.add(self.slo_s - (row.deadline_s - now_s))
         return work_s
 
-    def admit(
-        self, rows: Sequence[Row], free_s: float, now_s: float, stretch: float
-    ) -> bool:
+    def admit(self, rows: Sequence[Row], free_s: float, now_s: float, stretch: float) -> bool:
         """Have new rows wait, unless the last of them would be late. `free_s`: when the device
         comes free for this queue; `stretch`: see arbiter.Contention."""
         row = rows[-1]
@@ -195,9 +193,7 @@ class TierQueue:
     # What they cost, as far as can be estimated. Plans never depend on it, only who goes first,
     # who is let in and what is shown.
 
-    def terms(
-        self, start_s: float, limit_s: float = NO_DEADLINE, stretch: float = 1.0
-    ) -> Terms:
+    def terms(self, start_s: float, limit_s: float = NO_DEADLINE, stretch: float = 1.0) -> Terms:
         return self.batching.terms(self.slo_s, start_s, limit_s, stretch)
 
     @property
