@@ -111,6 +111,14 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             extra={"unit": "ms"},
         ),
     ] = None
+    itl_slo_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)] | None,
+        Meta(
+            description="Where a model generates: slo_ms is for the first token, this for each"
+            " later one, from the one before it (99% of them); null: none.",
+            extra={"unit": "ms"},
+        ),
+    ] = None
     max_queue_size: Annotated[
         int,
         Meta(ge=1, le=10_000_000, description="Most rows that wait.", extra={"unit": "rows"}),
@@ -162,6 +170,10 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     @property
     def slo_s(self) -> float:
         return NO_DEADLINE if self.slo_ms is None else self.slo_ms / 1e3
+
+    @property
+    def itl_slo_s(self) -> float:
+        return NO_DEADLINE if self.itl_slo_ms is None else self.itl_slo_ms / 1e3
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,6 +290,12 @@ def parse_plain(plain: object) -> Parameters:
     tiers = _sections(plain, "tiers", TierParameters, MAX_TIERS)
     if not tiers:
         raise ParametersRefused("tiers", "at least one tier is needed")
+    for name, tier in tiers.items():
+        if tier.itl_slo_ms is not None and tier.slo_ms is None:
+            raise ParametersRefused(
+                f"tiers.{name}.itl_slo_ms",
+                "needs slo_ms: a tier without a deadline for the first token has none for others",
+            )
     by_priority = sorted(tiers.items(), key=lambda item: item[1].priority)
     for (first, one), (second, other) in pairwise(by_priority):
         if one.priority == other.priority:

@@ -17,7 +17,7 @@ from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.simulator import Arrival, Execution, Run, Simulator, merged
 from predictor.simulation.traffic import poisson_traffic
-from tests.policy.worlds import MODEL, truth
+from tests.policy.worlds import MODEL, PACKINGS, truth
 
 FIXED_S, TOKEN_S = 2e-3, 2e-5
 SLO_S = 0.2
@@ -70,7 +70,7 @@ def shared(
     return Shared(device.simulate(arrivals, until_s=SECONDS + PAUSE_S))
 
 
-@pytest.mark.parametrize("packing", list(Packing))
+@pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("rate", [3.0, 7.0, 60.0])
 def test_urgent_rows_stay_in_time_and_a_pause_is_used(rate: float, packing: Packing) -> None:
     both = shared(rate, packing=packing)
@@ -90,7 +90,7 @@ def test_a_share_moves_them_at_a_bounded_price(rate: float, tier: dict[str, Any]
     assert len(ran) >= math.floor((SECONDS - 6.0) / (late_s / LATE_FOR_LONG_ROWS))
 
 
-@pytest.mark.parametrize("packing", list(Packing))
+@pytest.mark.parametrize("packing", PACKINGS)
 def test_shorter_rows_go_on_behind_them(packing: Packing) -> None:
     bulk = [LONG] * 600 + [1000] * 2000
     both = shared(7.0, bulk, packing)
@@ -177,7 +177,7 @@ def test_a_relegated_row_is_held_back_as_well() -> None:
     st.lists(st.sampled_from([8, 500, 6000, 9000, 12_000, LONG]), min_size=1, max_size=40),
     st.sampled_from([0.0, 0.05, 0.5]),
     st.sampled_from([None, 0.5, 5.0]),
-    st.sampled_from(list(Packing)),
+    st.sampled_from(PACKINGS),
     st.booleans(),
 )
 def test_every_row_settles_once(

@@ -25,6 +25,7 @@ from predictor.core.rows import NO_DEADLINE, Batch, DispatchReason, Outcome, Pac
 from predictor.policy.arbiter import LONGEST_ROW_OF_SLO
 from predictor.policy.scheduler import SLOTS, Dispatch, Idle, Scheduler, WaitUntil
 from predictor.policy.service_time import ServiceTimeModel, Work
+from tests.policy.worlds import PACKINGS
 
 MODELS = ("padded-only", "both")
 PREDICTED = {Packing.PADDED: (4e-3, 2e-5, 0.0), Packing.PACKED: (4e-3, 0.0, 2e-5, 0.0)}
@@ -68,7 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.started_s = 0.0
         self.wake_s = math.inf
         self.scheduler = Scheduler(parse_plain(document), LEAD_S)
-        for model, packings in zip(MODELS, ([Packing.PADDED], list(Packing)), strict=True):
+        for model, packings in zip(MODELS, ([Packing.PADDED], list(PACKINGS)), strict=True):
             services = [ServiceTimeModel(packing, PREDICTED[packing]) for packing in packings]
             self.scheduler.add_model(model, services)
 
@@ -146,7 +147,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.scheduler.out_of_memory(batch, work, now_s)
             if len(rows) == 1:
                 return
-            max_tokens = self.scheduler._lanes[batch.model].max_tokens
+            max_tokens = self.scheduler._models[batch.model].batching.max_tokens
             assert max_tokens < work.computed(batch.packing)
             rows = rows[: len(rows) // 2]
 
@@ -219,7 +220,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         if mine is not None and mine.slo_ms is not None:
             return False
         shortest_s = min((tier.slo_s for tier in tiers.values()), default=NO_DEADLINE)
-        return self.scheduler._lanes[row.model].alone_s(row) > LONGEST_ROW_OF_SLO * shortest_s
+        return (
+            self.scheduler._models[row.model].batching.alone_s(row.tokens)
+            > LONGEST_ROW_OF_SLO * shortest_s
+        )
 
     def rank(self, tier: str) -> float:
         """Tiers with an SLO go by slack, before all others."""
