@@ -35,16 +35,23 @@ from predictor.core.facts import (
 )
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.isolation import said_by
 from predictor.engine.outputs import Output, outputs_of
-from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
+from predictor.engine.port import (
+    DeviceLost,
+    EngineStatus,
+    Reply,
+    Runner,
+    StepRunner,
+    Submission,
+)
 from predictor.engine.request import Part, Request
 from predictor.engine.settling import Settling
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
-from predictor.engine.warmup import warm_up
+from predictor.engine.warmup import service_times
 from predictor.engine.watchdog import Watchdog
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
@@ -84,7 +91,7 @@ class LocalEngine:
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
         self._settling = Settling(observer, self._scheduler)
-        self._runners: dict[str, Runner] = {}
+        self._runners: dict[str, Runner | StepRunner] = {}
         self._loading = list(model_names)
         self._draining = False
         self._requests: dict[Promise, Request] = {}
@@ -100,7 +107,7 @@ class LocalEngine:
         self._status = self._current_status()
         observer.observe(ParametersInForce(parameters.generation))
 
-    async def start(self, loaders: Mapping[str, Callable[[], Runner]]) -> None:
+    async def start(self, loaders: Mapping[str, Callable[[], Runner | StepRunner]]) -> None:
         """Load the models, one after the other. Must be awaited on the loop that serves.
 
         Raises whatever a loader raises: StartupError where a model cannot be served.
@@ -320,11 +327,13 @@ class LocalEngine:
             self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
         outputs: Sequence[Output] = ()
-        ended: Sequence[Row] = batch.rows
         if batch.pieces:
             outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
             ended = [each.row for each in outputs if each.ended]
-        self._scheduler.completed(batch, done.finished_s, ended)
+            failed_rows = [each.row for each in outputs if each.error is not None]
+            self._scheduler.completed(batch, done.finished_s, ended, failed_rows)
+        else:
+            self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
             self._scheduler.out_of_memory(batch, work, done.finished_s)
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
