@@ -22,7 +22,7 @@ from predictor.core.facts import EdgesConnected, Observer, ParametersRejected, P
 from predictor.core.jobs import LineRunner
 from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
 from predictor.engine.local import LocalEngine
-from predictor.engine.port import Engine, Runner
+from predictor.engine.port import AnyRunner, Engine, StepRunner
 from predictor.exits import report_failure
 from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
@@ -214,10 +214,14 @@ class _EngineParts:
         )
         return kept, refused
 
-    def _traced(self, runner: Runner) -> Runner:
+    def _traced(self, runner: AnyRunner) -> AnyRunner:
         batches = self._settings.profile_batches
         if not batches:
             return runner
+        if isinstance(runner, StepRunner):
+            raise StartupError(
+                "--profile_batches: models that generate are not traced; leave it out"
+            )
         from predictor.runner.profiling import traced
 
         return traced(runner, batches, Path(self._settings.profile_dir))

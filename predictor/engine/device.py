@@ -18,7 +18,7 @@ from typing import TypeGuard
 
 from predictor.core.rows import Batch
 from predictor.engine.isolation import Ran, run_isolated, run_parts, said_by
-from predictor.engine.port import Launched, PipelinedRunner, Runner, StepRunner
+from predictor.engine.port import AnyRunner, Launched, PipelinedRunner
 
 Clock = Callable[[], float]
 
@@ -40,7 +40,7 @@ class _Given:
     Waiting for one whose launch failed raises the same again.
     """
 
-    runner: Runner | StepRunner
+    runner: AnyRunner
     batch: Batch
     launched: Launched | BaseException | None
     given_s: float
@@ -67,18 +67,18 @@ class Device:
         self._finished = finished
         self._clock = clock
         self._free_s = float("-inf")
-        self._pipelined: dict[type[Runner | StepRunner], bool] = {}
+        self._pipelined: dict[type[AnyRunner], bool] = {}
         self._work: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         # A daemon: a device that hangs must not keep the process from ending.
         threading.Thread(target=self._run, name="device", daemon=True).start()
 
-    def start(self, runner: Runner | StepRunner, batch: Batch) -> None:
+    def start(self, runner: AnyRunner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
         now_s = self._clock()
         launched = _launch(runner, batch) if self._is_pipelined(runner) else None
         self._work.put(_Given(runner, batch, launched, now_s))
 
-    def _is_pipelined(self, runner: Runner | StepRunner) -> TypeGuard[PipelinedRunner]:
+    def _is_pipelined(self, runner: AnyRunner) -> TypeGuard[PipelinedRunner]:
         known = self._pipelined.get(type(runner))
         if known is None:  # asked once: looking at all that a protocol asks for takes 15 us
             known = self._pipelined[type(runner)] = isinstance(runner, PipelinedRunner)

@@ -17,7 +17,7 @@ from itertools import islice
 from predictor.core.generation import Sampled
 from predictor.core.model import ModelSpec
 from predictor.core.rows import Packing, Piece, Row
-from predictor.engine.port import DeviceLost, DeviceMemoryExhausted, Runner, StepRunner
+from predictor.engine.port import AnyRunner, DeviceLost, DeviceMemoryExhausted, StepRunner
 from predictor.policy.service_time import Work
 
 ITEM_BYTES = {"INT64": 8, "FP32": 4, "INT32": 4}
@@ -42,7 +42,7 @@ class Ran:
 
 
 def run_isolated(
-    runner: Runner | StepRunner,
+    runner: AnyRunner,
     rows: Sequence[Part],
     packing: Packing,
     first_try: Callable[[], object] | None = None,
@@ -79,7 +79,7 @@ def run_isolated(
     )
 
 
-def run_parts(runner: Runner | StepRunner, parts: Sequence[Part], packing: Packing) -> object:
+def run_parts(runner: AnyRunner, parts: Sequence[Part], packing: Packing) -> object:
     """What the runner makes of them, as it comes."""
     if isinstance(runner, StepRunner):
         return runner.run_step([part for part in parts if isinstance(part, Piece)])

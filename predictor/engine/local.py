@@ -40,11 +40,10 @@ from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.isolation import said_by
 from predictor.engine.outputs import Output, outputs_of
 from predictor.engine.port import (
+    AnyRunner,
     DeviceLost,
     EngineStatus,
     Reply,
-    Runner,
-    StepRunner,
     Submission,
 )
 from predictor.engine.request import Part, Request
@@ -77,7 +76,7 @@ class LocalEngine:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         batch_timeout_s: float = 120.0,
-        warmed_up: Callable[[Runner], Runner] = lambda runner: runner,
+        warmed_up: Callable[[AnyRunner], AnyRunner] = lambda runner: runner,
         clock: Clock = time.monotonic,
     ) -> None:
         """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device.
@@ -91,7 +90,7 @@ class LocalEngine:
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
         self._settling = Settling(observer, self._scheduler)
-        self._runners: dict[str, Runner | StepRunner] = {}
+        self._runners: dict[str, AnyRunner] = {}
         self._loading = list(model_names)
         self._draining = False
         self._requests: dict[Promise, Request] = {}
@@ -107,7 +106,7 @@ class LocalEngine:
         self._status = self._current_status()
         observer.observe(ParametersInForce(parameters.generation))
 
-    async def start(self, loaders: Mapping[str, Callable[[], Runner | StepRunner]]) -> None:
+    async def start(self, loaders: Mapping[str, Callable[[], AnyRunner]]) -> None:
         """Load the models, one after the other. Must be awaited on the loop that serves.
 
         Raises whatever a loader raises: StartupError where a model cannot be served.

@@ -174,6 +174,9 @@ class StepRunner(Protocol):
         ...
 
 
+AnyRunner = Runner | StepRunner
+
+
 class DeviceMemoryExhausted(Exception):
     """The batch did not fit into device memory."""
 

@@ -30,11 +30,12 @@ class Settling:
         """Settle the rows of a batch; how many failed."""
         failed = 0
         for row, result in zip(done.batch.rows, done.ran.results, strict=True):
-            if isinstance(result, Exception):
+            if isinstance(result, bytes):
+                self._row_done(row, result, done)
+            else:
+                assert isinstance(result, Exception)
                 failed += 1
                 self._row_failed(row, result, done)
-            else:
-                self._row_done(row, result, done)
         return failed
 
     def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:

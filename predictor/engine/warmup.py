@@ -8,7 +8,7 @@ from collections.abc import Callable
 from predictor.core.errors import StartupError
 from predictor.core.rows import Packing
 from predictor.engine.isolation import said_by
-from predictor.engine.port import DeviceMemoryExhausted, Runner, StepRunner
+from predictor.engine.port import AnyRunner, DeviceMemoryExhausted, Runner, StepRunner
 from predictor.engine.step_warmup import warm_up_steps
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import SteppedServiceTime
@@ -23,7 +23,7 @@ BUDGET_S = 3.0
 ITEM_CODES = {"INT64": "q", "FP32": "f"}
 
 
-def service_times(runner: Runner | StepRunner) -> list[ServiceTimeModel]:
+def service_times(runner: AnyRunner) -> list[ServiceTimeModel]:
     """What the first batches, or steps, of a model teach: a service-time model for each packing.
 
     Raises as `warm_up` does.
