@@ -22,7 +22,7 @@ from predictor.edge.parameters import RequestParameters, converted, readable
 from predictor.edge.sampling import SamplingFields
 from predictor.edge.service import InferService
 from predictor.edge.statuses import error_body
-from predictor.edge.streams import EventStream, event
+from predictor.edge.event_stream import EventStream, event
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import DEFAULT_VERSION, InferAnswer, InferRequest, new_id
 from predictor.edge.watch import Watchers

@@ -20,7 +20,9 @@ class _Servant(FakeEngine):
     SIGUSR1 lets go what is held.
     """
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         future = super().submit(submission)
         if self.hold and not self.draining:
             say("held None" if submission.timeout_s is None else "held with a timeout")

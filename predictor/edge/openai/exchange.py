@@ -28,7 +28,7 @@ from predictor.edge.openai.schema import (
 )
 from predictor.edge.parameters import readable
 from predictor.edge.sampling import SamplingFields
-from predictor.edge.streams import EventStream, event
+from predictor.edge.event_stream import EventStream, event
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, new_id
 
