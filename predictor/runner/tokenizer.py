@@ -195,7 +195,7 @@ def _names(folder: Path) -> Iterator[str]:
         yield from _strings([whole["model"].get("vocab"), whole.get("added_tokens")])
     for path in (folder / "vocab.txt", folder / "vocab.json"):
         if path.exists() and path.suffix == ".txt":
-            yield from path.read_text().splitlines()
+            yield from path.read_text(encoding="utf-8").splitlines()
         elif path.exists():
             yield from _strings(json.loads(path.read_bytes()))
 
@@ -256,9 +256,10 @@ def _warn_of_other_readings(folder: Path, tokenizer: CheckpointTokenizer) -> Non
         plain.no_padding()
         plain.no_truncation()
         read = [encoding.ids for encoding in plain.encode_batch(list(PLAIN_TEXTS))]
-    except Exception:  # transformers could read it
+        alike = read == tokenizer.ids(PLAIN_TEXTS)
+    except Exception:  # whichever does not tokenise: `within` says so
         return
-    if read != tokenizer.ids(PLAIN_TEXTS):
+    if not alike:
         _LOG.warning(
             "%s alone gives other ids than transformers' %s with tokenizer_config.json; as"
             " transformers does it is how texts are tokenised",

@@ -503,3 +503,40 @@ def test_a_tokenizer_of_bytes_keeps_its_spaces(tmp_path: Path) -> None:
         )
     )
     check_equal(folder)
+
+
+NONSENSE: tuple[object, ...] = (None, -1, 0, 1.5, "x", "", [], {}, True, [1], {"a": 1}, 10**20)
+BROKEN = ("", "{", "[]", "{}", "null", "1", '"x"', "\xff")
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("modules.json", "1_Pooling/config.json", "2_Dense/config.json"),
+        *("sentence_bert_config.json", "config_sentence_transformers.json", "config.json"),
+        *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    ],
+)
+def test_nonsense_in_a_file_is_one_sentence_or_runs(tmp_path: Path, name: str) -> None:
+    folder = add_modules(write(tmp_path), ("Dense", DENSE), NORMALIZE)
+    edit(folder / "sentence_bert_config.json", max_seq_length=20, do_lower_case=True)
+    stated(prompts={"q": "query: "}, default_prompt_name="q", truncate_dim=5)(folder)
+    edit(folder / "special_tokens_map.json", mask_token="[MASK]")  # noqa: S106
+    edit(folder / "added_tokens.json")
+    whole = json.loads((folder / name).read_text())
+    keys = whole if isinstance(whole, dict) else {}
+    # A model of 10^20 layers is one that is being made for ever.
+    values = [value for value in NONSENSE if name != "config.json" or value != 10**20]
+    texts = [*BROKEN, *(json.dumps(whole | {key: value}) for key in keys for value in values)]
+    for text in texts:
+        (folder / name).write_text(text, encoding="latin-1")
+        problem = ""
+        try:
+            runner = load(folder)
+        except StartupError as error:
+            problem = error.message
+        assert "\n" not in problem
+        if not problem:
+            vectors = ours(runner, Packing.PADDED, ["word1"])
+            assert vectors.shape == (1, runner.spec.result_width)
