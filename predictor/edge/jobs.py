@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
+from time import monotonic
 
 import msgspec
 
@@ -35,8 +36,8 @@ from predictor.edge.asgi import (
 from predictor.edge.job_lines import LineChecker, checked_lines
 from predictor.edge.service import TIER_HEADER, TIMEOUT_HEADER, InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
+from predictor.edge.streams import MAX_STREAMS, MIN_BYTES_PER_S, Stream, Streams
 
-MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
 IDLE_S = 60.0  # a client that neither sends nor reads for so long is given up
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
@@ -68,7 +69,7 @@ class JobRoutes:
     def __init__(self, service: InferService, jobs: Jobs | None) -> None:
         self._service = service
         self._kept = jobs
-        self._streams = 0
+        self._streams = Streams(MAX_STREAMS)
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -92,30 +93,32 @@ class JobRoutes:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
-            with self._stream():
-                await self._submit(submission[1], dict(scope["headers"]), receive, send)
+            with self._stream() as stream:
+                await self._submit(submission[1], dict(scope["headers"]), receive, send, stream)
             return
         job = _JOB.fullmatch(path)
         if job is None:
             raise UnknownJob("no such job; use the id that the submission was answered with")
         job_id, results = job.groups()
         if results and method == "GET":
-            with self._stream():
-                await self._results(job_id, receive, send)
+            with self._stream() as stream:
+                await self._results(job_id, receive, send, stream)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
             await send_json(send, HTTPStatus.OK, _progress(await act(job_id)))
         else:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
-    async def _submit(self, model: str, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _submit(
+        self, model: str, headers: Headers, receive: Receive, send: Send, stream: Stream
+    ) -> None:
         codec = self._service.codec(model)
         jobs = self._jobs
         check_encoding(headers)
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(_chunks(receive), LineChecker(codec, tier, priority))
+        lines = checked_lines(_chunks(receive, stream), LineChecker(codec, tier, priority))
         status = await jobs.submit(JobStart(model=model, tier=tier), lines)
         await send_json(
             send,
@@ -124,15 +127,16 @@ class JobRoutes:
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
-    async def _results(self, job_id: str, receive: Receive, send: Send) -> None:
+    async def _results(self, job_id: str, receive: Receive, send: Send, stream: Stream) -> None:
         status = await self._jobs.status(job_id)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with asyncio.timeout(IDLE_S):
+                async with _waiting(stream):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
+                stream.moved(len(block), monotonic())
                 if gone.done():
                     return
             await send({"type": "http.response.body", "body": b""})
@@ -169,14 +173,13 @@ class JobRoutes:
         return tier, status.tiers[tier]
 
     @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= MAX_STREAMS:
-            raise QueueFull("this server moves as many jobs as it can; try again shortly")
-        self._streams += 1
+    def _stream(self) -> Iterator[Stream]:
+        stream = Stream()
+        self._streams.enter(stream, monotonic())
         try:
-            yield
+            yield stream
         finally:
-            self._streams -= 1
+            self._streams.leave(stream)
 
 
 def _progress(status: JobStatus) -> bytes:
@@ -184,21 +187,42 @@ def _progress(status: JobStatus) -> bytes:
     return msgspec.json.encode(shown)
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """A body. Raises ClientGoneError, and InvalidRequest where it stops coming."""
+@contextlib.asynccontextmanager
+async def _waiting(stream: Stream) -> AsyncIterator[None]:
+    """For the client, at most so long. Raises TimeoutError."""
+    if stream.too_slow:
+        raise TimeoutError
+    async with asyncio.timeout(IDLE_S) as limit:
+        stream.give_up = lambda: limit.reschedule(asyncio.get_running_loop().time())
+        stream.waits(monotonic())
+        try:
+            yield
+        finally:
+            stream.give_up = lambda: None
+
+
+async def _chunks(receive: Receive, stream: Stream) -> AsyncIterator[bytes]:
+    """A body. Raises ClientGoneError, InvalidRequest where it stops coming, and QueueFull."""
     more = True
     while more:
         try:
-            async with asyncio.timeout(IDLE_S):
+            async with _waiting(stream):
                 message = await receive()
         except TimeoutError:
+            if stream.too_slow:
+                raise QueueFull(
+                    f"body: it came at under {MIN_BYTES_PER_S} bytes/s while other jobs had no "
+                    "place; send the whole job again, faster"
+                ) from None
             raise InvalidRequest(
                 f"body: nothing came for {IDLE_S:g} s; send the whole job again"
             ) from None
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         more = message.get("more_body", False)
-        yield message.get("body", b"")
+        body = message.get("body", b"")
+        stream.moved(len(body), monotonic())
+        yield body
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
