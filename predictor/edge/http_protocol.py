@@ -388,11 +388,14 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def _queue(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
         """Start a request when those before it are answered."""
         if self._front is None or self._front.response_complete:
-            self._front = cycle
-            self._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+            self._start(cycle, app)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))  # type: ignore[arg-type]
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._front = cycle
+        self._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -434,8 +437,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._expect_within(self._timeouts.keep_alive_s)  # for the client to take the answer
             return
         if self.pipeline:
-            self._front, app = self.pipeline.pop()
-            self._start_asgi_task(self._front, app)
+            self._start(*self.pipeline.pop())
         if self._held and len(self.pipeline) < _MAX_PIPELINED:
             held, self._held = self._held, b""
             self._feed_slices(held)
