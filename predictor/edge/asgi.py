@@ -1,10 +1,12 @@
 """The ASGI vocabulary, and answers that every route gives."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from predictor.core.errors import BodyTimeout, HeadwayError, InvalidRequest
+from predictor.core.errors import BodyTimeout, HeadwayError, InvalidRequest, Unavailable
 from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.statuses import error_body, retry_after, status_of
 
@@ -14,6 +16,22 @@ Receive = Callable[[], Coroutine[Any, Any, Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
+
+
+def answering_when_cut_off(app: AsgiApp) -> AsgiApp:
+    """The app, with an answer to requests that the end of the server cancels.
+
+    Without it the server would log a trace for each, and say that it was its own fault.
+    """
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):  # it may have been answered in part
+                await send_error(send, Unavailable("the server stopped; try another replica"))
+
+    return answering
 
 
 def check_encoding(headers: Headers) -> None:

@@ -14,8 +14,8 @@ from kserve.protocol.rest.server import RESTServer
 from starlette.exceptions import HTTPException
 
 from predictor.core.errors import HeadwayError, InvalidRequest, Unavailable, UnknownModel
+from predictor.edge.asgi import AsgiApp
 from predictor.edge.front import Front
-from predictor.edge.http import EdgeApp
 from predictor.edge.http_protocol import EdgeHttpProtocol, HttpRim
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, error_body, retry_after, status_of
 
@@ -25,11 +25,11 @@ _NOT_IMPLEMENTED = 501
 
 
 class EdgeRestServer(RESTServer):
-    """Runs `EdgeApp` on an open socket; signals are the caller's business."""
+    """Runs an app (see http) on an open socket; signals are the caller's business."""
 
     def __init__(
         self,
-        app: EdgeApp,
+        app: AsgiApp,
         data_plane: object,
         repository: object,
         *,
@@ -66,6 +66,8 @@ class EdgeRestServer(RESTServer):
         access.handlers = []
         access.propagate = False
         await self._server.serve(sockets=sockets)
+        if self._server.force_exit:  # it leaves this out, and the app would end with a trace
+            await self._server.lifespan.shutdown()
 
     def stop(self) -> None:
         """Accept nothing new, let requests in flight end. A second call ends them at once."""

@@ -23,6 +23,7 @@ from predictor.core.errors import StartupError
 from predictor.core.facts import EdgeRefused
 from predictor.core.jobs import Jobs, LineRunner
 from predictor.core.rows import Outcome
+from predictor.edge.asgi import answering_when_cut_off
 from predictor.edge.bodies import IDLE_S
 from predictor.edge.connections import Connections, connection_limits
 from predictor.edge.front import is_probe
@@ -229,14 +230,15 @@ class EdgeServer(ModelServer):
 
     def _make_rest(self, jobs: Jobs | None) -> EdgeRestServer:
         settings = self._settings
+        app = EdgeApp(
+            self.service,
+            kserve.model_server.app,
+            settings.max_body_bytes,
+            jobs,
+            settings.body_idle_s,
+        )
         return EdgeRestServer(
-            EdgeApp(
-                self.service,
-                kserve.model_server.app,
-                settings.max_body_bytes,
-                jobs,
-                settings.body_idle_s,
-            ),
+            answering_when_cut_off(app),
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,
