@@ -27,7 +27,13 @@ from predictor.exits import report_failure
 from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
 from predictor.settings import Settings, parse_settings
-from predictor.supervisor.child import EdgeOrder, EngineOrder, hold_lifeline, take_order
+from predictor.supervisor.child import (
+    EdgeOrder,
+    EngineOrder,
+    hold_lifeline,
+    keep_pulse,
+    take_order,
+)
 
 if TYPE_CHECKING:
     from predictor.edge.server import EdgeSettings, JobKeeping
@@ -75,6 +81,7 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
         _edge_settings(settings),
         background=parts.load_and_follow,
         on_drain=parts.engine.drain,
+        on_end=parts.engine.abandon,
         jobs=_job_keeping(settings, parts.engine),
     )
 
@@ -99,10 +106,18 @@ def _serve_engine(order: EngineOrder) -> int:
     async def background() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(hold_lifeline(order, edge_restarted))
+            group.create_task(keep_pulse(order, lambda: not parts.engine.status().loading))
             group.create_task(parts.load_and_follow(ready))
 
     listener = socket.socket(fileno=order.listener_fd)
-    return serve(parts.engine, observer, listener, background=background, grace_s=settings.grace_s)
+    return serve(
+        parts.engine,
+        observer,
+        listener,
+        background=background,
+        grace_s=settings.grace_s,
+        edges=settings.workers,
+    )
 
 
 def _serve_edge(order: EdgeOrder) -> int:
@@ -119,6 +134,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _collect_garbage_rarely()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(hold_lifeline(order))
+            tasks.create_task(keep_pulse(order, lambda: True))
             for engine in engines:
                 tasks.create_task(engine.stay_connected())
 
@@ -127,6 +143,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _edge_settings(order.settings, shared_ports=True),
         background=background,
         on_drain=group.drain,
+        on_end=group.abandon,
         jobs=_job_keeping(order.settings, group, order.replica),
     )
 
@@ -215,6 +232,7 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         enable_grpc=settings.enable_grpc,
         shared_ports=shared_ports,
         max_body_bytes=settings.max_body_bytes,
+        body_idle_s=settings.body_idle_s,
         max_rows=settings.max_rows,
         grace_s=settings.grace_s,
         timeout_keep_alive_s=settings.timeout_keep_alive,

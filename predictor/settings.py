@@ -31,6 +31,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "timeout_keep_alive": (1, 86_400),
     "grpc_max_send_message_length": (1024, 1 << 30),
     "max_body_bytes": (1024, 1 << 30),
+    "body_idle_s": (0.1, 3600),
     "max_rows": (1, 65_536),
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
@@ -59,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     max_body_bytes: int = 16 << 20
+    body_idle_s: float = 60.0  # a body of which nothing came for so long is given up
     max_rows: int = 1024  # in one request
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
@@ -164,6 +166,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serving.add_argument("--host", type=_host, help="address to listen on; default: all")
     serving.add_argument("--max_body_bytes", type=int, help="largest request; default 16 MiB")
+    serving.add_argument(
+        "--body_idle_s",
+        type=float,
+        help="give up a request of whose body nothing came for so long; default 60",
+    )
     serving.add_argument("--max_rows", type=int, help="most rows in one request; default 1024")
     serving.add_argument(
         "--grace_s", type=float, help="time to finish requests after SIGTERM; default 30"

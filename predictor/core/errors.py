@@ -30,8 +30,12 @@ class RequestTooLarge(InvalidRequest):
     """The body is over the size limit."""
 
 
+class BodyTimeout(InvalidRequest):
+    """The body stopped coming, or came too slowly."""
+
+
 class UnknownModel(HeadwayError):
-    """No model of that name is served here."""
+    """No model of that name, or no such version of it, is served here."""
 
     outcome = Outcome.INVALID
 

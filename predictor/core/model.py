@@ -57,6 +57,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     max_tokens: int  # longest row that the model takes
     labels: tuple[str, ...] = ()
     tokenizer_file: str = ""  # path of a tokenizer.json; empty where text is not taken
+    prompt: str = ""  # goes before each text, ahead of tokenising
     vocabulary_size: int = 0  # ids must be in [0, vocabulary_size); 0: any id is allowed
     packed: bool = False  # the runner can run rows without padding
     steps: tuple[Step, ...] = ()  # where packed batches run in steps, from small to large

@@ -63,6 +63,7 @@ class Row:
     sequence: int = 0  # arrival order, given by the queue
     expires_s: float = NO_DEADLINE
     relegated: bool = False  # its SLO is over, and its tier answers late rather than never
+    held_back: bool = False  # alone it takes longer than a more urgent tier can wait
 
 
 @dataclass(frozen=True, slots=True, eq=False)

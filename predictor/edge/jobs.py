@@ -23,7 +23,6 @@ from predictor.core.errors import (
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
 from predictor.edge.asgi import (
-    ClientGoneError,
     Headers,
     Receive,
     Scope,
@@ -33,12 +32,13 @@ from predictor.edge.asgi import (
     send_json,
     send_not_allowed,
 )
+from predictor.edge.bodies import Bodies
+from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
-from predictor.edge.service import TIER_HEADER, TIMEOUT_HEADER, InferService
+from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
 from predictor.edge.streams import MAX_STREAMS, MIN_BYTES_PER_S, Stream, Streams
 
-IDLE_S = 60.0  # a client that neither sends nor reads for so long is given up
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
 STATE_HEADER = b"x-headway-job-state"
@@ -66,8 +66,9 @@ class _Progress(JobStatus, frozen=True, kw_only=True):
 class JobRoutes:
     """ASGI: the routes of jobs. `jobs` is None where this server keeps none."""
 
-    def __init__(self, service: InferService, jobs: Jobs | None) -> None:
+    def __init__(self, service: InferService, jobs: Jobs | None, bodies: Bodies) -> None:
         self._service = service
+        self._bodies = bodies
         self._kept = jobs
         self._streams = Streams(MAX_STREAMS)
 
@@ -118,7 +119,7 @@ class JobRoutes:
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(_chunks(receive, stream), LineChecker(codec, tier, priority))
+        lines = checked_lines(self._parts(receive, stream), LineChecker(codec, tier, priority))
         status = await jobs.submit(JobStart(model=model, tier=tier), lines)
         await send_json(
             send,
@@ -134,7 +135,7 @@ class JobRoutes:
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with _waiting(stream):
+                async with _waiting(stream, self._bodies.idle_s):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
                 stream.moved(len(block), monotonic())
                 if gone.done():
@@ -150,6 +151,23 @@ class JobRoutes:
             _LOG.exception("the results of job %s were cut short", job_id)
         finally:
             gone.cancel()
+
+    async def _parts(self, receive: Receive, stream: Stream) -> AsyncIterator[bytes]:
+        """A body as it comes. Raises BodyTimeout, ClientGoneError, QueueFull."""
+        more = True
+        while more:
+            try:
+                async with _waiting(stream, None):  # Bodies has the limit
+                    message = await self._bodies.next(receive)
+            except TimeoutError:
+                raise QueueFull(
+                    f"body: it came at under {MIN_BYTES_PER_S} bytes/s while other jobs had no "
+                    "place; send the whole job again, faster"
+                ) from None
+            more = message.get("more_body", False)
+            part = message.get("body", b"")
+            stream.moved(len(part), monotonic())
+            yield part
 
     @property
     def _jobs(self) -> Jobs:
@@ -188,41 +206,17 @@ def _progress(status: JobStatus) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def _waiting(stream: Stream) -> AsyncIterator[None]:
-    """For the client, at most so long. Raises TimeoutError."""
+async def _waiting(stream: Stream, at_most_s: float | None) -> AsyncIterator[None]:
+    """For the client. Raises TimeoutError, also where it loses its place."""
     if stream.too_slow:
         raise TimeoutError
-    async with asyncio.timeout(IDLE_S) as limit:
+    async with asyncio.timeout(at_most_s) as limit:
         stream.give_up = lambda: limit.reschedule(asyncio.get_running_loop().time())
         stream.waits(monotonic())
         try:
             yield
         finally:
             stream.give_up = lambda: None
-
-
-async def _chunks(receive: Receive, stream: Stream) -> AsyncIterator[bytes]:
-    """A body. Raises ClientGoneError, InvalidRequest where it stops coming, and QueueFull."""
-    more = True
-    while more:
-        try:
-            async with _waiting(stream):
-                message = await receive()
-        except TimeoutError:
-            if stream.too_slow:
-                raise QueueFull(
-                    f"body: it came at under {MIN_BYTES_PER_S} bytes/s while other jobs had no "
-                    "place; send the whole job again, faster"
-                ) from None
-            raise InvalidRequest(
-                f"body: nothing came for {IDLE_S:g} s; send the whole job again"
-            ) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        more = message.get("more_body", False)
-        body = message.get("body", b"")
-        stream.moved(len(body), monotonic())
-        yield body
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

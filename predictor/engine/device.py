@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 from predictor.core.rows import Batch
-from predictor.engine.isolation import Ran, run_isolated
+from predictor.engine.isolation import Ran, run_isolated, said_by
 from predictor.engine.port import Launched, PipelinedRunner, Runner
 
 Clock = Callable[[], float]
@@ -42,13 +42,13 @@ class _Given:
 
     runner: Runner
     batch: Batch
-    launched: Launched | Exception | None
+    launched: Launched | BaseException | None
     given_s: float
 
     def results(self) -> Sequence[bytes]:
         if self.launched is None:
             return self.runner.run([row.payload for row in self.batch.rows], self.batch.packing)
-        if isinstance(self.launched, Exception):
+        if isinstance(self.launched, BaseException):
             raise self.launched
         return self.launched.results()
 
@@ -92,7 +92,11 @@ class Device:
         while (it := self._work.get()) is not None:
             # Launched early, it begins when the device is done with the one before.
             began_s = self._clock() if it.launched is None else max(it.given_s, self._free_s)
-            ran = run_isolated(it.runner, it.batch.rows, it.batch.packing, it.results)
+            try:
+                ran = run_isolated(it.runner, it.batch.rows, it.batch.packing, it.results)
+            except BaseException as error:  # nothing may end this thread while rows wait for it
+                failure = RuntimeError(f"{type(error).__name__}: {said_by(error)}")
+                ran = Ran([failure] * it.batch.size, at_once=False)
             self._free_s = self._clock()
             self._tell(Finished(it.batch, ran, began_s, self._free_s))
 
@@ -103,8 +107,8 @@ class Device:
             self.close()
 
 
-def _launch(runner: PipelinedRunner, batch: Batch) -> Launched | Exception | None:
+def _launch(runner: PipelinedRunner, batch: Batch) -> Launched | BaseException | None:
     try:
         return runner.launch([row.payload for row in batch.rows], batch.packing)
-    except Exception as error:  # whatever a model raises is its rows' answer
+    except BaseException as error:  # whatever a model raises is its rows' answer
         return error

@@ -30,6 +30,8 @@ from predictor.engine.wire import (
     Exposed,
     FromEdge,
     FromEngine,
+    Ping,
+    Pong,
     Status,
     Submit,
 )
@@ -57,7 +59,9 @@ class _Frame:
 class Gateway:
     """Serves edges until it is closed. All methods belong to the engine's event loop."""
 
-    def __init__(self, engine: LocalEngine, observer: Observer) -> None:
+    def __init__(self, engine: LocalEngine, observer: Observer, edges: int = 0) -> None:
+        """`edges`: how many are expected. Before all are there, none is told to be ready."""
+        self._expected = edges
         self._engine = engine
         self._observer = observer
         self._edges: dict[EdgeLink, dict[int, Ticket]] = {}
@@ -113,7 +117,10 @@ class Gateway:
         self._edges[link] = {}
         self._deserted.clear()
         self._observer.observe(EdgesConnected(len(self._edges)))
-        link.send(Status(self._engine.status()))
+        if self._expected > 1:
+            self._tell_all(self._engine.status())
+        else:
+            link.send(Status(self._engine.status()))
 
     def _closed(self, link: EdgeLink) -> None:
         for ticket in list(self._edges[link].values()):
@@ -126,6 +133,8 @@ class Gateway:
                         self._engine.report(message)
         self._paused.discard(link)
         self._observer.observe(EdgesConnected(len(self._edges)))
+        if self._expected > 1:
+            self._tell_all(self._engine.status())
         if not self._edges:
             self._deserted.set()
 
@@ -133,8 +142,9 @@ class Gateway:
         if status.draining and not self._draining:
             self.drain()
             return
-        if self._draining:
-            status = msgspec.structs.replace(status, draining=True)
+        missing = max(self._expected - len(self._edges), 0)
+        if self._draining or missing:
+            status = msgspec.structs.replace(status, draining=self._draining, edges_missing=missing)
         for link in self._edges:
             link.send(Status(status))
 
@@ -201,6 +211,8 @@ class Gateway:
         elif isinstance(message, Cancel):
             if message.id in waiting:
                 waiting[message.id].cancel()
+        elif isinstance(message, Ping):
+            link.send(Pong())
         else:
             self._expose(link, message)
 

@@ -37,6 +37,7 @@ from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
 from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.isolation import said_by
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
 from predictor.engine.request import Request
 from predictor.engine.settling import Settling
@@ -81,7 +82,7 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
-        self._settling = Settling(observer, self._scheduler.drain_s)
+        self._settling = Settling(observer, self._scheduler)
         self._runners: dict[str, Runner] = {}
         self._loading = list(model_names)
         self._draining = False
@@ -140,6 +141,14 @@ class LocalEngine:
         """Refuse new submissions from now on; what waits and runs is finished."""
         self._draining = True
         self._status_changed()
+
+    def abandon(self, why: str = "the server stopped before the request ended; try again") -> None:
+        """Fail all requests that wait or run with 503. Their rows never run, if they do not yet."""
+        now_s = self._clock()
+        for request in list(self._requests):
+            if not request.settled:
+                request.fail(Unavailable(why))
+                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
 
     def watch_status(self, watcher: Callable[[EngineStatus], None]) -> None:
         """Have `watcher` called whenever the status changes."""
@@ -291,11 +300,11 @@ class LocalEngine:
     def _finished(self, done: Finished) -> None:
         batch, ran = done.batch, done.ran
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
-            self._end("the device failed", f"the device is lost: {lost}")
+            self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
         self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
-            self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
+            self._scheduler.out_of_memory(batch, work, done.finished_s)
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
@@ -331,11 +340,7 @@ class LocalEngine:
         """Only a restart can mend it: settle everybody, and fail."""
         _LOG.critical("%s; ending, so that a restart can mend it", message)
         self.drain()
-        now_s = self._clock()
-        for request in list(self._requests):
-            if not request.settled:
-                request.fail(Unavailable(f"{brief}; the server restarts"))
-                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
+        self.abandon(f"{brief}; the server restarts")
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))
 
@@ -353,4 +358,9 @@ class LocalEngine:
             tightest_slo_s=self._scheduler.parameters.tightest_slo_s,
             bulk_tier=self._scheduler.parameters.bulk_tier,
             tiers=self._scheduler.parameters.priorities,
+            slos_s={
+                name: tier.slo_s
+                for name, tier in self._scheduler.parameters.tiers.items()
+                if tier.slo_s < NO_DEADLINE and not tier.relegates
+            },
         )

@@ -60,7 +60,11 @@ class EngineStatus(msgspec.Struct, frozen=True):
     `models` holds the loaded ones, `loading` the names that are on their way. A loaded
     model is ready unless the engine is draining. `tightest_slo_s` is the shortest SLO of any
     tier; infinite where none has one. `bulk_tier` is the least urgent tier without an SLO, where
-    jobs run that name no tier; empty where there is none. `tiers`: the priority of each.
+    jobs run that name no tier; empty where there is none. `tiers`: the priority of each, the most
+    urgent first; `slos_s`: the SLO of those whose rows are given up when it is over.
+
+    Of an engine in another process: `edges_missing` edges of the replica are not connected to it;
+    it is `silent` where it does not answer, and not `alive` where only a restart can help.
     """
 
     draining: bool
@@ -70,6 +74,10 @@ class EngineStatus(msgspec.Struct, frozen=True):
     tightest_slo_s: float = NO_DEADLINE
     bulk_tier: str = ""
     tiers: Mapping[str, int] = {}
+    slos_s: Mapping[str, float] = {}
+    edges_missing: int = 0
+    silent: bool = False
+    alive: bool = True
 
 
 class Engine(Protocol):

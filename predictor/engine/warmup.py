@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from predictor.core.errors import StartupError
 from predictor.core.rows import Packing
+from predictor.engine.isolation import said_by
 from predictor.engine.port import DeviceMemoryExhausted, Runner
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import SteppedServiceTime
@@ -64,8 +65,9 @@ def _timed(runner: Runner, work: Work, packing: Packing, clock: Callable[[], flo
         runner.run([payload.tobytes()] * work.rows, packing)
     except DeviceMemoryExhausted:
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit() in a model is no way to end a server
         raise StartupError(
-            f"model {spec.name!r} fails on a batch of {work.rows} x {work.longest} tokens: {error}"
+            f"model {spec.name!r} fails on a batch of {work.rows} x {work.longest} tokens:"
+            f" {said_by(error)}"
         ) from None
     return clock() - started_s

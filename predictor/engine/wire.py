@@ -44,6 +44,14 @@ class AskMetrics(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=Fals
     accept: str
 
 
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Edge: say something."""
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Engine: I run."""
+
+
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Engine: the request's reply."""
 
@@ -74,8 +82,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     status: EngineStatus
 
 
-FromEdge = Submit | Cancel | AskMetrics | EdgeFact
-FromEngine = Answered | Failed | Exposed | Status
+FromEdge = Submit | Cancel | AskMetrics | EdgeFact | Ping
+FromEngine = Answered | Failed | Exposed | Status | Pong
 
 FROM_EDGE = msgspec.msgpack.Decoder(list[FromEdge])
 FROM_ENGINE = msgspec.msgpack.Decoder(list[FromEngine])

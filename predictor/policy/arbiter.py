@@ -8,6 +8,12 @@ In this order:
 3. bulk queues, in slices (see slices): the more urgent tier first; in a tier the model that got
    least of late.
 
+A bulk row that alone takes nearly as long as an urgent row may wait fits into no slice, and cannot
+be run in pieces. It is held back until no more urgent tier is in use. Where its tier has a share,
+or it is older than `max_age_s`, it goes sooner, but so seldom that urgent rows find the device
+taken for too long for no more than `LATE_FOR_LONG_ROWS` of the time. In such rows, a share of 5%
+would make 2.5% of the urgent rows late.
+
 A constant-policy model is the textbook baseline: its queues go by the same rule, without slices.
 """
 
@@ -26,6 +32,9 @@ from predictor.policy.slices import Demand, longest_slice_s
 IN_USE_S = 10.0  # a tier that had no row for so long is not in use
 SLICE_MEMORY_S = 0.05  # the longest slice is worked out anew this often
 OWED_SHARE_OF_SLO = 0.25  # a slice that is owed may be this long, or it would be of no use
+LONGEST_ROW_OF_SLO = 0.75  # a row within this runs, though it be longer than a slice
+LEEWAY = 1.03  # and so does one that is hardly longer than what would leave urgent rows in time
+LATE_FOR_LONG_ROWS = 0.005
 
 
 class Contention(NamedTuple):
@@ -64,8 +73,16 @@ class Arbiter:
         waiting = [flow for flow in self._flows() if flow.queue]
         if len(waiting) == 1 and not waiting[0].min_share:  # the usual case
             (only,) = waiting
-            yield Turn(only, NO_DEADLINE if only.urgent else self.slice_s(only, now_s, lead_s))
+            if only.urgent:
+                yield Turn(only, NO_DEADLINE)
+            elif not only.held_back or self._released_s(only, now_s, lead_s) <= now_s:
+                yield self._slice(only, now_s, lead_s)
             return
+        held_back = {
+            flow: self._released_s(flow, now_s, lead_s) for flow in waiting if flow.held_back
+        }
+        if held_back:
+            waiting = [flow for flow in waiting if held_back.get(flow, now_s) <= now_s]
         owed = list(self._owed(waiting, now_s, lead_s))
         yield from owed
         first = {turn.flow for turn in owed}
@@ -73,8 +90,19 @@ class Arbiter:
         for flow in sorted(urgent, key=self._urgency(start_s, now_s)) if urgent else ():
             yield Turn(flow, NO_DEADLINE)
         bulk = [flow for flow in waiting if not flow.urgent and flow not in first]
-        for flow in sorted(bulk, key=lambda flow: (flow.rank, flow.served.per_s(now_s))):
-            yield Turn(flow, self.slice_s(flow, now_s, lead_s))
+        for flow in sorted(bulk, key=lambda flow: flow.bulk_order(now_s)):
+            yield self._slice(flow, now_s, lead_s)
+
+    def released_s(self, now_s: float, lead_s: float) -> float:
+        """When the next row that is held back may run; NO_DEADLINE where none is."""
+        return min(
+            (
+                self._released_s(flow, now_s, lead_s)
+                for flow in self._flows()
+                if flow.held_back and flow.queue
+            ),
+            default=NO_DEADLINE,
+        )
 
     def riders(self, flow: Flow, now_s: float, lead_s: float) -> list[Turn]:
         """Whose rows may fill the room in a batch of an urgent queue: bulk of the same model.
@@ -83,9 +111,13 @@ class Arbiter:
         """
         if not flow.urgent or flow.lane.is_constant:
             return []
-        bulk = [other for other in flow.lane.flows if other.queue and not other.urgent]
+        bulk = [
+            other
+            for other in flow.lane.flows
+            if other.queue and not other.urgent and not other.held_back
+        ]
         bulk.sort(key=lambda other: other.rank)
-        return [Turn(other, self.slice_s(other, now_s, lead_s)) for other in bulk]
+        return [self._slice(other, now_s, lead_s) for other in bulk]
 
     def slice_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
         """The longest batch of a bulk queue, for the sake of those that are more urgent."""
@@ -149,7 +181,7 @@ class Arbiter:
         level = self._level(now_s) if self.overloaded(now_s) else NO_DEADLINE
         ahead_s = 0.0
         for other in others:
-            if not other.queue:
+            if not other.queue or other.held_back:
                 continue
             if flow.urgent and other.urgent:
                 if _floods(other, level, now_s) or other.queue.earliest_deadline_s > deadline_s:
@@ -178,6 +210,10 @@ class Arbiter:
         """Queues of tiers that are owed a slice by now."""
         by_tier: dict[str, list[Flow]] = {}
         for flow in waiting:
+            if flow.held_back:
+                if self.overloaded(now_s):  # else it waits for a moment without urgent rows
+                    yield self._slice(flow, now_s, lead_s)
+                continue
             by_tier.setdefault(flow.tier, []).append(flow)
         for tier, credit in self._credits.items():
             flows = by_tier.get(tier)
@@ -193,7 +229,7 @@ class Arbiter:
             flow = min(flows, key=lambda flow: (flow.late, flow.served.per_s(now_s)))
             limit_s = self._owed_slice_s(flow, now_s, lead_s)
             if owed_s >= min(limit_s, flow.lane.drain_s(flow), flow.lane.full_batch_s(flow)):
-                yield Turn(flow, limit_s)
+                yield Turn(flow, limit_s, self._hold_s(flow, now_s))
 
     def _owed_slice_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
         if flow.urgent:
@@ -213,6 +249,43 @@ class Arbiter:
             for other in self._flows()
         )
         return limit_s if in_use else NO_DEADLINE
+
+    def _slice(self, flow: Flow, now_s: float, lead_s: float) -> Turn:
+        """The turn of a bulk queue."""
+        limit_s = self.slice_s(flow, now_s, lead_s)
+        hold_s = NO_DEADLINE if flow.held_back else self._hold_s(flow, now_s)
+        return Turn(flow, limit_s, hold_s)
+
+    def _hold_s(self, flow: Flow, now_s: float) -> float:
+        """The longest that a single row may take beside more urgent tiers that are in use."""
+        slo_s, margin_s = NO_DEADLINE, 0.0
+        for other in self._flows():
+            if other.slo_s < slo_s and _yields(flow, other, now_s):
+                slo_s, margin_s = other.slo_s, other.margin_s
+        if slo_s == NO_DEADLINE or flow.lane.is_constant:
+            return NO_DEADLINE
+        return max(LEEWAY * (self._slice_s + margin_s), LONGEST_ROW_OF_SLO * slo_s)
+
+    def _released_s(self, flow: Flow, now_s: float, lead_s: float) -> float:
+        """When the first row of those held back may run; the past where it may now."""
+        self.slice_s(flow, now_s, lead_s)  # worked out anew where it is old
+        row = flow.queue.head
+        takes_s, hold_s = flow.lane.alone_s(row), self._hold_s(flow, now_s)
+        if takes_s <= hold_s:
+            return now_s
+        unused_s = max(
+            other.last_arrival_s for other in self._flows() if _yields(flow, other, now_s)
+        )
+        share = flow.min_share
+        aged_s = row.arrival_s + flow.max_age_s
+        if aged_s <= now_s:
+            share = max(share, AGED_SHARE)
+        due_s = aged_s
+        if share:
+            late_s = takes_s - hold_s  # so long do urgent rows that come find no room
+            every_s = max(takes_s / share, late_s / LATE_FOR_LONG_ROWS)
+            due_s = flow.waiting_since_s + every_s
+        return min(unused_s + IN_USE_S, due_s)
 
     def _demands(self, now_s: float) -> list[Demand]:
         return [
@@ -236,6 +309,16 @@ class Arbiter:
         flows = list(self._urgent_flows())
         loads = [flow.load.load(now_s) for flow in flows]
         return fair_level(loads, [flow.weight for flow in flows])
+
+
+def _yields(flow: Flow, other: Flow, now_s: float) -> bool:
+    """Whether a bulk queue gives way to another one: it is urgent, and in use."""
+    return (
+        other.urgent
+        and other.rank < flow.rank
+        and other.last_arrival_s > now_s - IN_USE_S
+        and not other.lane.is_constant
+    )
 
 
 def _floods(flow: Flow, level: float, now_s: float) -> bool:

@@ -2,7 +2,9 @@
 
 Rows of a tier with an SLO are urgent. Those of a tier without one are bulk, and so are relegated
 rows: theirs is over, and their tier would rather answer late than not at all. Relegated rows
-have a queue of their own, because they wait for room where the others have deadlines.
+have a queue of their own, because they wait for room where the others have deadlines. So have
+bulk rows that alone take longer than an urgent tier can wait: they are held back while one is in
+use, and the shorter ones behind them go on.
 """
 
 from collections.abc import Iterable
@@ -26,6 +28,7 @@ class Flow:
     __slots__ = (
         "_parameters",
         "arrivals",
+        "held_back",
         "lane",
         "last_arrival_s",
         "late",
@@ -41,10 +44,18 @@ class Flow:
         "waiting_since_s",
     )
 
-    def __init__(self, lane: "Lane", tier: str, queue: RowQueue, late: bool = False) -> None:
+    def __init__(
+        self,
+        lane: "Lane",
+        tier: str,
+        queue: RowQueue,
+        late: bool = False,
+        held_back: bool = False,
+    ) -> None:
         self.lane = lane
         self.tier = tier
         self.late = late
+        self.held_back = held_back
         self.queue = queue
         self.mean_tokens = 0.0  # of a row, of late
         self.arrivals = DecayingRate()  # rows a second
@@ -61,7 +72,8 @@ class Flow:
         self._parameters = parameters
         # Of the rows in this queue: relegated ones have none any more. Asked a dozen times for
         # each request, so worked out here.
-        self.slo_s = NO_DEADLINE if parameters is None or self.late else parameters.slo_s
+        has_slo = parameters is not None and not (self.late or self.held_back)
+        self.slo_s = parameters.slo_s if parameters is not None and has_slo else NO_DEADLINE
         self.urgent = self.slo_s < NO_DEADLINE
 
     @property
@@ -88,6 +100,10 @@ class Flow:
     def rank(self) -> tuple[int, bool]:
         """Smaller is more urgent; relegated rows come right after those of their tier."""
         return (self._parameters.priority if self._parameters else 1001, self.late)
+
+    def bulk_order(self, now_s: float) -> tuple[tuple[int, bool], bool, float]:
+        """Smaller goes first among bulk queues. Rows held back were first where they waited."""
+        return (self.rank, not self.held_back, self.served.per_s(now_s))
 
     @property
     def weight(self) -> float:
@@ -128,7 +144,11 @@ class Flow:
 
 
 class Turn(NamedTuple):
-    """A queue whose rows may run next, with the longest batch that they may be in."""
+    """A queue whose rows may run next, with the longest batch that they may be in.
+
+    A row that alone takes longer than `hold_s` is held back.
+    """
 
     flow: Flow
     limit_s: float
+    hold_s: float = NO_DEADLINE

@@ -1,6 +1,6 @@
 """One model on the device: its queues by tier, its parameters, and what it has learned."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 from predictor.core.facts import QueueSnapshot, ServiceModelSnapshot
 from predictor.core.parameters import ModelParameters, Order, PackingChoice, Parameters, Policy
@@ -8,12 +8,15 @@ from predictor.core.rows import NO_DEADLINE, Batch, Packing, Row
 from predictor.policy import adaptive, constant, slices
 from predictor.policy.admission import Door
 from predictor.policy.flow import Flow, Turn
+from predictor.policy.memory import MemoryLimit
 from predictor.policy.plan import Plan, Terms
 from predictor.policy.queue import RowQueue
 from predictor.policy.service_time import ServiceTimeModel, Work
 
 BLEND = 0.05  # weight of the newest batch in running means
 REFRESH_BATCHES = 16
+HOLD_AT_ONCE = 256  # rows that are looked at, so that a plan stays short
+HOLDS_PER_PLAN = 4
 
 
 class Lane:
@@ -29,9 +32,11 @@ class Lane:
         self.model = model
         self._services = {service.packing: service for service in services}
         self._padding_factor = 1.0
-        self._memory_tokens: int | None = None
+        self.memory = MemoryLimit()
         self._door = Door()
+        self.flows: list[Flow] = []
         self._flows: dict[tuple[str, bool], Flow] = {}
+        self._held_back: dict[Flow, Flow] = {}  # the queue of rows held back, by where they waited
         self.replicas = 1
         self.apply(parameters)
 
@@ -49,22 +54,66 @@ class Lane:
             self.flow(name)
             if tier.relegates:
                 self.flow(name, late=True)
-        for (name, _), flow in self._flows.items():
-            flow.apply(parameters.tiers.get(name))
+        for flow in self.flows:
+            flow.apply(parameters.tiers.get(flow.tier))
             flow.queue.reorder(self._order(flow))
-
-    @property
-    def flows(self) -> Collection[Flow]:
-        return self._flows.values()
 
     def flow(self, tier: str, late: bool = False) -> Flow:
         """The queue of a tier, or that of its relegated rows."""
         flow = self._flows.get((tier, late))
         if flow is None:
-            flow = self._flows[tier, late] = Flow(self, tier, RowQueue(), late)
-            flow.apply(self._all.tiers.get(tier))
-            flow.queue.reorder(self._order(flow))
+            flow = self._flows[tier, late] = self._new_flow(tier, late)
         return flow
+
+    def flow_of(self, row: Row) -> Flow:
+        """The queue that a row of this model waits in."""
+        flow = self.flow(row.tier, row.relegated)
+        return self._held_back[flow] if row.held_back else flow
+
+    def waiting(self, tier: str) -> int:
+        """Rows of a tier that wait, wherever."""
+        return sum(len(flow.queue) for flow in self.flows if flow.tier == tier)
+
+    def _new_flow(self, tier: str, late: bool, held_back: bool = False) -> Flow:
+        flow = Flow(self, tier, RowQueue(), late, held_back)
+        flow.apply(self._all.tiers.get(tier))
+        flow.queue.reorder(self._order(flow))
+        self.flows.append(flow)
+        return flow
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether rows were ever held back."""
+        return bool(self._held_back)
+
+    def _plan_slice(self, flow: Flow, terms: Terms, hold_s: float) -> Plan:
+        """Of a bulk queue. Empty with a time where so many rows are held back that those behind
+        them must wait until then."""
+        for _ in range(HOLDS_PER_PLAN):
+            plan = slices.plan(flow.queue, terms)
+            if plan.predicted_s * terms.caution <= hold_s:
+                return plan
+            if not any(self.alone_s(row) > hold_s for row in plan.rows):
+                return plan
+            front = flow.queue.window(HOLD_AT_ONCE)
+            self._hold_back(flow, [*plan.rows, *front], hold_s, terms.start_s)
+            if not flow.queue:
+                return Plan((), plan.reason)
+        return Plan((), plan.reason, wait_until_s=terms.start_s)
+
+    def _hold_back(self, flow: Flow, rows: Iterable[Row], hold_s: float, now_s: float) -> None:
+        """Of these rows, have those wait apart that alone take longer than `hold_s`."""
+        rows = [row for row in dict.fromkeys(rows) if self.alone_s(row) > hold_s]
+        flow.queue.remove(rows)
+        for row in rows:
+            row.held_back = True
+        if flow not in self._held_back:
+            self._held_back[flow] = self._new_flow(flow.tier, flow.late, held_back=True)
+        self._held_back[flow].put(rows, now_s)
+
+    def alone_s(self, row: Row) -> float:
+        """What a row takes in a batch of its own, with caution."""
+        return self.service.alike_s(1, row.tokens) * (1.0 + self.service.margin)
 
     def _order(self, flow: Flow) -> Order:
         """Without deadlines, short rows go first, and long ones age to the front."""
@@ -73,13 +122,9 @@ class Lane:
 
     @property
     def max_tokens(self) -> int:
-        limit = self.parameters.max_batch_tokens
-        return limit if self._memory_tokens is None else min(limit, self._memory_tokens)
-
-    def remember_memory_limit(self, computed_tokens: int) -> None:
-        """A batch of so many tokens did not fit into device memory: stay below from now on."""
-        limit = max(computed_tokens - 1, 1)
-        self._memory_tokens = min(self._memory_tokens or limit, limit)
+        """Most in a batch of several rows."""
+        limit, room = self.parameters.max_batch_tokens, self.memory.tokens
+        return limit if limit <= room else room  # noqa: FURB136 - half the time of min()
 
     @property
     def is_constant(self) -> bool:
@@ -101,17 +146,12 @@ class Lane:
             stretch=stretch,
         )
 
-    def plan(
-        self,
-        flow: Flow,
-        start_s: float,
-        limit_s: float,
-        riders: Sequence[Turn],
-    ) -> Plan:
+    def plan(self, turn: Turn, start_s: float, riders: Sequence[Turn]) -> Plan:
         """The next batch of a queue; what it runs or sheds leaves the queue.
 
         Of `riders`, rows fill the room in an urgent batch, each up to its own limit.
         """
+        flow, limit_s, hold_s = turn
         terms = self.terms(flow, start_s, limit_s)
         queue = flow.queue
         if self.is_constant:
@@ -119,12 +159,17 @@ class Lane:
         elif flow.urgent:
             plan = adaptive.plan(queue, terms)
         else:
-            plan = slices.plan(queue, terms)
+            plan = self._plan_slice(flow, terms, hold_s)
         queue.remove(plan.shed)
         queue.remove(plan.rows)
         if flow.urgent:
             self._door.planned(ran=len(plan.rows), shed=len(plan.shed))
-        for rider, longest_s in riders if plan.rows else ():
+        if flow.held_back and plan.rows:
+            flow.waiting_since_s = start_s
+        for rider, longest_s, rider_hold_s in riders if plan.rows else ():
+            if self.alone_s(rider.queue.head) > rider_hold_s:  # or nobody behind it would ride
+                front = rider.queue.window(HOLD_AT_ONCE)
+                self._hold_back(rider, front, rider_hold_s, start_s)
             own = len(plan.rows)
             terms = self.terms(rider, start_s, longest_s)
             plan = slices.top_up(plan, rider.queue, terms, flow.margin_s)
@@ -145,6 +190,7 @@ class Lane:
 
     def learn(self, batch: Batch, started_s: float, finished_s: float) -> None:
         work = Work.of(batch.rows)
+        self.memory.fitted(batch.computed_tokens)
         self._services[batch.packing].learn_at(finished_s, work, finished_s - started_s)
         factor = work.computed(batch.packing) / max(work.tokens, 1)
         self._padding_factor += BLEND * (factor - self._padding_factor)
@@ -164,6 +210,8 @@ class Lane:
 
     def tokens_per_row(self, flow: Flow) -> float:
         """Of late, with the padding that came with them."""
+        if flow.held_back and flow.queue:
+            return flow.queue.tokens / len(flow.queue)
         return flow.mean_tokens * self._padding_factor
 
     def demand(self, flow: Flow, now_s: float) -> tuple[float, float, Terms]:
@@ -218,19 +266,22 @@ class Lane:
         return known[1]
 
     def queue_snapshots(self, now_s: float) -> list[QueueSnapshot]:
-        """By tier; relegated rows wait in their tier, too."""
+        """By tier; relegated rows wait in their tier, too, and so do those held back."""
         snapshots = []
         for (tier, late), flow in self._flows.items():
             if late:
                 continue
-            queue, relegated = flow.queue, self._flows.get((tier, True))
-            depth, tokens, backlog_s = len(queue), queue.tokens, self.drain_s(flow)
-            if relegated is not None:
-                depth += len(relegated.queue)
-                tokens += relegated.queue.tokens
-                backlog_s += self.drain_s(relegated)
-            load = flow.load.load(now_s)
-            snapshots.append(QueueSnapshot(self.model, tier, depth, tokens, backlog_s, load))
+            waiting = [each for each in self.flows if each.tier == tier]
+            snapshots.append(
+                QueueSnapshot(
+                    self.model,
+                    tier,
+                    depth=sum(len(each.queue) for each in waiting),
+                    tokens=sum(each.queue.tokens for each in waiting),
+                    backlog_s=sum(self.drain_s(each) for each in waiting),
+                    offered_load=flow.load.load(now_s),
+                )
+            )
         return snapshots
 
     def service_snapshots(self) -> list[ServiceModelSnapshot]:

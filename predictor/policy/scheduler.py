@@ -24,7 +24,7 @@ from predictor.core.facts import Snapshot
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Row
 from predictor.policy.arbiter import Arbiter
-from predictor.policy.flow import Flow
+from predictor.policy.flow import Flow, Turn
 from predictor.policy.lane import Lane
 from predictor.policy.plan import Plan
 from predictor.policy.service_time import ServiceTimeModel, Work
@@ -115,9 +115,10 @@ class Scheduler:
         lane = self._lanes[rows[0].model]
         tier = rows[0].tier
         work = Work.of(rows)
-        if work.longest > lane.max_tokens:
+        longest = lane.parameters.max_batch_tokens
+        if work.longest > longest:
             too_long = InvalidRequest(
-                f"a row has {work.longest} tokens, over max_batch_tokens {lane.max_tokens} of"
+                f"a row has {work.longest} tokens, over max_batch_tokens {longest} of"
                 f" model {lane.model!r}; send a shorter one or raise the limit"
             )
             return Admission(work, 0.0, too_long)
@@ -127,8 +128,8 @@ class Scheduler:
         promised = self._parameters.tiers[tier]
         limit = promised.max_queue_size
         waiting = len(flow.queue)
-        if promised.relegates:
-            waiting += len(lane.flow(tier, late=True).queue)
+        if promised.relegates or lane.holds_back:
+            waiting = lane.waiting(tier)
         if waiting + len(rows) > limit:
             full = QueueFull(
                 f"the queue of tier {tier!r} is full ({limit} rows); try again later",
@@ -158,7 +159,7 @@ class Scheduler:
 
     def cancel(self, row: Row) -> bool:
         """Take a row out if it still waits; a row that runs already cannot be stopped."""
-        queue = self._lanes[row.model].flow(row.tier, row.relegated).queue
+        queue = self._lanes[row.model].flow_of(row).queue
         if row not in queue:
             return False
         queue.remove([row])
@@ -178,13 +179,15 @@ class Scheduler:
                 return Decision(WaitUntil(min(form_s, self._next_deadline_s())), given_up)
             start_s = self._ends_s(now_s)
         wait_until_s = NO_DEADLINE
-        for flow, limit_s in self._arbiter.turns(start_s, now_s, self.prepare_lead_s):
-            plan = self._plan(flow, start_s, limit_s, now_s, given_up)
+        for turn in self._arbiter.turns(start_s, now_s, self.prepare_lead_s):
+            plan = self._plan(turn, start_s, now_s, given_up)
             if plan.rows:
-                return Decision(Dispatch(self._start(flow.lane, plan, start_s, now_s)), given_up)
+                lane = turn.flow.lane
+                return Decision(Dispatch(self._start(lane, plan, start_s, now_s)), given_up)
             wait_until_s = min(wait_until_s, plan.wait_until_s)
         if not self.waiting:
             return Decision(Idle(), given_up)
+        wait_until_s = min(wait_until_s, self._arbiter.released_s(now_s, self.prepare_lead_s))
         return Decision(WaitUntil(min(wait_until_s, self._next_deadline_s())), given_up)
 
     def completed(self, batch: Batch, finished_s: float) -> None:
@@ -192,14 +195,22 @@ class Scheduler:
         self._slots = [slot for slot in self._slots if slot.batch is not batch]
         if self._slots:
             self._slots[0].starts_s = finished_s
-        self._arbiter.ended(batch.rows, self._lanes[batch.model], finished_s)
+        lane = self._lanes[batch.model]
+        lane.memory.relax(finished_s)
+        self._arbiter.ended(batch.rows, lane, finished_s)
 
     def learned(self, batch: Batch, started_s: float, finished_s: float) -> None:
         """Take in how long a batch took that was completed; not where its time says nothing."""
         self._lanes[batch.model].learn(batch, started_s, finished_s)
 
-    def remember_memory_limit(self, model: str, computed_tokens: int) -> None:
-        self._lanes[model].remember_memory_limit(computed_tokens)
+    def out_of_memory(self, batch: Batch, work: Work, finished_s: float) -> None:
+        """This work, of the batch or a part of it, did not fit into device memory."""
+        memory = self._lanes[batch.model].memory
+        memory.failed(work, work.computed(batch.packing), finished_s)
+
+    def has_fitted(self, row: Row) -> bool:
+        """Whether batches as large as this row alone have fitted into device memory."""
+        return row.tokens <= self._lanes[row.model].memory.fitted_tokens
 
     def snapshot(self, now_s: float) -> Snapshot:
         lanes = self._lanes.values()
@@ -237,7 +248,7 @@ class Scheduler:
     def _relegate(self, rows: Sequence[Row], now_s: float) -> None:
         """Have rows wait for room, until the client's own deadline if it has one."""
         for row in rows:
-            row.relegated = True
+            row.relegated, row.held_back = True, False
             row.deadline_s = row.expires_s
         self._lanes[rows[0].model].flow(rows[0].tier, late=True).put(rows, now_s)
 
@@ -274,18 +285,13 @@ class Scheduler:
         return any(lane.is_full(most_urgent, calm_s) for lane in self._lanes.values())
 
     def _plan(
-        self,
-        flow: Flow,
-        start_s: float,
-        limit_s: float,
-        now_s: float,
-        given_up: list[tuple[Row, Outcome]],
+        self, turn: Turn, start_s: float, now_s: float, given_up: list[tuple[Row, Outcome]]
     ) -> Plan:
         """Plan until there is a batch, or nothing left that may be shed."""
-        lane = flow.lane
+        flow, lane = turn.flow, turn.flow.lane
         riders = self._arbiter.riders(flow, now_s, self.prepare_lead_s)
         while True:
-            plan = lane.plan(flow, start_s, limit_s, riders)
+            plan = lane.plan(turn, start_s, riders)
             given_up += self._let_go(flow, plan.shed, Outcome.SHED, now_s)
             if plan.rows or not plan.shed or not flow.queue:
                 return plan
@@ -306,8 +312,17 @@ class Scheduler:
         free_s = self._ends_s(now_s) + ahead_s
         if flow.lane.would_serve(flow, row, free_s, now_s, stretch):
             return None
+        why = "would miss its deadline, so it was not queued; try again later"
+        longest = max(rows, key=lambda row: row.tokens)
+        alone_s = flow.lane.alone_s(longest)
+        if alone_s > (left_s := row.deadline_s - now_s):
+            why = (
+                f"a row of {longest.tokens} tokens takes about {1e3 * alone_s:.0f} ms, and"
+                f" {1e3 * left_s:.0f} ms are left until its deadline; send shorter rows, or to a"
+                " tier without an SLO"
+            )
         return Shed(
-            "would miss its deadline, so it was not queued; try again later",
+            why,
             free_s - now_s + flow.lane.drain_s(flow),
         )
 

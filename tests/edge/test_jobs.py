@@ -13,6 +13,7 @@ from predictor.edge import streams
 from predictor.edge.asgi import Message, Scope
 from predictor.edge.http import EdgeApp
 from predictor.edge.job_lines import EdgeLineRunner
+from predictor.edge.jobs import JobRoutes
 from predictor.edge.service import InferService
 from predictor.edge.streams import Streams
 from tests.edge.asgi import Answer, answered, call, ids_input, infer, nothing_here, text_input
@@ -37,6 +38,10 @@ def service(engine: FakeEngine) -> InferService:
 @pytest.fixture
 def app(service: InferService, jobs: FakeJobs) -> EdgeApp:
     return EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs)
+
+
+def routes_of(app: EdgeApp) -> JobRoutes:
+    return next(route for route in app._routes if isinstance(route, JobRoutes))
 
 
 def line(*ids: int, **more: Any) -> bytes:
@@ -271,10 +276,8 @@ async def test_a_client_that_hangs_up_while_it_submits(app: EdgeApp, jobs: FakeJ
     assert not jobs.kept
 
 
-async def test_a_client_that_stops_sending(
-    app: EdgeApp, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "IDLE_S", 0.01)
+async def test_a_client_that_stops_sending(service: InferService, jobs: FakeJobs) -> None:
+    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, body_idle_s=0.01)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -286,7 +289,8 @@ async def test_a_client_that_stops_sending(
 
     scope: Scope = {"type": "http", "method": "POST", "path": SUBMIT, "headers": []}
     await app(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
     assert not jobs.kept
 
 
@@ -322,7 +326,7 @@ async def test_a_reader_that_hangs_up_ends_the_stream(
 async def test_no_more_streams_than_there_is_room_for(
     app: EdgeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app._jobs, "_streams", Streams(0))
+    monkeypatch.setattr(routes_of(app), "_streams", Streams(0))
     answer = await submit(app, line(1))
     assert (answer.status, answer.headers["retry-after"]) == (429, "1")
 
@@ -330,7 +334,7 @@ async def test_no_more_streams_than_there_is_room_for(
 async def test_the_slowest_upload_makes_room_for_others(
     app: EdgeApp, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app._jobs, "_streams", Streams(2))
+    monkeypatch.setattr(routes_of(app), "_streams", Streams(2))
     monkeypatch.setattr(streams, "WINDOW_S", 1e-9)
     waiting = asyncio.Queue[None]()
     answers: dict[str, Message] = {}
@@ -368,7 +372,7 @@ async def test_a_slow_reader_makes_room_for_others(
 ) -> None:
     await submit(app, line(1))
     await jobs.work("job-0", EdgeLineRunner(service), 0)
-    monkeypatch.setattr(app._jobs, "_streams", Streams(1))
+    monkeypatch.setattr(routes_of(app), "_streams", Streams(1))
     monkeypatch.setattr(streams, "WINDOW_S", 1e-9)
     reading = asyncio.Event()
 

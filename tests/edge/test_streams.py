@@ -46,7 +46,7 @@ def test_a_new_client_and_a_slow_server_are_given_time() -> None:
     kept_by_us = moving(1e6, 20)  # since then it was not waited for
     places = full(new, kept_by_us)
     with pytest.raises(QueueFull):
-        places.enter(Stream(), WINDOW_S / 2)
+        places.enter(Stream(), WINDOW_S / 4)
     places.enter(Stream(), 2 * WINDOW_S)
     assert new.too_slow
     assert not kept_by_us.too_slow

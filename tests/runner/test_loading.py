@@ -139,17 +139,19 @@ def test_a_decoder_is_refused(tmp_path: Path) -> None:
 
 def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, Family.BERT)
-    add_sentence_files(folder, {"pooling_mode": "lasttoken"}, normalise=False)
+    add_sentence_files(folder, {"pooling_mode": "median"}, normalise=False)
     message = refusal(ModelSettings(name="m", task=Task.TEXT_EMBEDDING, model_dir=str(folder)))
-    assert "pooling lasttoken; supported: cls, mean, max" in message
+    assert "pooling median; supported: cls, max, mean" in message
 
 
 def test_a_sentence_step_that_is_not_known_is_refused(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, Family.BERT)
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Dense"}]
+    add_sentence_files(folder, {"pooling_mode": "mean"}, normalise=False)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append({"idx": 2, "path": "2_CNN", "type": "sentence_transformers.models.CNN"})
     (folder / "modules.json").write_text(json.dumps(modules))
     message = refusal(ModelSettings(name="m", task=Task.TEXT_EMBEDDING, model_dir=str(folder)))
-    assert "asks for the module Dense, which is not supported" in message
+    assert "asks for the module CNN, which is not supported" in message
 
 
 @pytest.mark.parametrize("model_id", ["nobody/nothing", "not a name"])
