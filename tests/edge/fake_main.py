@@ -11,6 +11,7 @@ from predictor.core.facts import EdgeFact
 from predictor.core.model import ModelSpec
 from predictor.edge.server import EdgeSettings, serve
 from predictor.engine.port import Reply, Submission
+from predictor.log_lines import escape_log_lines
 from tests.edge.fake_engine import SIMULATED, FakeEngine, text_specs
 
 
@@ -40,6 +41,7 @@ def say(line: str) -> None:
 
 
 def main() -> int:
+    escape_log_lines()
     parser = argparse.ArgumentParser()
     parser.add_argument("--http_port", type=int, required=True)
     parser.add_argument("--grpc_port", type=int, required=True)
