@@ -20,7 +20,7 @@ from transformers import CONFIG_MAPPING, AutoModel, BertTokenizer, PreTrainedMod
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.core.rows import Packing
-from predictor.edge.rows import TextReader
+from predictor.edge.texts import TextReader
 from predictor.engine.port import Runner
 from predictor.runner.loading import load_runner
 from predictor.runner.networks import EqualLengths
