@@ -6,6 +6,7 @@ library it ends up. The lines of a trace are indented.
 """
 
 import logging
+import os
 import re
 import sys
 import traceback
@@ -37,7 +38,12 @@ class LogRecord(logging.LogRecord):
 
 
 def escape_log_lines() -> None:
-    """For every logger of this process, and for what asks for none."""
+    """For every logger of this process, and for what asks for none.
+
+    To be called before gRPC starts: its core writes to stderr by itself, and at its level INFO
+    what a client said on its way out, as it came.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.setLogRecordFactory(LogRecord)
     sys.excepthook = _excepthook
 

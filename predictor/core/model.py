@@ -40,6 +40,7 @@ class SpeechSpec(msgspec.Struct, frozen=True):
     min_samples: int  # fewer give no frame
     window_samples: int
     margin_samples: int
+    tidy: bool = False  # a transcript has no space before punctuation
 
 
 class GenerationSpec(msgspec.Struct, frozen=True):

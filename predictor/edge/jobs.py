@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
+from time import monotonic
 
 import msgspec
 
@@ -36,8 +37,8 @@ from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
 from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
+from predictor.edge.streams import MAX_STREAMS, MIN_BYTES_PER_S, Stream, Streams
 
-MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
 MAX_OWNER_BYTES = 256
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
@@ -77,7 +78,7 @@ class JobRoutes:
         self._service = service
         self._bodies = bodies
         self._kept = jobs
-        self._streams = 0
+        self._streams = Streams(MAX_STREAMS)
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -102,16 +103,16 @@ class JobRoutes:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
-            with self._stream():
-                await self._submit(submission[1], owner, dict(scope["headers"]), receive, send)
+            with self._stream() as stream:
+                await self._submit(submission[1], owner, scope, receive, send, stream)
             return
         job = _JOB.fullmatch(path)
         if job is None:
             raise UnknownJob("no such job; use the id that the submission was answered with")
         job_id, results = job.groups()
         if results and method == "GET":
-            with self._stream():
-                await self._results(job_id, owner, receive, send)
+            with self._stream() as stream:
+                await self._results(job_id, owner, receive, send, stream)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
             await send_json(send, HTTPStatus.OK, _progress(await act(job_id, owner)))
@@ -119,15 +120,16 @@ class JobRoutes:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
     async def _submit(
-        self, model: str, owner: str, headers: Headers, receive: Receive, send: Send
+        self, model: str, owner: str, scope: Scope, receive: Receive, send: Send, stream: Stream
     ) -> None:
+        headers: Headers = dict(scope["headers"])
         codec = self._service.codec(model)
         jobs = self._jobs
         check_encoding(headers)
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(self._bodies.parts(receive), LineChecker(codec, tier, priority))
+        lines = checked_lines(self._parts(receive, stream), LineChecker(codec, tier, priority))
         status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,
@@ -136,15 +138,18 @@ class JobRoutes:
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
-    async def _results(self, job_id: str, owner: str, receive: Receive, send: Send) -> None:
+    async def _results(
+        self, job_id: str, owner: str, receive: Receive, send: Send, stream: Stream
+    ) -> None:
         status = await self._jobs.status(job_id, owner)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with asyncio.timeout(self._bodies.idle_s):
+                async with _waiting(stream, self._bodies.idle_s):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
+                stream.moved(len(block), monotonic())
                 if gone.done():
                     return
             await send({"type": "http.response.body", "body": b""})
@@ -158,6 +163,23 @@ class JobRoutes:
             _LOG.exception("the results of job %s were cut short", job_id)
         finally:
             gone.cancel()
+
+    async def _parts(self, receive: Receive, stream: Stream) -> AsyncIterator[bytes]:
+        """A body as it comes. Raises BodyTimeout, ClientGoneError, QueueFull."""
+        more = True
+        while more:
+            try:
+                async with _waiting(stream, None):  # Bodies has the limit
+                    message = await self._bodies.next(receive)
+            except TimeoutError:
+                raise QueueFull(
+                    f"body: it came at under {MIN_BYTES_PER_S} bytes/s while other jobs had no "
+                    "place; send the whole job again, faster"
+                ) from None
+            more = message.get("more_body", False)
+            part = message.get("body", b"")
+            stream.moved(len(part), monotonic())
+            yield part
 
     @property
     def _jobs(self) -> Jobs:
@@ -195,19 +217,32 @@ class JobRoutes:
         return tier, status.tiers[tier]
 
     @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= MAX_STREAMS:
-            raise QueueFull("this server moves as many jobs as it can; try again shortly")
-        self._streams += 1
+    def _stream(self) -> Iterator[Stream]:
+        stream = Stream()
+        self._streams.enter(stream, monotonic())
         try:
-            yield
+            yield stream
         finally:
-            self._streams -= 1
+            self._streams.leave(stream)
 
 
 def _progress(status: JobStatus) -> bytes:
     shown = _Progress(**msgspec.structs.asdict(status), ratio=status.progress)
     return msgspec.json.encode(shown)
+
+
+@contextlib.asynccontextmanager
+async def _waiting(stream: Stream, at_most_s: float | None) -> AsyncIterator[None]:
+    """For the client. Raises TimeoutError, also where it loses its place."""
+    if stream.too_slow:
+        raise TimeoutError
+    async with asyncio.timeout(at_most_s) as limit:
+        stream.give_up = lambda: limit.reschedule(asyncio.get_running_loop().time())
+        stream.waits(monotonic())
+        try:
+            yield
+        finally:
+            stream.give_up = lambda: None
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from predictor.core.errors import HeadwayError, InvalidRequest, Unavailable, UnknownModel
 from predictor.edge.asgi import AsgiApp
 from predictor.edge.front import Front
-from predictor.edge.http_protocol import EdgeHttpProtocol, HttpRim
+from predictor.edge.http_protocol import EdgeHttpProtocol
+from predictor.edge.http_rim import HttpRim
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, error_body, retry_after, status_of
 
 _LOG = logging.getLogger("headway.edge")

@@ -30,7 +30,7 @@ from predictor.edge.front import is_probe
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
 from predictor.edge.grpc_options import GrpcKeepalive, server_options
 from predictor.edge.http import EdgeApp
-from predictor.edge.http_protocol import HttpRim, HttpTimeouts
+from predictor.edge.http_rim import HttpRim, HttpTimeouts
 from predictor.edge.job_lines import EdgeLineRunner
 from predictor.edge.model import EdgeDataPlane, ServedModel
 from predictor.edge.repository import FixedRepository

@@ -108,7 +108,11 @@ class SpeechCodec:
         assert counts is not None
         windows = iter([np.frombuffer(result, np.int32) for result in results])
         texts = [
-            transcript(join([next(windows) for _ in range(count)], self._speech), self.spec.labels)
+            transcript(
+                join([next(windows) for _ in range(count)], self._speech),
+                self.spec.labels,
+                tidy=self._speech.tidy,
+            )
             for count in counts
         ]
         return [Tensor("text", BYTES, (len(texts),), texts)]

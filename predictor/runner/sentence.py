@@ -8,7 +8,7 @@ does it in `encode(texts)`, or the checkpoint is refused (checkpoint_files.py).
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,7 @@ from predictor.runner.checkpoint import read_config
 
 _PACKAGE = "sentence_transformers."
 
+_Width = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 _Options = TypeVar("_Options")
 
 
@@ -35,8 +36,8 @@ class Pooling(StrEnum):
 class Dense(msgspec.Struct, frozen=True):
     """A linear layer and a function of torch.nn behind it; its weights are in `folder`."""
 
-    in_features: int
-    out_features: int
+    in_features: _Width
+    out_features: _Width
     bias: bool = True
     activation_function: str | None = "torch.nn.modules.activation.Tanh"
     use_residual: bool = False
@@ -44,7 +45,7 @@ class Dense(msgspec.Struct, frozen=True):
 
 
 class LayerNorm(msgspec.Struct, frozen=True):
-    dimension: int
+    dimension: _Width
     folder: Path = Path()
 
 

@@ -9,7 +9,7 @@ did not get into the file, and the checkpoint is refused.
 """
 
 import atexit
-import importlib.util
+import importlib
 import json
 import logging
 import shutil
@@ -24,12 +24,12 @@ from tokenizers import Tokenizer, normalizers
 from predictor.core.errors import StartupError
 from predictor.runner.checkpoint import first_line, nonempty
 from predictor.runner.checkpoint_files import TOKENIZER_CONFIG, read_keys
-from predictor.runner.probe_texts import PROBE_TEXTS
+from predictor.runner.probe_texts import PLAIN_TEXTS, PROBE_TEXTS
 
 _LOG = logging.getLogger("headway.runner")
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.bpe.codes")
-_READS_SENTENCEPIECE = ("sentencepiece", "google.protobuf")
+_MESSAGES = "sentencepiece.sentencepiece_model_pb2"  # of a SentencePiece model, by protobuf
 _NAMING_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _ADVICE = "copy the whole checkpoint there again"
 
@@ -128,14 +128,13 @@ def load_tokenizer(
         raise StartupError(
             f"{config}: model_max_length is {loaded.model_max_length!r}; give at least 1"
         )
+    backend.no_padding()
+    backend.no_truncation()
+    _warn_of_other_readings(folder, CheckpointTokenizer(folder, loaded, backend.to_str()))
     if lowercase and not _lowers(backend):
         first, present = normalizers.Lowercase(), backend.normalizer
         backend.normalizer = normalizers.Sequence([first, present] if present else [first])
-    backend.no_padding()
-    backend.no_truncation()
-    exported = CheckpointTokenizer(folder, loaded, backend.to_str())
-    _warn_of_other_readings(folder, exported)
-    return exported
+    return CheckpointTokenizer(folder, loaded, backend.to_str())
 
 
 def _load(folder: Path, options: dict[str, Any]) -> Any:
@@ -157,26 +156,30 @@ def _load(folder: Path, options: dict[str, Any]) -> Any:
 
 
 def _check_sentencepiece(folder: Path) -> None:
-    missing = [name for name in _READS_SENTENCEPIECE if not _installed(name)]
-    if missing:
-        raise StartupError(
-            f"the tokenizer in {folder} is a SentencePiece model alone, which needs the packages"
-            " sentencepiece and protobuf; pip install sentencepiece protobuf, or save the"
-            " checkpoint with a tokenizer.json"
-        )
-
-
-def _installed(name: str) -> bool:
+    """Transformers takes what it cannot read for a file of tiktoken, and asks for that."""
     try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the package around it is missing
-        return False
+        messages = importlib.import_module(_MESSAGES)
+    except Exception as error:  # versions that do not go together raise one of protobuf's own
+        raise StartupError(
+            f"the tokenizer in {folder} is a SentencePiece model alone, which cannot be read:"
+            f" {first_line(error)}; pip install 'sentencepiece<0.2.3' protobuf, or save the"
+            " checkpoint with a tokenizer.json"
+        ) from None
+    for path in nonempty(folder, "*.model"):
+        model = messages.ModelProto()
+        try:
+            model.ParseFromString(path.read_bytes())
+        except Exception:
+            model.Clear()
+        if not model.pieces:
+            raise StartupError(f"{path} cannot be used: it is no SentencePiece model; {_ADVICE}")
 
 
 def _lowers(tokenizer: Tokenizer) -> bool:
     """Whether sentence-transformers sees that it lowers text already."""
-    present = tokenizer.normalizer
-    parts = present if isinstance(present, normalizers.Sequence) else [present]
+    present: Any = tokenizer.normalizer
+    several = type(present) is normalizers.Sequence
+    parts = list(present) if several else [present]
     return any(isinstance(part, normalizers.Lowercase) for part in parts)
 
 
@@ -192,7 +195,7 @@ def _names(folder: Path) -> Iterator[str]:
         yield from _strings([whole["model"].get("vocab"), whole.get("added_tokens")])
     for path in (folder / "vocab.txt", folder / "vocab.json"):
         if path.exists() and path.suffix == ".txt":
-            yield from path.read_text().splitlines()
+            yield from path.read_text(encoding="utf-8").splitlines()
         elif path.exists():
             yield from _strings(json.loads(path.read_bytes()))
 
@@ -244,7 +247,7 @@ def _check_export(tokenizer: CheckpointTokenizer, without: dict[str, int]) -> No
 
 
 def _warn_of_other_readings(folder: Path, tokenizer: CheckpointTokenizer) -> None:
-    """tokenizer.json as it stands may mean something else; transformers' reading is the one kept."""
+    """tokenizer.json as it stands may mean something else; transformers' reading is kept."""
     path = folder / "tokenizer.json"
     if not path.exists():
         return
@@ -252,10 +255,11 @@ def _warn_of_other_readings(folder: Path, tokenizer: CheckpointTokenizer) -> Non
         plain = Tokenizer.from_file(str(path))
         plain.no_padding()
         plain.no_truncation()
-        read = [encoding.ids for encoding in plain.encode_batch(list(PROBE_TEXTS))]
-    except Exception:  # transformers could read it
+        read = [encoding.ids for encoding in plain.encode_batch(list(PLAIN_TEXTS))]
+        alike = read == tokenizer.ids(PLAIN_TEXTS)
+    except Exception:  # whichever does not tokenise: `within` says so
         return
-    if read != tokenizer.ids(PROBE_TEXTS):
+    if not alike:
         _LOG.warning(
             "%s alone gives other ids than transformers' %s with tokenizer_config.json; as"
             " transformers does it is how texts are tokenised",

@@ -26,7 +26,7 @@ from predictor.core.errors import StartupError
 from predictor.runner import checkpoint_files as files
 from predictor.runner.checkpoint import first_line
 
-
+_SUCH_AS = "such as BERT, RoBERTa, DistilBERT, MPNet, DeBERTa or ModernBERT"
 _ADAPTER = ".lora_"  # in the names of an adapter's weights
 
 
@@ -71,11 +71,17 @@ def _check_family(path: Path, stated: dict[str, Any]) -> None:
 
 def read_encoder_config(folder: Path) -> PreTrainedConfig:
     config = read_model_config(folder)
+    reason = files.REFUSED_FAMILIES.get(config.model_type)
+    if reason:
+        raise StartupError(
+            f"the checkpoint in {folder} is a {config.model_type}, {reason}; use a text encoder"
+            f" {_SUCH_AS}"
+        )
     encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if not encoder or config.is_encoder_decoder:
         raise StartupError(
             f"the checkpoint in {folder} is a {config.model_type}, not a text encoder; use one"
-            " such as BERT, RoBERTa, DistilBERT, MPNet, DeBERTa or ModernBERT"
+            f" {_SUCH_AS}"
         )
     return config
 
@@ -160,7 +166,7 @@ def positions(model: PreTrainedModel) -> float:
 
 
 def stated_positions(config: PreTrainedConfig) -> float:
-    """`max_position_embeddings`, by which sentence-transformers cuts; -1 says that all is allowed."""
+    """`max_position_embeddings`, by which sentence-transformers cuts; XLNet's -1 is no limit."""
     stated: int | None = getattr(config, "max_position_embeddings", None)
     return float("inf") if stated is None or stated == -1 else stated
 
@@ -189,8 +195,7 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     if not _is_table(table):
         raise StartupError(
             f"the checkpoint is a {model.config.model_type}, which has no table of embeddings for"
-            " token ids; use a text encoder such as BERT, RoBERTa, DistilBERT, MPNet, DeBERTa or"
-            " ModernBERT"
+            f" token ids; use a text encoder {_SUCH_AS}"
         )
     return int(table.weight.shape[0])
 

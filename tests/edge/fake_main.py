@@ -4,13 +4,16 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from predictor.core.errors import StartupError
 from predictor.core.facts import EdgeFact
+from predictor.core.generation import Generated
 from predictor.core.model import ModelSpec
 from predictor.edge.server import EdgeSettings, serve
 from predictor.engine.port import Reply, Submission
+from predictor.log_lines import escape_log_lines
 from tests.edge.fake_engine import SIMULATED, FakeEngine, text_specs
 
 
@@ -42,6 +45,7 @@ def say(line: str) -> None:
 
 
 def main() -> int:
+    escape_log_lines()
     parser = argparse.ArgumentParser()
     parser.add_argument("--http_port", type=int, required=True)
     parser.add_argument("--grpc_port", type=int, required=True)
