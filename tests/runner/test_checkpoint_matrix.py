@@ -134,7 +134,7 @@ def load(folder: Path) -> Runner:
 
 def ours(runner: Runner, packing: Packing, texts: Sequence[str] = TEXTS) -> NDArray[np.float32]:
     """All texts in one batch, through the edge's own reader."""
-    rows = [row.payload for row in TextReader(runner.spec, len(texts)).tokenise(list(texts))]
+    rows = [row.payload for row in TextReader(runner.spec, len(texts)).tokenise(list(texts)).rows]
     return np.stack([np.frombuffer(each, np.float32) for each in runner.run(rows, packing)])
 
 
