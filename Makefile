@@ -51,7 +51,7 @@ test-browser: $(INSTALLED) ## all that `up` starts, in a real Chromium (apt-get 
 screenshots: $(INSTALLED) ## the same, under load for some minutes, for the pictures of the README
 	@$(BIN)/python -m pytest -m browser tests/browser/test_dashboard.py --screenshots dashboard/screenshots
 
-test-proofs: $(INSTALLED) ## the dashboard beside k6, and the GPU benchmarks rehearsed, for some minutes
+test-proofs: $(INSTALLED) ## texts beside transformers', the dashboard beside k6, GPU benchmarks rehearsed: minutes
 	@$(BIN)/python -m pytest -m proof
 
 check: $(INSTALLED) ## format, lint, types, import contracts

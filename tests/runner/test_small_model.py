@@ -54,6 +54,9 @@ PROMPTS = (
 )
 CHAT = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
+# The first of them on a machine converts the model, which takes half a minute of a core.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def runner() -> Generator:
