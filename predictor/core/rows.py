@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from predictor.core.generation import Finish, Sampling
 from predictor.core.work import Packing as Packing  # noqa: PLC0414 - it belongs to a batch
 from predictor.core.work import Work
@@ -116,8 +118,7 @@ class Row:
     progress: Progress | None = None  # of a row that generates; None: its batch is its end
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, eq=False):
     """One row's part of a step: `tokens` positions from `start` on.
 
     A row that decodes adds one token AT_ITS_END, wherever that is: its slot knows. So its piece

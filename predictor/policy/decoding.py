@@ -11,9 +11,9 @@ from predictor.core.rows import AT_ITS_END, Piece, Row
 
 
 class _Member(NamedTuple):
-    planned: int  # when it joined
-    joined: int  # the step that it joined before
+    planned: int  # when it joined, less the steps until then
     due: int  # the step before which something happens to it
+    last: int  # the step before which all its tokens are under way
 
 
 def last_position(row: Row) -> int:
@@ -50,12 +50,11 @@ class Decoding:
 
     def planned(self, row: Row) -> int:
         """The positions of a row whose keys and values are on the device, or under way."""
-        member = self._members[row]
-        return member.planned + self._steps - member.joined
+        return self._members[row].planned + self._steps
 
     def is_done(self, row: Row) -> bool:
         """Whether all its tokens are under way."""
-        return self.planned(row) >= last_position(row)
+        return self._members[row].last <= self._steps
 
     def join(self, row: Row) -> None:
         """Have a row decode from the next step on."""
@@ -71,11 +70,16 @@ class Decoding:
         """Those that the next step cannot just go on with: each has all its tokens, or no room for
         the next. The caller has it leave, or finds it a page and says that it `grew`."""
         members, steps = self._members, self._steps
-        due = self._due.pop(steps, {})
+        due = self._due.pop(steps, None)
+        if due is None:
+            return []
         return [row for row in due if row in members and members[row].due == steps]
 
-    def grew(self, row: Row) -> None:
-        self._expect(row, self.planned(row))
+    def grew(self, row: Row) -> int:
+        """A row that is due got a page; what is planned of it."""
+        planned = self._members[row].planned + self._steps
+        self._expect(row, planned)
+        return planned
 
     def leave(self, row: Row) -> None:
         """Take a row out; its `planned` is then up to date."""
@@ -95,8 +99,10 @@ class Decoding:
         self.context += len(self.rows)
 
     def _expect(self, row: Row, planned: int) -> None:
-        assert row.progress is not None
-        room = len(row.progress.pages) * self._page_tokens
-        due = self._steps + min(room, last_position(row)) - planned
-        self._members[row] = _Member(planned, self._steps, due)
+        progress, steps = row.progress, self._steps
+        assert progress is not None
+        last = steps + row.tokens + progress.sampling.max_tokens - 1 - planned
+        due = steps + len(progress.pages) * self._page_tokens - planned
+        due = min(due, last)
+        self._members[row] = _Member(planned - steps, due, last)
         self._due.setdefault(due, {})[row] = None

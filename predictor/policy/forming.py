@@ -133,11 +133,13 @@ class Forming:
         """Give pages to rows whose last one is full; the pieces that bring them."""
         running = queue.running
         grown = []
-        for row in running.decoding.due():
-            if running.decoding.is_done(row):
+        decoding, pages, spare = running.decoding, self._pages, self._spare_of(queue)
+        for row in decoding.due():
+            if decoding.is_done(row):
                 running.finish_planning(row)
                 continue
-            if self._make_room(queue, 1) and (piece := running.grow(row)) is not None:
+            has_page = pages.available > spare or self._make_room(queue, 1)
+            if has_page and (piece := running.grow(row)) is not None:
                 grown.append(piece)
             else:
                 self._full = True

@@ -143,6 +143,8 @@ class GeneratingQueue(TierQueue):
     def prompts(self, size: int) -> Iterator[Row]:
         """Rows whose prompts are to be computed: those that began go first."""
         running = self.running
+        if not self.rows and not running.has_prompts:
+            return iter(())
         begun = chain(list(running.prefilling), list(running.evicted))
         if not self.urgent or self.rows.order is not Order.DEADLINE:
             return chain(begun, self.rows.window(size))

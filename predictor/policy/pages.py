@@ -91,6 +91,17 @@ class Pages:
             pages.append(page)
         return pages
 
+    def take_one(self) -> int | None:
+        """As `take`, for rows that decode: thousands of them may need a page in a second."""
+        if self._free:
+            page = self._free.pop()
+        elif self._unheld:
+            page = self._forget_oldest()
+        else:
+            return None
+        self._holders[page] = 1
+        return page
+
     def name(self, page: int, name: bytes) -> None:
         """Let rows with the same prompt find this page, whose positions are on the device, or
         will be before any later step. Where another page has that name, it keeps it."""

@@ -62,6 +62,10 @@ class Running:
         return row in self._expected or row in self.evicted
 
     @property
+    def has_prompts(self) -> bool:
+        return bool(self.prefilling or self.evicted)
+
+    @property
     def has_work(self) -> bool:
         """Whether a step could have a piece of one of these rows."""
         return bool(self.decoding.rows or self.prefilling or self.paused or self.evicted)
@@ -186,15 +190,17 @@ class Running:
 
     def grow(self, row: Row) -> Piece | None:
         """The next piece of a row that decodes and whose pages are full; None without a page."""
-        added = self._pages.take(1)
-        if added is None:
+        page = self._pages.take_one()
+        if page is None:
             return None
-        progress = _progress(row)
-        progress.pages += added
+        progress = row.progress
+        assert progress is not None
+        progress.pages.append(page)
         self.pages_held += 1
-        self.decoding.grew(row)
-        self._expect(row, self.decoding.planned(row) - row.tokens + 1)
-        return Piece(row, progress.slot, AT_ITS_END, 1, added, False, True)
+        planned = self.decoding.grew(row)
+        if len(progress.pages) > self._expected[row][0]:  # it outgrew what was expected of it
+            self._expect(row, planned - row.tokens + 1)
+        return Piece(row, progress.slot, AT_ITS_END, 1, (page,), False, True)
 
     def pause(self, row: Row) -> None:
         self.decoding.leave(row)
