@@ -13,6 +13,7 @@ import msgspec
 from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge.asgi import Receive, Scope, Send, send_not_allowed
 from predictor.edge.bodies import Bodies
+from predictor.edge.event_stream import EventStream, event
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change
@@ -22,7 +23,6 @@ from predictor.edge.parameters import RequestParameters, converted, readable
 from predictor.edge.sampling import SamplingFields
 from predictor.edge.service import InferService
 from predictor.edge.statuses import error_body
-from predictor.edge.event_stream import EventStream, event
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import DEFAULT_VERSION, InferAnswer, InferRequest, new_id
 from predictor.edge.watch import Watchers

@@ -7,6 +7,7 @@ import msgspec
 
 from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge.asgi import send_json
+from predictor.edge.event_stream import EventStream, event
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change, Texts
 from predictor.edge.generation_codec import GenerationCodec
@@ -28,7 +29,6 @@ from predictor.edge.openai.schema import (
 )
 from predictor.edge.parameters import readable
 from predictor.edge.sampling import SamplingFields
-from predictor.edge.event_stream import EventStream, event
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, new_id
 
