@@ -228,10 +228,10 @@ class _EngineParts:
 
     async def load_and_follow(self, ready: Callable[[], None] = lambda: None) -> None:
         """Load the models, say that they are ready, then follow the parameters."""
-        from predictor.runner.loading import load_runner
+        from predictor.runner.loading import load_model
 
         await self.engine.start(
-            {model.name: partial(load_runner, model) for model in self._settings.models}
+            {model.name: partial(load_model, model) for model in self._settings.models}
         )
         _collect_garbage_rarely()
         ready()

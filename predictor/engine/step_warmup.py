@@ -67,6 +67,7 @@ GRID = (
 class TimedStep:
     """Steps like this one took `seconds`."""
 
+    pieces: Sequence[Piece]
     work: Work
     seconds: float
 
@@ -98,7 +99,7 @@ def warm_up_steps(
             _LOG.warning("%s: no memory for a step of %d tokens", spec.name, shape.tokens)
             continue
         per_token_s = seconds / shape.tokens
-        yield TimedStep(shape.work, seconds)
+        yield TimedStep(again, shape.work, seconds)
 
 
 def _fits(shape: Shape, limits: GenerationSpec, max_tokens: int) -> bool:

@@ -19,7 +19,7 @@ from transformers import (
 
 from predictor.core.model import ModelSettings, Task
 from predictor.runner.generator import Generator
-from predictor.runner.loading import load_runner
+from predictor.runner.loading import load_model
 
 VOCABULARY = 97
 CONTEXT = 160
@@ -163,7 +163,7 @@ def edit_json(folder: Path, file: str, **values: object) -> Path:
 def load_decoder(folder: Path | None = None, **settings: Any) -> Generator:
     """A checkpoint, or the default model, on the CPU."""
     named = {"device": "cpu", "kv_cache_gib": 0.25, "model_dir": str(folder or ""), **settings}
-    runner = load_runner(ModelSettings(name="m", task=Task.TEXT_GENERATION, **named))
+    runner = load_model(ModelSettings(name="m", task=Task.TEXT_GENERATION, **named))
     assert isinstance(runner, Generator)
     return runner
 
