@@ -9,7 +9,9 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from predictor.core.errors import StartupError
 from predictor.core.generation import GREEDY, Sampling
