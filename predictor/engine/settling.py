@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed, Unavailable
-from predictor.core.facts import Observer, Settled
+from predictor.core.facts import Observer, Settled, TokenCame, TokensCame
 from predictor.core.generation import Finish, Sampled
 from predictor.core.rows import NO_DEADLINE, Outcome, Row
 from predictor.engine.device import Finished
@@ -41,6 +41,9 @@ class Settling:
     def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:
         """Hand on the tokens of a step, and settle the rows that ended; how many failed."""
         failed = 0
+        came = [_came(output.row, done) for output in outputs if output.token is not None]
+        if came:
+            self._observer.observe(TokensCame(done.batch.model, came))
         for output in outputs:
             request = output.row.owner
             assert isinstance(request, Request)
@@ -176,3 +179,13 @@ class Settling:
             return
         request.fail(error)
         self.ended(request, error.outcome, now_s)
+
+
+def _came(row: Row, done: Finished) -> TokenCame:
+    """What there is to tell of the token that the row was given last."""
+    progress = row.progress
+    assert progress is not None
+    if len(progress.output) > 1:
+        return TokenCame(row.tier, progress.gaps_s[-1])
+    waited_s = done.finished_s - row.arrival_s
+    return TokenCame(row.tier, waited_s, row.tokens, progress.cached_tokens)

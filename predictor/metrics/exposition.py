@@ -71,6 +71,8 @@ class _Families(Collector):
         yield from _jobs(self._tallies)
         yield from _process(self._tallies)
         yield from _scheduler(self._tallies, snapshot)
+        if snapshot.generation:
+            yield from _generation(self._tallies, snapshot)
         yield from _device_families(self._devices())
 
 
@@ -159,6 +161,31 @@ def _scheduler(tallies: Tallies, snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge(names.SERVICE_MODEL_BATCHES, {key: m.batches for key, m in learned.items()})
 
 
+def _generation(tallies: Tallies, snapshot: Snapshot) -> Iterator[Family]:
+    """Of models that generate; others have none of it."""
+    held = snapshot.generation
+    models = {each.model for each in held}
+    tiers = {key: tally for key, tally in tallies.tiers.items() if key[0] in models}
+    yield _counter(names.PROMPT_TOKENS, {key: t.prompt_tokens for key, t in tiers.items()})
+    yield _counter(names.CACHED_TOKENS, {key: t.cached_tokens for key, t in tiers.items()})
+    yield _counter(names.OUTPUT_TOKENS, {key: t.output_tokens for key, t in tiers.items()})
+    steps: dict[_Labels, float] = {}
+    for model in models & tallies.models.keys():
+        steps[model, "decode"] = tallies.models[model].decode_tokens
+        steps[model, "prefill"] = tallies.models[model].prefill_tokens
+    yield _counter(names.STEP_TOKENS, steps)
+    yield _counter(names.RECOMPUTED_TOKENS, {(e.model,): e.recomputed_tokens for e in held})
+    pages: dict[_Labels, float] = {}
+    for each in held:
+        pages[each.model, "used"] = each.pages_used
+        pages[each.model, "cached"] = each.pages_cached
+        pages[each.model, "free"] = each.pages_free
+    yield _gauge(names.KV_PAGES, pages)
+    running: dict[_Labels, float] = dict.fromkeys(tiers, 0.0)
+    running |= {(e.model, tier): rows for e in held for tier, rows in e.running.items()}
+    yield _gauge(names.ROWS_RUNNING, running)
+
+
 def _device_families(readings: Sequence[DeviceReading]) -> Iterator[Family]:
     for metric, values in (
         (names.DEVICE_UTILISATION, {(r.device,): r.utilisation for r in readings}),
@@ -197,6 +224,12 @@ def _histogram_texts(tallies: Tallies) -> Iterator[str]:
     yield _histogram_text(names.LATENCY, {key: t.latency for key, t in tiers.items()})
     yield _histogram_text(names.QUEUE_WAIT, {key: t.queue_wait for key, t in tiers.items()})
     yield _histogram_text(names.SERVICE_TIME, {key: t.service_time for key, t in tiers.items()})
+    generating = {key: tally for key, tally in tiers.items() if tally.output_tokens}
+    if generating:  # others have none of it
+        first = {key: tally.first_token for key, tally in generating.items()}
+        yield _histogram_text(names.FIRST_TOKEN, first)
+        between = {key: tally.inter_token for key, tally in generating.items()}
+        yield _histogram_text(names.INTER_TOKEN, between)
     yield _histogram_text(names.EDGE_STAGE, stages)
     yield _histogram_text(names.BATCH_ROWS, {key: t.batch_rows for key, t in models.items()})
     yield _histogram_text(names.BATCH_TOKENS, {key: t.batch_tokens for key, t in models.items()})
