@@ -226,9 +226,13 @@ def _histogram_texts(tallies: Tallies) -> Iterator[str]:
     yield _histogram_text(names.SERVICE_TIME, {key: t.service_time for key, t in tiers.items()})
     generating = {key: tally for key, tally in tiers.items() if tally.output_tokens}
     if generating:  # others have none of it
-        first = {key: tally.first_token for key, tally in generating.items()}
+        first: dict[_Labels, Histogram] = {
+            key: tally.first_token for key, tally in generating.items()
+        }
         yield _histogram_text(names.FIRST_TOKEN, first)
-        between = {key: tally.inter_token for key, tally in generating.items()}
+        between: dict[_Labels, Histogram] = {
+            key: tally.inter_token for key, tally in generating.items()
+        }
         yield _histogram_text(names.INTER_TOKEN, between)
     yield _histogram_text(names.EDGE_STAGE, stages)
     yield _histogram_text(names.BATCH_ROWS, {key: t.batch_rows for key, t in models.items()})
