@@ -220,11 +220,12 @@ def test_a_step_that_raised_can_be_run_again(
     assert texts(Insistent(), prompts, asked, chunk=(2, 9)) == expected
 
 
-def test_warm_up_times_its_steps(llama: Generator) -> None:
-    timed = list(warm_up_steps(llama))
+def test_warm_up_times_its_steps(tmp_path: Path) -> None:
+    runner = load_decoder(write_variant(tmp_path, "llama"))
+    timed = list(warm_up_steps(runner))
     assert len(timed) > 3
     assert all(step.seconds > 0 for step in timed)
-    results = llama.run_step(timed[-1].pieces)  # it is still there, and ran
+    results = runner.run_step(timed[-1].pieces)  # it is still there, and ran
     assert all(isinstance(each, Sampled) for each in results)
 
 
