@@ -8,8 +8,9 @@ from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Pool
 from dashboard.views.costs import pool_costs
+from dashboard.views.literal import escaped
 from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, verdict
-from dashboard.views.units import MISSING, escaped, share, usd
+from dashboard.views.units import MISSING, share, usd
 
 PLOT_PX = 340  # all of it fits 1280 by 800 pixels
 
@@ -30,7 +31,16 @@ def show_tiers(spot: Here) -> None:
 
 
 def tile(where: DeltaGenerator, label: str, value: str, below: str, why: str | None = None) -> None:
-    where.metric(label, value, below, delta_color="off", delta_arrow="off", border=True, help=why)
+    """`label` and `why` may be other people's words; `value` and `below` are numbers of ours."""
+    where.metric(
+        escaped(label),
+        value,
+        below,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help=None if why is None else escaped(why),
+    )
 
 
 def show_traffic_tiles(spot: Here) -> None:

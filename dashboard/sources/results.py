@@ -6,6 +6,7 @@ with cells.csv. A capacity search or a sweep keeps its runs in folders within it
 
 import csv
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -75,7 +76,7 @@ class ResultsFolder:
         sweeps: list[Sweep] = []
         unreadable: list[str] = []
         for folder in folders:
-            name = str(folder.relative_to(self._folder))
+            name = os.fsencode(folder.relative_to(self._folder)).decode(errors="replace")
             try:
                 if len(runs) < limit and (folder / SUMMARY_FILE).exists():
                     runs.append(_run(name, folder))

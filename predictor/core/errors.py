@@ -30,8 +30,12 @@ class RequestTooLarge(InvalidRequest):
     """The body is over the size limit."""
 
 
+class BodyTimeout(InvalidRequest):
+    """The body stopped coming, or came too slowly."""
+
+
 class UnknownModel(HeadwayError):
-    """No model of that name is served here."""
+    """No model of that name, or no such version of it, is served here."""
 
     outcome = Outcome.INVALID
 
@@ -78,6 +82,10 @@ class Unavailable(Overloaded):
     """Draining, loading or restarting; another replica, or this one later, will answer."""
 
     outcome = Outcome.UNAVAILABLE
+
+
+class StoreFull(Unavailable):
+    """The store of jobs has no room now; it has some when others have ended and were forgotten."""
 
 
 class RowFailed(HeadwayError):

@@ -77,6 +77,7 @@ class JobsSeen(msgspec.Struct, frozen=True, array_like=True, tag=True):
     leased: int
     parked: int
     replicas: int  # by their heartbeats, this one included
+    stalled: bool = False  # lines wait, and the store lets none begin
 
 
 EdgeFact = EdgeTimed | EdgeRefused | JobsSeen
@@ -150,9 +151,21 @@ class ServiceModelSnapshot(msgspec.Struct, frozen=True):
     batches: int
 
 
+class GenerationSnapshot(msgspec.Struct, frozen=True):
+    """What the device holds of a generating model."""
+
+    model: str
+    pages_used: int
+    pages_cached: int  # held by no row, but a prompt may find them
+    pages_free: int
+    running: Mapping[str, int]  # rows that have begun and not ended, by tier
+    recomputed_tokens: int  # ever
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The scheduler at one instant, for gauges."""
 
     queues: Sequence[QueueSnapshot]
     service_models: Sequence[ServiceModelSnapshot]
     overloaded: bool  # more urgent work arrives than the device can do
+    generation: Sequence[GenerationSnapshot] = ()

@@ -40,6 +40,7 @@ class SpeechSpec(msgspec.Struct, frozen=True):
     min_samples: int  # fewer give no frame
     window_samples: int
     margin_samples: int
+    tidy: bool = False  # a transcript has no space before punctuation
 
 
 class GenerationSpec(msgspec.Struct, frozen=True):
@@ -75,6 +76,7 @@ class ModelSpec(msgspec.Struct, frozen=True):
     max_tokens: int  # longest row that the model takes
     labels: tuple[str, ...] = ()
     tokenizer_file: str = ""  # path of a tokenizer.json; empty where text is not taken
+    prompt: str = ""  # goes before each text, ahead of tokenising
     vocabulary_size: int = 0  # ids must be in [0, vocabulary_size); 0: any id is allowed
     packed: bool = False  # the runner can run rows without padding
     steps: tuple[Step, ...] = ()  # where packed batches run in steps, from small to large

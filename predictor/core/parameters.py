@@ -5,17 +5,18 @@ the document with a message that names the field, and whatever was in force stay
 Descriptions, units and ranges are part of the types, so that a form can be built from them.
 """
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest, ParametersRefused
 from predictor.core.rows import NO_DEADLINE
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_DOCUMENT_BYTES = 1 << 17  # a thousand models' worth, parsed in a fraction of a second
 MAX_MODELS = 256
@@ -110,6 +111,14 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             extra={"unit": "ms"},
         ),
     ] = None
+    itl_slo_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)] | None,
+        Meta(
+            description="Where a model generates: slo_ms is for the first token, this for each"
+            " later one, from the one before it (99% of them); null: none.",
+            extra={"unit": "ms"},
+        ),
+    ] = None
     max_queue_size: Annotated[
         int,
         Meta(ge=1, le=10_000_000, description="Most rows that wait.", extra={"unit": "rows"}),
@@ -161,6 +170,10 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     @property
     def slo_s(self) -> float:
         return NO_DEADLINE if self.slo_ms is None else self.slo_ms / 1e3
+
+    @property
+    def itl_slo_s(self) -> float:
+        return NO_DEADLINE if self.itl_slo_ms is None else self.itl_slo_ms / 1e3
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,28 +255,25 @@ def parse_document(document: bytes) -> Parameters:
         raise ParametersRefused("", f"the document is over {MAX_DOCUMENT_BYTES} bytes")
     try:
         plain = _decode(document)
-    except Exception as error:  # `!!bool x` and the like raise whatever they stumble over
-        raise ParametersRefused("", f"not YAML: {' '.join(str(error).split())}") from None
+    except (YamlRefusedError, RecursionError) as error:
+        raise ParametersRefused("", f"not YAML: {error}") from None
     return parse_plain(plain)
 
 
 def _decode(document: bytes) -> Any:
     try:
-        return msgspec.json.decode(document)  # YAML 1.1 would take JSON's 1e3 for a string
-    except msgspec.DecodeError:
-        return yaml.load(document, _StrictLoader)  # noqa: S506 - it is a safe loader
+        # YAML 1.1 would take JSON's 1e3 for a string.
+        return json.loads(document, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return load_yaml(document)
 
 
-class _StrictLoader(yaml.CSafeLoader):
-    """Refuses a key that is there twice, where YAML loaders let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise ValueError(f"{key.value!r} is there twice (line {key.start_mark.line + 1})")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for a key that is there twice; as YAML, the document is refused for it."""
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        raise ValueError
+    return plain
 
 
 def parse_plain(plain: object) -> Parameters:
@@ -280,6 +290,12 @@ def parse_plain(plain: object) -> Parameters:
     tiers = _sections(plain, "tiers", TierParameters, MAX_TIERS)
     if not tiers:
         raise ParametersRefused("tiers", "at least one tier is needed")
+    for name, tier in tiers.items():
+        if tier.itl_slo_ms is not None and tier.slo_ms is None:
+            raise ParametersRefused(
+                f"tiers.{name}.itl_slo_ms",
+                "needs slo_ms: a tier without a deadline for the first token has none for others",
+            )
     by_priority = sorted(tiers.items(), key=lambda item: item[1].priority)
     for (first, one), (second, other) in pairwise(by_priority):
         if one.priority == other.priority:

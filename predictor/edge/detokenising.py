@@ -59,17 +59,21 @@ class TextStream:
         self._tokenizer = tokenizer
         self._decoder = DecodeStream(list(prompt[-PROMPT_TOKENS_SEEN:]), skip_special_tokens=True)
         self._stops = StopStrings(stop)
-        self.stopped = False  # by a stop string
+        self._stopped = False
 
     def feed(self, ids: Iterable[int]) -> str:
         """The text that may be shown now that these tokens have come."""
         step, tokenizer = self._decoder.step, self._tokenizer
         text = "".join([piece for each in ids if (piece := step(tokenizer, each)) is not None])
-        if self.stopped or not text:
+        if self._stopped or not text:
             return ""
-        shown, self.stopped = self._stops.feed(text)
+        shown, self._stopped = self._stops.feed(text)
         return shown
 
     def rest(self) -> str:
         """What is left to show of a text that ended otherwise than by a stop string."""
-        return "" if self.stopped else self._stops.rest()
+        return "" if self._stopped else self._stops.rest()
+
+    def has_stopped(self) -> bool:
+        """Whether a stop string has come."""
+        return self._stopped

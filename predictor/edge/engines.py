@@ -74,6 +74,10 @@ class EngineGroup:
         for engine in self._engines:
             engine.drain()
 
+    def abandon(self) -> None:
+        for engine in self._engines:
+            engine.abandon()
+
     def _refresh(self) -> None:
         """Requests ask for the status far more often than it changes."""
         statuses = [engine.status() for engine in self._engines]
@@ -91,6 +95,9 @@ class EngineGroup:
             tightest_slo_s=min(status.tightest_slo_s for status in statuses),
             bulk_tier=next((each.bulk_tier for each in statuses if each.bulk_tier), ""),
             tiers=next((each.tiers for each in statuses if each.tiers), {}),
+            edges_missing=max(status.edges_missing for status in statuses),
+            silent=not models and any(status.silent for status in statuses),
+            alive=all(status.alive for status in statuses),
         )
 
 

@@ -19,6 +19,15 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     finish: Finish | None
 
 
+class WholeText(msgspec.Struct, frozen=True):
+    """All of a row's output. `tokens` are those shown; a stop token counts and is not."""
+
+    text: str
+    tokens: Sequence[Sampled]
+    tokens_generated: int
+    finish: Finish
+
+
 class Texts:
     """The texts of a request. `take` is what the engine calls, `changes` what a stream awaits.
 
@@ -27,28 +36,40 @@ class Texts:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], stop: Sequence[str]
+        self,
+        tokenizer: Tokenizer,
+        prompts: Sequence[Sequence[int]],
+        stop: Sequence[str],
+        prompt_tokens: int = 0,
     ) -> None:
-        """`prompts`: the ids before each row's output."""
+        """`prompts`: the ids before each row's output, the last of them at least.
+
+        `prompt_tokens`: of all prompts, each counted once.
+        """
         self._streams = [TextStream(tokenizer, prompt, stop) for prompt in prompts]
         self._changes: list[Change] = []
         self._came = asyncio.Event()
         self._unfinished = len(prompts)
-        self.completion_tokens = 0
+        self._counts = [0] * len(prompts)
+        self.prompt_tokens = prompt_tokens
         self.cached_tokens = 0
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(self._counts)
 
     def take(self, generated: Generated) -> bool:
         """Take in a part; whether the row is to go on."""
         stream = self._streams[generated.index]
-        if stream.stopped:
+        if stream.has_stopped():
             return False
         tokens = generated.tokens
-        self.completion_tokens += len(tokens)
+        self._counts[generated.index] += len(tokens)
         self.cached_tokens += generated.cached_tokens
         finish = generated.finish
         shown = tokens[:-1] if finish is Finish.STOP else tokens  # a stop token is no text
         text = stream.feed([token.id for token in shown])
-        if stream.stopped:
+        if stream.has_stopped():
             finish = Finish.STOP
         elif finish is not None:
             text += stream.rest()
@@ -71,17 +92,17 @@ class Texts:
         self._unfinished = 0
         self._came.set()
 
-    def whole(self) -> list[tuple[str, Sequence[Sampled], Finish]]:
-        """Each text, its tokens and why it ended, once all have."""
-        texts: list[list[str]] = [[] for _ in self._streams]
-        tokens: list[list[Sampled]] = [[] for _ in self._streams]
-        finishes = [Finish.LENGTH] * len(self._streams)
+    def whole(self) -> list[WholeText]:
+        """Each text, once all have ended."""
+        parts: list[list[Change]] = [[] for _ in self._streams]
         for change in self._changes:
-            texts[change.index].append(change.text)
-            tokens[change.index].extend(change.tokens)
-            if change.finish is not None:
-                finishes[change.index] = change.finish
+            parts[change.index].append(change)
         return [
-            ("".join(parts), each, finish)
-            for parts, each, finish in zip(texts, tokens, finishes, strict=True)
+            WholeText(
+                "".join([change.text for change in changes]),
+                [token for change in changes for token in change.tokens],
+                count,
+                changes[-1].finish or Finish.LENGTH,
+            )
+            for changes, count in zip(parts, self._counts, strict=True)
         ]

@@ -3,34 +3,32 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from grpc import aio
 from kserve import errors as sdk_errors
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
-    add_GRPCInferenceServiceServicer_to_server,
-)
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from predictor.core.errors import HeadwayError, StartupError
 from predictor.edge import grpc_codec
-from predictor.edge.service import (
-    TIER_HEADER,
-    TIMEOUT_HEADER,
-    Call,
-    InferService,
-    Pending,
-    timeout_from_header,
-)
+from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, Call, call_from_headers
+from predictor.edge.grpc_options import service_handler
+from predictor.edge.grpc_triton import TritonMethods, repository_change
+from predictor.edge.repository import check_load, refuse_unload
+from predictor.edge.service import InferService, check_version
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, retry_after, status_of
+from predictor.edge.tasks import TaskCodec
+from predictor.edge.tensors import DEFAULT_VERSION, InferAnswer, InferRequest
 
 _LOG = logging.getLogger("headway.edge")
+T = TypeVar("T")
+
+_MESSAGE_BYTES = 1 << 10  # of an error
 _LAST_ANSWERS_S = 1.0  # for answers that were given but not sent yet
 _SDK_STATUSES: dict[type[Exception], grpc.StatusCode] = {
     sdk_errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
@@ -46,7 +44,7 @@ class EdgeServicer(InferenceServicer):
 
     def __init__(self, service: InferService, data_plane: object, repository: object) -> None:
         super().__init__(data_plane, repository)
-        self._service = service
+        self.service = service
         self._in_flight = 0
         self.idle = asyncio.Event()  # set while no ModelInfer is in flight
         self.idle.set()
@@ -66,27 +64,13 @@ class EdgeServicer(InferenceServicer):
     async def _infer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        started_s = self._service.arrived()
-        pending: Pending | None = None
+        exchange = _GrpcExchange(request, context)
         try:
-            self._service.check_pace(started_s)
-            codec = self._service.codec(request.model_name)
-            decoded = grpc_codec.decode_request(request)
-            call = _call(request.model_name, context, started_s)
-            pending = await self._service.submit(decoded, call, codec)
-            reply = await pending.future
-            replied_s = monotonic()
-            answer = grpc_codec.encode_answer(
-                self._service.answer(pending, reply, decoded.id), decoded
-            )
-            self._service.report(pending, replied_s)
-        except Exception as error:
-            if pending is not None:
-                self._service.failed(pending, error)
-            elif isinstance(error, HeadwayError):
-                self._service.refused(request.model_name, "grpc", error)
+            await self.service.lifecycle.run(exchange)
+        except HeadwayError as error:
             await _abort(context, error)
-        return answer
+        assert exchange.answer is not None
+        return exchange.answer
 
     async def ServerMetadata(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
         return await _mapped(super().ServerMetadata(request, context), context)
@@ -94,32 +78,86 @@ class EdgeServicer(InferenceServicer):
     async def ServerReady(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
         return await _mapped(super().ServerReady(request, context), context)
 
-    async def ModelReady(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
+    async def ModelReady(  # noqa: N802
+        self, request: pb.ModelReadyRequest, context: aio.ServicerContext
+    ) -> Any:
+        if request.version and request.name in self.service.names:
+            ready = self.service.is_ready(request.name, request.version)
+            return pb.ModelReadyResponse(ready=ready)
         return await _mapped(super().ModelReady(request, context), context)
 
-    async def ModelMetadata(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
-        return await _mapped(super().ModelMetadata(request, context), context)
+    async def ModelMetadata(  # noqa: N802
+        self, request: pb.ModelMetadataRequest, context: aio.ServicerContext
+    ) -> Any:
+        return await _mapped(self._metadata(request, context), context)
+
+    async def _metadata(
+        self, request: pb.ModelMetadataRequest, context: aio.ServicerContext
+    ) -> pb.ModelMetadataResponse:
+        metadata = await super().ModelMetadata(request, context)
+        check_version(request.name, request.version)
+        metadata.versions.append(DEFAULT_VERSION)
+        return metadata
 
     async def RepositoryModelLoad(  # noqa: N802
-        self, request: Any, context: aio.ServicerContext
+        self, request: pb.RepositoryModelLoadRequest, context: aio.ServicerContext
     ) -> Any:
-        return await _mapped(super().RepositoryModelLoad(request, context), context)
+        return await _mapped(self._load(request), context)
+
+    async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        change = repository_change(request)
+        check_load(self.service, change.model, change.parameters)
+        return pb.RepositoryModelLoadResponse(model_name=change.model, isLoaded=True)
 
     async def RepositoryModelUnload(  # noqa: N802
-        self, request: Any, context: aio.ServicerContext
+        self, request: pb.RepositoryModelUnloadRequest, context: aio.ServicerContext
     ) -> Any:
-        return await _mapped(super().RepositoryModelUnload(request, context), context)
+        return await _mapped(self._unload(request), context)
+
+    async def _unload(self, request: pb.RepositoryModelUnloadRequest) -> None:
+        refuse_unload(self.service, repository_change(request).model)
 
 
-def _call(model: str, context: aio.ServicerContext, started_s: float) -> Call:
-    headers = dict(context.invocation_metadata() or ())
-    timeout = headers.get(TIMEOUT_HEADER)
-    timeout_s = None if timeout is None else timeout_from_header(str(timeout))
-    remaining_s = context.time_remaining()
-    if remaining_s is not None and (timeout_s is None or remaining_s < timeout_s):
-        timeout_s = remaining_s
-    tier = headers.get(TIER_HEADER)
-    return Call(model, "grpc", started_s, None if tier is None else str(tier), timeout_s)
+class _GrpcExchange:
+    """An `Exchange` of one ModelInfer. A client that leaves cancels its task."""
+
+    __slots__ = ("_context", "_request", "answer", "model", "version")
+
+    protocol = "grpc"
+    paced = True
+
+    def __init__(self, request: pb.ModelInferRequest, context: aio.ServicerContext) -> None:
+        self.model: str = request.model_name
+        self.version: str = request.model_version
+        self.answer: pb.ModelInferResponse | None = None
+        self._request = request
+        self._context = context
+
+    async def receive(self) -> pb.ModelInferRequest:
+        return self._request  # it was handed over whole
+
+    def decode(self, body: pb.ModelInferRequest, codec: TaskCodec) -> InferRequest:
+        return grpc_codec.decode_request(body)
+
+    def call(self) -> Call:
+        headers = dict(self._context.invocation_metadata() or ())
+        tier, timeout = headers.get(TIER_HEADER), headers.get(TIMEOUT_HEADER)
+        call = call_from_headers(
+            None if tier is None else str(tier), None if timeout is None else str(timeout)
+        )
+        remaining_s = self._context.time_remaining()
+        if remaining_s is None or (call.timeout_s is not None and call.timeout_s <= remaining_s):
+            return call
+        return Call(call.tier, remaining_s)
+
+    def wait(self, future: asyncio.Future[T]) -> Awaitable[T]:
+        return future
+
+    def encode(self, answer: InferAnswer, request: InferRequest) -> pb.ModelInferResponse:
+        return grpc_codec.encode_answer(answer, request)
+
+    async def send(self, encoded: pb.ModelInferResponse) -> None:
+        self.answer = encoded  # the method returns it
 
 
 async def _mapped(method: Awaitable[Any], context: aio.ServicerContext) -> Any:
@@ -134,13 +172,19 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> NoReturn:
     if isinstance(error, HeadwayError):
         seconds = retry_after(error)
         trailing = () if seconds is None else (("retry-after", seconds),)
-        await context.abort(status_of(error).grpc, error.message, trailing)
+        await context.abort(status_of(error).grpc, _short(error.message), trailing)
     for kind, code in _SDK_STATUSES.items():
         if isinstance(error, kind):
-            await context.abort(code, str(error))
+            await context.abort(code, _short(str(error)))
     _LOG.error("a gRPC call failed", exc_info=error)
     await context.abort(INTERNAL.grpc, INTERNAL_MESSAGE)
     raise AssertionError("abort raises")
+
+
+def _short(message: str) -> str:
+    """What fits the trailers, of which a client takes 8 KiB: each byte may become three."""
+    cut = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
+    return message if len(cut) == len(message) else cut + "…"
 
 
 class EdgeGrpcServer(GRPCServer):
@@ -151,17 +195,13 @@ class EdgeGrpcServer(GRPCServer):
         servicer: EdgeServicer,
         address: str,
         *,
-        max_receive_bytes: int,
-        max_send_bytes: int,
+        options: Sequence[tuple[str, int]],
         grace_s: float,
     ) -> None:
         """`address` is host:port; the port must have been found free before."""
         self._servicer = servicer
         self._address = address
-        self._options = [
-            ("grpc.max_receive_message_length", max_receive_bytes),
-            ("grpc.max_send_message_length", max_send_bytes),
-        ]
+        self._options = options
         self._grace_s = grace_s
         self._stopping = False
         self._server: aio.Server | None = None
@@ -171,7 +211,9 @@ class EdgeGrpcServer(GRPCServer):
         if self._stopping:
             return
         self._server = aio.server(ThreadPoolExecutor(max_workers), options=self._options)
-        add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        self._server.add_generic_rpc_handlers(
+            (service_handler(self._servicer), TritonMethods(self._servicer.service))
+        )
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:

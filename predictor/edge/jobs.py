@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
+from time import monotonic
 
 import msgspec
 
@@ -22,7 +23,6 @@ from predictor.core.errors import (
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
 from predictor.edge.asgi import (
-    ClientGoneError,
     Headers,
     Receive,
     Scope,
@@ -32,12 +32,14 @@ from predictor.edge.asgi import (
     send_json,
     send_not_allowed,
 )
+from predictor.edge.bodies import Bodies
+from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
-from predictor.edge.service import TIER_HEADER, TIMEOUT_HEADER, InferService
+from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
+from predictor.edge.streams import MAX_STREAMS, MIN_BYTES_PER_S, Stream, Streams
 
-MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
-IDLE_S = 60.0  # a client that neither sends nor reads for so long is given up
+MAX_OWNER_BYTES = 256
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
 STATE_HEADER = b"x-headway-job-state"
@@ -63,12 +65,20 @@ class _Progress(JobStatus, frozen=True, kw_only=True):
 
 
 class JobRoutes:
-    """ASGI: the routes of jobs. `jobs` is None where this server keeps none."""
+    """ASGI: the routes of jobs. `jobs` is None where this server keeps none.
 
-    def __init__(self, service: InferService, jobs: Jobs | None) -> None:
+    `owner_header`: in small letters. Where there is one, whoever it names owns the jobs that they
+    submit, and to others these do not exist.
+    """
+
+    def __init__(
+        self, service: InferService, jobs: Jobs | None, bodies: Bodies, owner_header: str = ""
+    ) -> None:
+        self._owner_header = owner_header
         self._service = service
+        self._bodies = bodies
         self._kept = jobs
-        self._streams = 0
+        self._streams = Streams(MAX_STREAMS)
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -87,36 +97,40 @@ class JobRoutes:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
+        owner = self._owner(scope)
         submission = _SUBMIT.fullmatch(path)
         if submission is not None:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
-            with self._stream():
-                await self._submit(submission[1], dict(scope["headers"]), receive, send)
+            with self._stream() as stream:
+                await self._submit(submission[1], owner, scope, receive, send, stream)
             return
         job = _JOB.fullmatch(path)
         if job is None:
             raise UnknownJob("no such job; use the id that the submission was answered with")
         job_id, results = job.groups()
         if results and method == "GET":
-            with self._stream():
-                await self._results(job_id, receive, send)
+            with self._stream() as stream:
+                await self._results(job_id, owner, receive, send, stream)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
-            await send_json(send, HTTPStatus.OK, _progress(await act(job_id)))
+            await send_json(send, HTTPStatus.OK, _progress(await act(job_id, owner)))
         else:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
-    async def _submit(self, model: str, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _submit(
+        self, model: str, owner: str, scope: Scope, receive: Receive, send: Send, stream: Stream
+    ) -> None:
+        headers: Headers = dict(scope["headers"])
         codec = self._service.codec(model)
         jobs = self._jobs
         check_encoding(headers)
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(_chunks(receive), LineChecker(codec, tier, priority))
-        status = await jobs.submit(JobStart(model=model, tier=tier), lines)
+        lines = checked_lines(self._parts(receive, stream), LineChecker(codec, tier, priority))
+        status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,
             HTTPStatus.ACCEPTED,
@@ -124,15 +138,18 @@ class JobRoutes:
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
-    async def _results(self, job_id: str, receive: Receive, send: Send) -> None:
-        status = await self._jobs.status(job_id)
+    async def _results(
+        self, job_id: str, owner: str, receive: Receive, send: Send, stream: Stream
+    ) -> None:
+        status = await self._jobs.status(job_id, owner)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with asyncio.timeout(IDLE_S):
+                async with _waiting(stream, self._bodies.idle_s):
                     await send({"type": "http.response.body", "body": block, "more_body": True})
+                stream.moved(len(block), monotonic())
                 if gone.done():
                     return
             await send({"type": "http.response.body", "body": b""})
@@ -147,11 +164,42 @@ class JobRoutes:
         finally:
             gone.cancel()
 
+    async def _parts(self, receive: Receive, stream: Stream) -> AsyncIterator[bytes]:
+        """A body as it comes. Raises BodyTimeout, ClientGoneError, QueueFull."""
+        more = True
+        while more:
+            try:
+                async with _waiting(stream, None):  # Bodies has the limit
+                    message = await self._bodies.next(receive)
+            except TimeoutError:
+                raise QueueFull(
+                    f"body: it came at under {MIN_BYTES_PER_S} bytes/s while other jobs had no "
+                    "place; send the whole job again, faster"
+                ) from None
+            more = message.get("more_body", False)
+            part = message.get("body", b"")
+            stream.moved(len(part), monotonic())
+            yield part
+
     @property
     def _jobs(self) -> Jobs:
         if self._kept is None:
             raise JobsNotKept("this server keeps no jobs; start it with --redis_url")
         return self._kept
+
+    def _owner(self, scope: Scope) -> str:
+        """Empty where nobody is asked for. Raises InvalidRequest where the header names nobody."""
+        if not self._owner_header:
+            return ""
+        name = self._owner_header.encode()
+        owners = [value.strip() for key, value in scope["headers"] if key == name]
+        if len(owners) != 1 or not 0 < len(owners[0]) <= MAX_OWNER_BYTES:
+            raise InvalidRequest(
+                f"{self._owner_header}: must name the caller, once; ask by way of the proxy that"
+                " sets it"
+            )
+        owner: bytes = owners[0]
+        return owner.decode("latin-1")
 
     def _tier(self, headers: Headers) -> tuple[str, int | None]:
         status = self._service.engine.status()
@@ -169,14 +217,13 @@ class JobRoutes:
         return tier, status.tiers[tier]
 
     @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= MAX_STREAMS:
-            raise QueueFull("this server moves as many jobs as it can; try again shortly")
-        self._streams += 1
+    def _stream(self) -> Iterator[Stream]:
+        stream = Stream()
+        self._streams.enter(stream, monotonic())
         try:
-            yield
+            yield stream
         finally:
-            self._streams -= 1
+            self._streams.leave(stream)
 
 
 def _progress(status: JobStatus) -> bytes:
@@ -184,21 +231,18 @@ def _progress(status: JobStatus) -> bytes:
     return msgspec.json.encode(shown)
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """A body. Raises ClientGoneError, and InvalidRequest where it stops coming."""
-    more = True
-    while more:
+@contextlib.asynccontextmanager
+async def _waiting(stream: Stream, at_most_s: float | None) -> AsyncIterator[None]:
+    """For the client. Raises TimeoutError, also where it loses its place."""
+    if stream.too_slow:
+        raise TimeoutError
+    async with asyncio.timeout(at_most_s) as limit:
+        stream.give_up = lambda: limit.reschedule(asyncio.get_running_loop().time())
+        stream.waits(monotonic())
         try:
-            async with asyncio.timeout(IDLE_S):
-                message = await receive()
-        except TimeoutError:
-            raise InvalidRequest(
-                f"body: nothing came for {IDLE_S:g} s; send the whole job again"
-            ) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
+            yield
+        finally:
+            stream.give_up = lambda: None
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

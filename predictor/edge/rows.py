@@ -1,17 +1,15 @@
 """Rows from tensors: token ids as they come, and text through a tokenizer."""
 
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from predictor.core.errors import InvalidRequest, StartupError
+from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
-from predictor.edge.tensors import BYTES, INTEGERS, NUMPY_TYPES, Tensor, texts_of
+from predictor.edge.tensors import INTEGERS, NUMPY_TYPES, Tensor
 from predictor.engine.port import RowInput
 
 
@@ -124,52 +122,3 @@ def _kept(mask: Tensor, ids: Tensor) -> NDArray[np.bool_]:
     if not np.all(keep | (values == 0)):
         raise InvalidRequest("attention_mask: every value must be 0 or 1")
     return keep
-
-
-class TextReader:
-    """Reads `text` of shape [n] or [n, 1], and tokenises it; longer text is cut at `max_tokens`."""
-
-    def __init__(self, spec: ModelSpec, max_rows: int) -> None:
-        self._max_rows = max_rows
-        # What the file says about truncation and padding was meant for another use.
-        try:
-            self._tokenizer = Tokenizer.from_file(spec.tokenizer_file)
-            self._tokenizer.enable_truncation(max_length=spec.max_tokens)
-            self._tokenizer.no_padding()
-        except Exception as error:  # the library raises plain Exception for a broken file
-            raise StartupError(
-                f"model {spec.name!r}: cannot read tokenizer {spec.tokenizer_file}: {error}"
-            ) from None
-
-    def read(self, text: Tensor) -> list[str]:
-        """The texts. Raises InvalidRequest, as far as that can be told without tokenising."""
-        if text.datatype != BYTES:
-            raise InvalidRequest(f"input 'text': datatype must be BYTES, not {text.datatype}")
-        check_column(text)
-        check_rows("text", text.shape[0], self._max_rows)
-        return texts_of(text)
-
-    def tokenise(self, texts: list[str]) -> list[RowInput]:
-        """A row for each text. Raises InvalidRequest for one without a token."""
-        return [
-            _row_of_text(index, encoding.ids)
-            for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts))
-        ]
-
-    def tensor(self, instances: Sequence[object]) -> Tensor:
-        """Strings, or objects with a `text`, as the `text` tensor."""
-        texts = []
-        for index, instance in enumerate(instances):
-            text = instance.get("text") if isinstance(instance, dict) else instance
-            if not isinstance(text, str):
-                raise InvalidRequest(
-                    f'instances[{index}]: must be a string, or an object {{"text": string}}'
-                )
-            texts.append(text)
-        return Tensor("text", BYTES, (len(texts),), texts)
-
-
-def _row_of_text(index: int, ids: list[int]) -> RowInput:
-    if not ids:
-        raise InvalidRequest(f"text[{index}] has no tokens; send some text")
-    return RowInput(array("q", ids).tobytes(), len(ids))

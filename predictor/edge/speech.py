@@ -19,6 +19,7 @@ from predictor.audio.files import (
 from predictor.audio.windows import cut, join, tokens_of
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
+from predictor.edge.heavy import check_wanted
 from predictor.edge.rows import check_column, check_rows
 from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, INTEGERS, NUMPY_TYPES, Tensor
@@ -50,7 +51,7 @@ class SpeechCodec:
         self._speech = spec.speech
         self._max_rows = max_rows
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         check_inputs(inputs, self.inputs)
         audio = inputs.get(_AUDIO)
         if audio is None:
@@ -107,7 +108,11 @@ class SpeechCodec:
         assert counts is not None
         windows = iter([np.frombuffer(result, np.int32) for result in results])
         texts = [
-            transcript(join([next(windows) for _ in range(count)], self._speech), self.spec.labels)
+            transcript(
+                join([next(windows) for _ in range(count)], self._speech),
+                self.spec.labels,
+                tidy=self._speech.tidy,
+            )
             for count in counts
         ]
         return [Tensor("text", BYTES, (len(texts),), texts)]
@@ -128,6 +133,7 @@ class SpeechCodec:
         left = MAX_AUDIO_S * rate
         clips = []
         for index, element in enumerate(audio.data):
+            check_wanted()
             name = f"{_AUDIO}[{index}]"
             data = element if isinstance(element, bytes) else _from_base64(str(element), name)
             clips.append(self._check_least(decode(data, rate, left, name), name))

@@ -4,6 +4,7 @@ Numbers travel as raw little-endian bytes in row-major order. An element of BYTE
 where JSON carried it and bytes where raw bytes did; what it means is the task's business.
 """
 
+import base64
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.generating import Texts
+from predictor.edge.sampling import SamplingFields
 
 MAX_INPUTS = 16
 MAX_OUTPUTS = 16
@@ -20,6 +23,7 @@ MAX_DIMENSIONS = 8
 MAX_PRIORITY = 1 << 31
 MAX_TIMEOUT_US = (1 << 63) - 1
 BYTES = "BYTES"
+DEFAULT_VERSION = "1"  # the one that every model has, where a client names versions
 
 NUMPY_TYPES: Mapping[str, np.dtype[np.generic]] = {
     "INT32": np.dtype("<i4"),
@@ -47,14 +51,21 @@ class Tensor(msgspec.Struct, frozen=True, gc=False):
 
 
 class WantedOutput(msgspec.Struct, frozen=True):
-    """An output that the client asks for by name; `binary` None: as the request says."""
+    """An output that the client asks for by name; `binary` None: as the request says.
+
+    `classes`: its largest so many values, with their labels, in place of all of it; 0: as it is.
+    """
 
     name: str
     binary: bool | None = None
+    classes: int = 0
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoded request. `timeout_us` 0 or None: the client sets no deadline of its own."""
+    """A decoded request. `timeout_us` 0 or None: the client sets no deadline of its own.
+
+    `truncate`: whether text that is too long may be cut; else it is refused.
+    """
 
     id: str
     inputs: Mapping[str, Tensor]
@@ -62,10 +73,15 @@ class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout_us: int | None = None
     wanted: Sequence[WantedOutput] = ()
     binary: bool = False  # how outputs travel that do not say
+    truncate: bool = True
+    sampling: SamplingFields | None = None  # asked of generated text, and of nothing else
 
 
 class InferAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes back: outputs, and what the request cost in whole microseconds."""
+    """What goes back: outputs, and what the request cost in whole microseconds.
+
+    `truncated`: how many of its rows were cut because they were too long.
+    """
 
     model: str
     id: str
@@ -73,6 +89,8 @@ class InferAnswer(msgspec.Struct, frozen=True, kw_only=True):
     queue_us: int
     service_us: int
     batch_size: int
+    truncated: int = 0
+    texts: Texts | None = None  # of rows that generate
 
 
 def new_id() -> str:
@@ -144,6 +162,20 @@ def split_elements(name: str, raw: bytes) -> list[bytes]:
             )
         elements.append(raw[start:offset])
     return elements
+
+
+def decoded_base64(tensor: Tensor) -> Tensor:
+    """A BYTES tensor whose elements came as base64. Raises InvalidRequest, naming the element."""
+    elements = []
+    for index, element in enumerate(tensor.data):
+        text = element if isinstance(element, bytes) else str(element).encode()
+        try:
+            elements.append(base64.b64decode(b"".join(text.split()), validate=True))
+        except ValueError:
+            raise InvalidRequest(
+                f"input {tensor.name!r}: element {index} is not base64, which its content_type says"
+            ) from None
+    return Tensor(tensor.name, tensor.datatype, tensor.shape, elements)
 
 
 def texts_of(tensor: Tensor) -> list[str]:

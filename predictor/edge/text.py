@@ -6,9 +6,10 @@ import numpy as np
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec, Task
-from predictor.edge.rows import IdReader, TextReader
+from predictor.edge.rows import IdReader
 from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, NUMPY_TYPES, Tensor
+from predictor.edge.texts import TextReader
 
 # Tokenising more characters than this at once would hold the event loop too long.
 _HEAVY_CHARACTERS = 16_384
@@ -31,7 +32,7 @@ class TextCodec:
             (_IDS, _MASK) if self._texts is None else (_TEXT, _IDS, _MASK)
         )
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         ids = inputs.get("input_ids")
         if ids is not None and len(inputs) == 1:
             return TaskRows(self._ids.read(ids, None))
@@ -39,7 +40,8 @@ class TextCodec:
         if isinstance(rows, TaskRows):
             return rows
         assert self._texts is not None
-        return TaskRows(self._texts.tokenise(rows))
+        tokenised = self._texts.tokenise(rows, truncate)
+        return TaskRows(tokenised.rows, truncated=tokenised.truncated)
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         self._read(inputs)

@@ -32,6 +32,8 @@ from predictor.engine.wire import (
     FromEdge,
     FromEngine,
     Part,
+    Ping,
+    Pong,
     Status,
     StopRow,
     Submit,
@@ -60,7 +62,9 @@ class _Frame:
 class Gateway:
     """Serves edges until it is closed. All methods belong to the engine's event loop."""
 
-    def __init__(self, engine: LocalEngine, observer: Observer) -> None:
+    def __init__(self, engine: LocalEngine, observer: Observer, edges: int = 0) -> None:
+        """`edges`: how many are expected. Before all are there, none is told to be ready."""
+        self._expected = edges
         self._engine = engine
         self._observer = observer
         self._edges: dict[EdgeLink, dict[int, Ticket]] = {}
@@ -116,7 +120,10 @@ class Gateway:
         self._edges[link] = {}
         self._deserted.clear()
         self._observer.observe(EdgesConnected(len(self._edges)))
-        link.send(Status(self._engine.status()))
+        if self._expected > 1:
+            self._tell_all(self._engine.status())
+        else:
+            link.send(Status(self._engine.status()))
 
     def _closed(self, link: EdgeLink) -> None:
         for ticket in list(self._edges[link].values()):
@@ -129,6 +136,8 @@ class Gateway:
                         self._engine.report(message)
         self._paused.discard(link)
         self._observer.observe(EdgesConnected(len(self._edges)))
+        if self._expected > 1:
+            self._tell_all(self._engine.status())
         if not self._edges:
             self._deserted.set()
 
@@ -136,8 +145,9 @@ class Gateway:
         if status.draining and not self._draining:
             self.drain()
             return
-        if self._draining:
-            status = msgspec.structs.replace(status, draining=True)
+        missing = max(self._expected - len(self._edges), 0)
+        if self._draining or missing:
+            status = msgspec.structs.replace(status, draining=self._draining, edges_missing=missing)
         for link in self._edges:
             link.send(Status(status))
 
@@ -208,6 +218,8 @@ class Gateway:
         elif isinstance(message, StopRow):
             if message.id in waiting:
                 self._engine.stop_row(waiting[message.id], message.index)
+        elif isinstance(message, Ping):
+            link.send(Pong())
         else:
             self._expose(link, message)
 

@@ -35,15 +35,22 @@ from predictor.core.facts import (
 )
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing, Row
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome
 from predictor.engine.device import Clock, Device, Finished
+from predictor.engine.isolation import said_by
 from predictor.engine.outputs import Output, outputs_of
-from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
+from predictor.engine.port import (
+    AnyRunner,
+    DeviceLost,
+    EngineStatus,
+    Reply,
+    Submission,
+)
 from predictor.engine.request import Part, Request
 from predictor.engine.settling import Settling
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
-from predictor.engine.warmup import warm_up
+from predictor.engine.warmup import service_times
 from predictor.engine.watchdog import Watchdog
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
@@ -69,7 +76,7 @@ class LocalEngine:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         batch_timeout_s: float = 120.0,
-        warmed_up: Callable[[Runner], Runner] = lambda runner: runner,
+        warmed_up: Callable[[AnyRunner], AnyRunner] = lambda runner: runner,
         clock: Clock = time.monotonic,
     ) -> None:
         """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device.
@@ -82,10 +89,8 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
-        self._settling = Settling(
-            observer, self._scheduler.drain_s, self._scheduler.cancel, self._itl_slo_s
-        )
-        self._runners: dict[str, Runner] = {}
+        self._settling = Settling(observer, self._scheduler)
+        self._runners: dict[str, AnyRunner] = {}
         self._loading = list(model_names)
         self._draining = False
         self._requests: dict[Promise, Request] = {}
@@ -101,7 +106,7 @@ class LocalEngine:
         self._status = self._current_status()
         observer.observe(ParametersInForce(parameters.generation))
 
-    async def start(self, loaders: Mapping[str, Callable[[], Runner]]) -> None:
+    async def start(self, loaders: Mapping[str, Callable[[], AnyRunner]]) -> None:
         """Load the models, one after the other. Must be awaited on the loop that serves.
 
         Raises whatever a loader raises: StartupError where a model cannot be served.
@@ -112,13 +117,17 @@ class LocalEngine:
         for name, load in loaders.items():
             began_s = self._clock()
             runner = await in_daemon_thread(load)
-            packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
-            services = [await in_daemon_thread(partial(warm_up, runner, each)) for each in packings]
-            self._scheduler.add_model(name, services)
+            spec = runner.spec
+            services = await in_daemon_thread(partial(service_times, runner))
+            self._scheduler.add_model(
+                name,
+                services,
+                spec.generation,
+                prefix_cache=spec.generation is not None and spec.generation.prefix_cache,
+            )
             self._runners[name] = self._warmed_up(runner)
             self._loading.remove(name)
             self._status_changed()
-            spec = runner.spec
             _LOG.info(
                 "model %s (%s on %s) is ready after %.1f s",
                 name,
@@ -143,6 +152,14 @@ class LocalEngine:
         """Refuse new submissions from now on; what waits and runs is finished."""
         self._draining = True
         self._status_changed()
+
+    def abandon(self, why: str = "the server stopped before the request ended; try again") -> None:
+        """Fail all requests that wait or run with 503. Their rows never run, if they do not yet."""
+        now_s = self._clock()
+        for request in list(self._requests.values()):
+            if not request.settled:
+                request.fail(Unavailable(why))
+                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
 
     def watch_status(self, watcher: Callable[[EngineStatus], None]) -> None:
         """Have `watcher` called whenever the status changes."""
@@ -306,16 +323,18 @@ class LocalEngine:
     def _finished(self, done: Finished) -> None:
         batch, ran = done.batch, done.ran
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
-            self._end("the device failed", f"the device is lost: {lost}")
+            self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
         outputs: Sequence[Output] = ()
-        ended: Sequence[Row] = batch.rows
         if batch.pieces:
             outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
             ended = [each.row for each in outputs if each.ended]
-        self._scheduler.completed(batch, done.finished_s, ended)
+            failed_rows = [each.row for each in outputs if each.error is not None]
+            self._scheduler.completed(batch, done.finished_s, ended, failed_rows)
+        else:
+            self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
-            self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
+            self._scheduler.out_of_memory(batch, work, done.finished_s)
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
@@ -354,11 +373,7 @@ class LocalEngine:
         """Only a restart can mend it: settle everybody, and fail."""
         _LOG.critical("%s; ending, so that a restart can mend it", message)
         self.drain()
-        now_s = self._clock()
-        for request in list(self._requests.values()):
-            if not request.settled:
-                request.fail(Unavailable(f"{brief}; the server restarts"))
-                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
+        self.abandon(f"{brief}; the server restarts")
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))
 
@@ -376,4 +391,9 @@ class LocalEngine:
             tightest_slo_s=self._scheduler.parameters.tightest_slo_s,
             bulk_tier=self._scheduler.parameters.bulk_tier,
             tiers=self._scheduler.parameters.priorities,
+            slos_s={
+                name: tier.slo_s
+                for name, tier in self._scheduler.parameters.tiers.items()
+                if tier.slo_s < NO_DEADLINE and not tier.relegates
+            },
         )

@@ -28,7 +28,7 @@ class Output:
 
 def outputs_of(
     pieces: Sequence[Piece],
-    results: Sequence[Sampled | Exception | None],
+    results: Sequence[object],
     started_s: float,
     finished_s: float,
 ) -> list[Output]:
@@ -48,6 +48,7 @@ def outputs_of(
             progress.ended = True
             outputs.append(Output(row, error=result))
             continue
+        assert isinstance(result, Sampled)
         progress.took(result.id, finished_s)
         outputs.append(Output(row, result))
     return outputs

@@ -66,7 +66,11 @@ class EngineStatus(msgspec.Struct, frozen=True):
     `models` holds the loaded ones, `loading` the names that are on their way. A loaded
     model is ready unless the engine is draining. `tightest_slo_s` is the shortest SLO of any
     tier; infinite where none has one. `bulk_tier` is the least urgent tier without an SLO, where
-    jobs run that name no tier; empty where there is none. `tiers`: the priority of each.
+    jobs run that name no tier; empty where there is none. `tiers`: the priority of each, the most
+    urgent first; `slos_s`: the SLO of those whose rows are given up when it is over.
+
+    Of an engine in another process: `edges_missing` edges of the replica are not connected to it;
+    it is `silent` where it does not answer, and not `alive` where only a restart can help.
     """
 
     draining: bool
@@ -76,6 +80,10 @@ class EngineStatus(msgspec.Struct, frozen=True):
     tightest_slo_s: float = NO_DEADLINE
     bulk_tier: str = ""
     tiers: Mapping[str, int] = {}
+    slos_s: Mapping[str, float] = {}
+    edges_missing: int = 0
+    silent: bool = False
+    alive: bool = True
 
 
 class Engine(Protocol):
@@ -149,6 +157,7 @@ class PipelinedRunner(Runner, Protocol):
         ...
 
 
+@runtime_checkable
 class StepRunner(Protocol):
     """A loaded model whose rows run more than once. `run_step` is never called on the event loop.
 
@@ -163,6 +172,9 @@ class StepRunner(Protocol):
         """In the order of pieces: the token that a piece sampled, None for one that samples none,
         and what is wrong where one row alone cannot go on, as with logits that are no numbers."""
         ...
+
+
+AnyRunner = Runner | StepRunner
 
 
 class DeviceMemoryExhausted(Exception):

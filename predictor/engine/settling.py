@@ -1,48 +1,41 @@
 """From the device, or a decision, to the futures: how requests end, and who is told."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed
+from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed, Unavailable
 from predictor.core.facts import Observer, Settled
 from predictor.core.generation import Finish, Sampled
-from predictor.core.rows import Outcome, Row
+from predictor.core.rows import NO_DEADLINE, Outcome, Row
 from predictor.engine.device import Finished
+from predictor.engine.isolation import said_by
 from predictor.engine.outputs import Output
+from predictor.engine.port import DeviceMemoryExhausted
 from predictor.engine.request import Request
+from predictor.policy.scheduler import Scheduler
 
 _LOG = logging.getLogger("headway.engine")
+
+MEMORY_RETRY_S = 5.0
 
 
 class Settling:
     """Settles rows into their requests. A request settles once, whatever its rows do then."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        drain_s: Callable[[str, str, float], float],
-        cancel: Callable[[Row], object],
-        itl_slo_s: Callable[[str], float],
-    ) -> None:
-        """`drain_s`: seconds until a model's tier has drained, for clients that come back later.
-
-        `cancel` has a row take part in no further step; `itl_slo_s`: what a tier promises between
-        two tokens.
-        """
+    def __init__(self, observer: Observer, scheduler: Scheduler) -> None:
         self._observer = observer
-        self._drain_s = drain_s
-        self._cancel = cancel
-        self._itl_slo_s = itl_slo_s
+        self._scheduler = scheduler
 
     def finished(self, done: Finished) -> int:
         """Settle the rows of a batch; how many failed."""
         failed = 0
         for row, result in zip(done.batch.rows, done.ran.results, strict=True):
-            if isinstance(result, Exception):
+            if isinstance(result, bytes):
+                self._row_done(row, result, done)
+            else:
+                assert isinstance(result, Exception)
                 failed += 1
                 self._row_failed(row, result, done)
-            else:
-                self._row_done(row, result, done)
         return failed
 
     def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:
@@ -69,7 +62,7 @@ class Settling:
         if progress.ended or request.settled:
             return
         progress.ended, progress.finish = True, Finish.STOP
-        self._cancel(row)
+        self._scheduler.cancel(row)
         self._row_ended(row, request, now_s)
 
     def _token_came(self, row: Row, token: Sampled, request: Request, done: Finished) -> None:
@@ -112,7 +105,7 @@ class Settling:
         else:
             error = Shed(
                 "would miss its deadline, so it was taken out of the queue; try again later",
-                self._drain_s(row.model, row.tier, now_s),
+                self._scheduler.drain_s(row.model, row.tier, now_s),
             )
         self._fail(row, error, now_s)
 
@@ -152,9 +145,29 @@ class Settling:
         first_in_time = not row.relegated and progress.first_token_s <= row.deadline_s
         return first_in_time and progress.gap_judged_s <= self._itl_slo_s(row.tier)
 
+    def _itl_slo_s(self, tier: str) -> float:
+        promised = self._scheduler.parameters.tiers.get(tier)
+        return NO_DEADLINE if promised is None else promised.itl_slo_s
+
     def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
-        _LOG.warning("model %s failed for one row: %s", row.model, error)
-        self._fail(row, RowFailed(f"the model failed for this input: {error}"), done.finished_s)
+        said = said_by(error)
+        _LOG.warning("model %s failed for one row: %s", row.model, said)
+        self._fail(row, self._answer_to(row, error, said), done.finished_s)
+
+    def _answer_to(self, row: Row, error: Exception, said: str) -> HeadwayError:
+        """What a client is told of a row that failed alone."""
+        if not isinstance(error, DeviceMemoryExhausted):
+            return RowFailed(f"the model failed for this input: {said}")
+        if self._scheduler.has_fitted(row):  # something else has the memory, for a while
+            return Unavailable(
+                f"the device is short of memory, and this row of {row.tokens} tokens, which would"
+                " fit otherwise, does not run; try again shortly",
+                MEMORY_RETRY_S,
+            )
+        return RowFailed(
+            f"this row of {row.tokens} tokens does not fit into device memory; send a shorter one"
+            f" ({said})"
+        )
 
     def _fail(self, row: Row, error: HeadwayError, now_s: float) -> None:
         request = row.owner

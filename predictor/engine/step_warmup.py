@@ -15,6 +15,7 @@ from predictor.core.errors import StartupError
 from predictor.core.generation import GREEDY, Sampling
 from predictor.core.model import GenerationSpec
 from predictor.core.rows import Piece, Progress, Row
+from predictor.core.work import Work
 from predictor.engine.port import DeviceMemoryExhausted, StepRunner
 
 _LOG = logging.getLogger("headway.engine")
@@ -41,6 +42,13 @@ class Shape:
         chunk = [(self.chunk_start, self.chunk)] if self.chunk else []
         return [*chunk, *[(self.context, 1)] * self.decoding]
 
+    @property
+    def work(self) -> Work:
+        work = Work(0, 0, 0, 0)
+        for start, tokens in self.parts:
+            work = work.with_piece(tokens, start)
+        return work
+
 
 GRID = (
     *(Shape(1, 15), Shape(4, 63), Shape(1, 1023), Shape(16, 63), Shape(0, 0, 16)),
@@ -59,7 +67,7 @@ GRID = (
 class TimedStep:
     """Steps like this one took `seconds`."""
 
-    pieces: Sequence[Piece]
+    work: Work
     seconds: float
 
 
@@ -90,7 +98,7 @@ def warm_up_steps(
             _LOG.warning("%s: no memory for a step of %d tokens", spec.name, shape.tokens)
             continue
         per_token_s = seconds / shape.tokens
-        yield TimedStep(again, seconds)
+        yield TimedStep(shape.work, seconds)
 
 
 def _fits(shape: Shape, limits: GenerationSpec, max_tokens: int) -> bool:

@@ -59,6 +59,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     generated: Generated
 
 
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Edge: say something."""
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Engine: I run."""
+
+
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Engine: the request's reply."""
 
@@ -89,8 +97,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     status: EngineStatus
 
 
-FromEdge = Submit | Cancel | StopRow | AskMetrics | EdgeFact
-FromEngine = Answered | Part | Failed | Exposed | Status
+FromEdge = Submit | Cancel | StopRow | AskMetrics | EdgeFact | Ping
+FromEngine = Answered | Part | Failed | Exposed | Status | Pong
 
 FROM_EDGE = msgspec.msgpack.Decoder(list[FromEdge])
 FROM_ENGINE = msgspec.msgpack.Decoder(list[FromEngine])

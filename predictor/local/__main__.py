@@ -1,6 +1,7 @@
 """`python -m predictor.local`: start what Headway needs on this machine, and stop all of it."""
 
 import asyncio
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from predictor.local.prometheus import (
 from predictor.local.redis import find_redis_server, redis_service
 from predictor.local.replicas import MODEL, predictor_service
 from predictor.local.together import Service, run_together, say
+from predictor.redis_password import PASSWORD_VARIABLE
 
 EXAMPLE = (
     '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data":'
@@ -59,12 +61,17 @@ def _stages(flags: Flags, redis_program: str | None) -> Sequence[Sequence[Servic
     RUN.mkdir(exist_ok=True)
     predictor_flags = list(flags.predictor)
     base: list[Service] = []
+    environment = dict(os.environ)
     if redis_program is not None:
+        environment.pop(PASSWORD_VARIABLE, None)  # of another Redis: our own has none
         base.append(redis_service(redis_program, RUN / "redis", flags.redis_port))
         predictor_flags.append(f"--redis_url={base[0].ready_url}")
     elif not flags.names_redis:
         say("no redis-server here, so no jobs; install Redis, or add FLAGS=--redis_url=redis://…")
-    serving = [predictor_service(each, flags.parameters, predictor_flags) for each in flags.fleet]
+    serving = [
+        predictor_service(each, flags.parameters, predictor_flags, environment)
+        for each in flags.fleet
+    ]
     watching = [*_prometheus(flags), *_dashboard(flags)]
     return [base, serving, watching]
 

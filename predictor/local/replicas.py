@@ -51,7 +51,13 @@ def replicas(count: int, host: str, http_port: int, grpc_port: int) -> Sequence[
     ]
 
 
-def predictor_service(replica: Replica, parameters: Path, flags: Sequence[str]) -> Service:
+def predictor_service(
+    replica: Replica,
+    parameters: Path,
+    flags: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> Service:
+    """`environment`: None is this process's own."""
     return Service(
         name=replica.name,
         command=(
@@ -61,4 +67,5 @@ def predictor_service(replica: Replica, parameters: Path, flags: Sequence[str]) 
             *(f"--grpc_port={replica.grpc_port}", *flags),
         ),
         ready_url=f"{replica.url}/v2/models/{MODEL}/ready",
+        environment=environment,
     )

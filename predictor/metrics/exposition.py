@@ -120,6 +120,7 @@ def _jobs(tallies: Tallies) -> Iterator[Family]:
         )
     }
     yield _gauge(names.JOB_LINES, lines)
+    yield _gauge(names.JOBS_STALLED, {(model,): jobs.stalled for model, jobs in seen.items()})
     yield _gauge(names.REPLICAS, {(model,): jobs.replicas for model, jobs in seen.items()})
 
 

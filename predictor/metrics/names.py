@@ -164,6 +164,11 @@ SERVICE_MODEL_BATCHES = Metric(
 )
 
 # Jobs, as Redis told it last: each replica and engine tells the same, so take the maximum
+JOBS_STALLED = Metric(
+    "headway_jobs_stalled",
+    "1 where lines of jobs wait and the store lets none begin: it is full, or only reads.",
+    ("model",),
+)
 JOB_LINES = Metric("headway_job_lines", "Lines of jobs, by state.", ("model", "state"))
 REPLICAS = Metric(
     "headway_replicas", "Replicas that serve the model; 1 where no Redis tells.", _MODEL

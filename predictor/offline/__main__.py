@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
+from predictor.engine.port import StepRunner
 from predictor.offline.clips import find_clips, read_windows
 from predictor.offline.profile import Measured, Profile
 from predictor.offline.report import table_of, write_page
@@ -97,6 +98,7 @@ def _profile(options: argparse.Namespace, console: Console) -> list[Measured]:
         def ran(way: str) -> None:
             progress.update(running, advance=1, description=way)
 
+        assert not isinstance(runner, StepRunner)  # its task is speech
         return Profile(
             runner,
             windows,

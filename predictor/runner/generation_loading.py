@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from predictor.core.errors import StartupError
 from predictor.core.model import GenerationSpec, ModelSettings, ModelSpec, Task
 from predictor.engine.port import StepRunner
 from predictor.runner.checkpoint import (
     check_weights,
-    export_tokenizer,
     find_checkpoint,
     first_line,
 )
@@ -28,6 +26,7 @@ from predictor.runner.generation_trial import compare_forwards
 from predictor.runner.generator import Generator
 from predictor.runner.paged_memory import PAGE_TOKENS, PagedMemory, choose_pages
 from predictor.runner.small_model import small_model_folder
+from predictor.runner.tokenizer import CheckpointTokenizer, load_tokenizer
 from predictor.runner.weights import silence_transformers
 
 _LOG = logging.getLogger("headway.runner")
@@ -41,7 +40,7 @@ _DEFAULT_TEMPLATE = "default"  # its name where a checkpoint has several
 class _Text:
     """How texts become ids, and conversations texts."""
 
-    tokenizer: Tokenizer
+    tokenizer: CheckpointTokenizer
     longest: float  # tokens that the tokenizer's own settings allow
     chat_template: str
     special_tokens: Mapping[str, str]
@@ -129,7 +128,7 @@ def _spec(
         result_datatype="INT64",
         result_width=0,
         max_tokens=memory.max_tokens,
-        tokenizer_file=export_tokenizer(text.tokenizer),
+        tokenizer_file=text.tokenizer.within(weights.shape.vocabulary).export(),
         vocabulary_size=weights.shape.vocabulary,
         packed=True,
         device=str(device),
@@ -155,26 +154,12 @@ def _read_text(folder: Path) -> _Text:
         raise StartupError(
             f"{folder} has no tokenizer (tokenizer.json); copy the whole checkpoint there again"
         )
-    try:
-        loaded: Any = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # malformed files raise whatever they happen to break
-        raise StartupError(
-            f"the tokenizer in {folder} cannot be read: {first_line(error)}; copy the whole"
-            " checkpoint there again"
-        ) from None
-    tokenizer = getattr(loaded, "backend_tokenizer", None)
-    if not isinstance(tokenizer, Tokenizer):
-        raise StartupError(
-            f"the tokenizer in {folder} has no fast form; save the checkpoint with a tokenizer.json"
-        )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = load_tokenizer(folder)
+    loaded = tokenizer.loaded
     special = {
         name: token for name, token in loaded.special_tokens_map.items() if isinstance(token, str)
     }
-    return _Text(tokenizer, loaded.model_max_length, _template(folder, loaded), special)
+    return _Text(tokenizer, tokenizer.max_tokens, _template(folder, loaded), special)
 
 
 def _template(folder: Path, loaded: Any) -> str:

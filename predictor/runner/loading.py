@@ -5,7 +5,7 @@ import re
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
-from predictor.engine.port import Runner, StepRunner
+from predictor.engine.port import AnyRunner
 from predictor.runner.checkpoint import check_folder
 from predictor.runner.simulated import SimulatedRunner
 from predictor.runner.simulated_generation import SimulatedGenerator
@@ -23,7 +23,7 @@ _WITH_DEFAULT_MODEL = (Task.TOPIC, Task.TEXT_GENERATION)
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
 
-def load_runner(settings: ModelSettings) -> Runner | StepRunner:
+def load_runner(settings: ModelSettings) -> AnyRunner:
     """Load one model; takes seconds, and minutes where weights must be fetched.
 
     Raises:

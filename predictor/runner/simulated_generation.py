@@ -12,13 +12,14 @@ import tempfile
 import time
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from predictor.core.generation import GREEDY, Sampled
 from predictor.core.model import GenerationSpec, ModelSettings, ModelSpec, Task
-from predictor.core.rows import Piece, Row
+from predictor.core.rows import AT_ITS_END, Piece, Row
 from predictor.runner.simulated import SimulatedBatch
 
 CONTEXT_TOKENS = 1 << 15
@@ -70,18 +71,18 @@ class SimulatedGenerator:
         self._context_s = settings.simulated_context_ns / 1e9
         self._log_median = math.log(settings.simulated_output_tokens)
         self._sigma = settings.simulated_output_sigma
-        self._lengths: dict[int, tuple[Row, int]] = {}  # by slot
+        self._slots: dict[int, _Text] = {}
         self._free_s = 0.0
 
-    def step_s(self, pieces: Sequence[Piece]) -> float:
-        """Seconds for a step. A chunk's tokens cost more than a row's one."""
+    def step_s(self, ends: Sequence[int], pieces: Sequence[Piece]) -> float:
+        """Seconds for a step; `ends`: the last position of each piece. A chunk's tokens cost more
+        than a row's one."""
         prefilled = sum(piece.tokens for piece in pieces if piece.tokens > 1)
-        context = sum(piece.start for piece in pieces)
         return (
             self._fixed_s
             + self._row_s * len(pieces)
             + self._token_s * prefilled
-            + self._context_s * context
+            + self._context_s * sum(ends)
         )
 
     def run_step(self, pieces: Sequence[Piece]) -> Sequence[Sampled | Exception | None]:
@@ -89,27 +90,37 @@ class SimulatedGenerator:
 
     def launch_step(self, pieces: Sequence[Piece]) -> "SimulatedBatch[Sampled | Exception | None]":
         began_s = time.perf_counter()
-        results = [self._result(piece) for piece in pieces]
-        self._free_s = max(self._free_s, began_s) + self.step_s(pieces)
+        texts = [self._text(piece) for piece in pieces]
+        results = [self._result(piece, text) for piece, text in zip(pieces, texts, strict=True)]
+        ends = [text.end for text in texts]
+        self._free_s = max(self._free_s, began_s) + self.step_s(ends, pieces)
         return SimulatedBatch(results, self._free_s)
 
-    def _result(self, piece: Piece) -> Sampled | Exception | None:
+    def _text(self, piece: Piece) -> "_Text":
+        """The text in the piece's slot, now that the piece has run."""
+        text = self._slots.get(piece.slot)
+        if piece.fresh or text is None:
+            row = piece.row
+            text = self._slots[piece.slot] = _Text(
+                self._output_tokens(row), min(array("q", row.payload)) < 0
+            )
+        text.end = (text.end if piece.start == AT_ITS_END else piece.start) + piece.tokens
+        return text
+
+    def _result(self, piece: Piece, text: "_Text") -> Sampled | Exception | None:
+        if text.broken:
+            return ValueError("the prompt has a negative id")
         if not piece.samples:
             return None
-        row, progress = piece.row, piece.row.progress
+        progress = piece.row.progress
         assert progress is not None
-        place = piece.start + piece.tokens - row.tokens  # of the token in the output
-        known = self._lengths.get(piece.slot)
-        if known is None or known[0] is not row:
-            if min(array("q", row.payload)) < 0:
-                return ValueError("the prompt has a negative id")
-            known = self._lengths[piece.slot] = (row, self._output_tokens(row))
         sampling = progress.sampling
-        ends = place + 1 >= known[1] and place + 1 > sampling.min_tokens
+        place = text.end - piece.row.tokens  # of the token in the output
+        ends = place + 1 >= text.tokens and place + 1 > sampling.min_tokens
         if ends and END_ID in sampling.stop_ids:
             token = END_ID
         else:
-            token = self._words[(place + known[1]) % len(self._words)]
+            token = self._words[(place + text.tokens) % len(self._words)]
         if sampling.logprobs is None:
             return Sampled(token)
         return Sampled(token, 0.0, [(token, 0.0)][: sampling.logprobs])
@@ -122,6 +133,15 @@ class SimulatedGenerator:
         digest = hashlib.blake2b(row.payload, digest_size=8, key=seed.to_bytes(8, "little"))
         drawn = random.Random(digest.digest())
         return max(round(math.exp(self._log_median + self._sigma * drawn.gauss(0.0, 1.0))), 1)
+
+
+@dataclass(slots=True)
+class _Text:
+    """What the row in a slot generates: so many tokens, up to position `end` by now."""
+
+    tokens: int
+    broken: bool
+    end: int = 0
 
 
 def _byte_tokenizer() -> Tokenizer:

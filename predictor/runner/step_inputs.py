@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.core.rows import Piece, Row
+from predictor.core.rows import AT_ITS_END, Piece, Row
 from predictor.runner.ids import decode_rows
 from predictor.runner.paged_attention import StepRow
 from predictor.runner.paged_memory import PAGE_TOKENS
@@ -23,12 +23,16 @@ FROM_SLOT = -1  # instead of an id: the token that the slot's row was given last
 
 @dataclass(slots=True, eq=False)
 class _Occupant:
-    """The row in a slot. `ids`: its prompt, and what it had generated when it began again."""
+    """The row in a slot. `ids`: its prompt, and what it had generated when it began again.
+
+    `end`: positions whose keys and values are there, once what was laid out has run.
+    """
 
     row: Row
     ids: NDArray[np.int64]
     prompt: int
     pages: int = 0
+    end: int = 0
     failure: Exception | None = None
 
 
@@ -63,7 +67,7 @@ class Occupants:
         self._pages = pages
         self._max_tokens = max_tokens
         self._vocabulary = vocabulary
-        self._earlier: list[tuple[int, _Occupant | None, int]] = []
+        self._earlier: list[tuple[int, _Occupant | None, int, int]] = []
 
     def lay_out(self, pieces: Sequence[Piece]) -> StepInputs:
         """The step of `pieces`. Ends with `commit`, or with `roll_back` if the step fails."""
@@ -88,10 +92,10 @@ class Occupants:
 
     def roll_back(self) -> None:
         """The step that was laid out last did not run: nobody has advanced."""
-        for slot, occupant, pages in reversed(self._earlier):
+        for slot, occupant, pages, end in reversed(self._earlier):
             self._slots[slot] = occupant
             if occupant is not None:
-                occupant.pages = pages
+                occupant.pages, occupant.end = pages, end
         self._earlier = []
 
     def _add(self, step: StepInputs, piece: Piece, first: int) -> None:
@@ -104,19 +108,24 @@ class Occupants:
                 raise ValueError(f"slot {slot} does not hold the row of this piece")
             if occupant.failure is not None:
                 raise occupant.failure
-        self._earlier.append((slot, occupant, occupant.pages if occupant else 0))
+        pages, end = (occupant.pages, occupant.end) if occupant else (0, 0)
+        self._earlier.append((slot, occupant, pages, end))
         if piece.fresh:
             occupant = self._slots[slot] = _occupant_of(piece.row)
         assert occupant is not None
+        start = occupant.end if piece.start == AT_ITS_END else piece.start
         try:
-            self._check(piece, occupant)
+            self._check(piece, start, occupant)
         except ValueError as error:
             occupant.failure = error
             raise
-        self._append(step, piece, occupant, first)
+        self._append(step, piece, start, occupant, first)
 
-    def _append(self, step: StepInputs, piece: Piece, occupant: _Occupant, first: int) -> None:
-        slot, start, end = piece.slot, piece.start, piece.start + piece.tokens
+    def _append(
+        self, step: StepInputs, piece: Piece, start: int, occupant: _Occupant, first: int
+    ) -> None:
+        slot, end = piece.slot, start + piece.tokens
+        occupant.end = end
         if piece.fresh:
             prompt, output = np.split(occupant.ids, [occupant.prompt])
             step.begun.append((slot, piece.row, prompt, output.tolist()))
@@ -133,8 +142,8 @@ class Occupants:
             step.draws.append(Draw(slot, end, end - occupant.prompt))
         step.rows.append(StepRow(slot, first, start, piece.tokens))
 
-    def _check(self, piece: Piece, occupant: _Occupant) -> None:
-        start, end, known = piece.start, piece.start + piece.tokens, len(occupant.ids)
+    def _check(self, piece: Piece, start: int, occupant: _Occupant) -> None:
+        end, known = start + piece.tokens, len(occupant.ids)
         if piece.fresh:
             self._check_ids(piece.row, occupant.ids)
         # Below `known` are ids of the host, beyond it the one token that the slot holds.

@@ -356,6 +356,7 @@ class FakeParts:
         Price(Pool.ON_DEMAND, 2.0, "price table of 2026-10-01"),
     )
     name: str | None = "ada"
+    login_problem: str = ""
     now_s: float = NOW_S
 
     def parts(self) -> Parts:
@@ -367,6 +368,7 @@ class FakeParts:
             self.price_table,
             now=lambda: self.now_s,
             who=self.who,
+            login_problem=lambda: self.login_problem,
         )
 
     def who(self, reader: Reader) -> str | None:

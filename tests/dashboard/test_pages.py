@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
+from tests.dashboard.nasty import drawn
 
 Open = Callable[[str], AppTest]
 MEASURED = ("overview", "latency", "batching", "cost")
@@ -17,7 +18,7 @@ PAGES = (*MEASURED, "tuning", "load_tests")
 def sentences(app: AppTest) -> list[str]:
     """As they read: without what keeps them from being markup."""
     shown = [each.value for kind in (app.info, app.warning, app.error) for each in kind]
-    return [text.replace("\\", "") for text in shown]
+    return [drawn(text)[0] for text in shown]
 
 
 def assert_sound(app: AppTest) -> None:

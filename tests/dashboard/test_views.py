@@ -1,7 +1,7 @@
 """What pages say, from facts alone: verdicts, money, take-hold, tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dashboard.identity import identity
+from dashboard.login import Login
 from dashboard.parts import Reader
 from dashboard.ports import BatchShape, HistoryEntry, Pool, PoolUse, Price, Series, TierNow
 from dashboard.views import batching, costs, load_tests, overview, times, tuning, units
@@ -285,7 +286,6 @@ class TestUnits:
         assert units.usd(amount) == text
 
     def test_the_rest(self) -> None:
-        assert units.escaped("low_prio $5") == r"low\_prio \$5"
         assert units.listed(list("abcde")) == "a, b, c and 2 more"
         assert units.share(0.714) == "71%"
         assert [units.share(part) for part in (0.0, 0.0001, 0.003, -0.003)] == [
@@ -312,12 +312,38 @@ class TestTimes:
 
 
 class TestIdentity:
+    @staticmethod
+    def of(
+        trusted_header: str | None = None,
+        os_user: str | None = None,
+        login: Login | None = None,
+        here: bool = True,
+    ) -> Callable[[Reader], str | None]:
+        return identity(
+            trusted_header=trusted_header,
+            os_user=os_user,
+            login=lambda: login or Login(is_set_up=False),
+            at_this_machine=lambda _: here,
+        )
+
     def test_a_login_goes_first_then_a_trusted_header_then_the_os_user(self) -> None:
         headers = {"X-Forwarded-User": "bob\n"}
-        behind_proxy = identity(trusted_header="x-forwarded-user", os_user=None)
+        behind_proxy = self.of(trusted_header="x-forwarded-user")
         assert behind_proxy(Reader("ada@example.org", headers)) == "ada@example.org"
         assert behind_proxy(Reader(None, headers)) == "bob"
         assert behind_proxy(Reader(None, {})) is None
-        alone = identity(trusted_header=None, os_user="carol")
+        alone = self.of(os_user="carol")
         assert alone(Reader(None, headers)) == "carol"
         assert alone(Reader(None, headers, must_log_in=True)) is None
+
+    def test_the_os_user_signs_only_for_a_page_of_this_machine(self) -> None:
+        assert self.of(os_user="carol", here=False)(Reader(None, {})) is None
+
+    def test_a_login_that_is_set_up_wrong_lets_nobody_sign(self) -> None:
+        wrong = Login(is_set_up=True, problem="It is empty.")
+        headers = {"X-Forwarded-User": "bob"}
+        assert self.of(os_user="carol", login=wrong)(Reader("ada", headers)) is None
+        assert self.of("x-forwarded-user", login=wrong)(Reader(None, headers)) is None
+
+    def test_a_login_that_streamlit_has_not_read_yet_counts(self) -> None:
+        assert self.of(os_user="carol", login=Login(is_set_up=True))(Reader(None, {})) is None

@@ -86,14 +86,14 @@ def test_a_stop_string_within_a_character_sequence(byte_level: Tokenizer) -> Non
     stream = TextStream(byte_level, stop=["\N{GRINNING FACE}!"])
     text = "".join(stream.feed([each]) for each in byte_level.encode("a\N{GRINNING FACE}!b").ids)
     assert text == "a"
-    assert stream.stopped
+    assert stream.has_stopped()
     assert stream.rest() == ""
 
 
 def test_the_space_before_the_first_word_depends_on_the_prompt() -> None:
     """Vocabularies that mark the beginning of words drop the mark where a text begins."""
     vocabulary = {"\N{LOWER ONE EIGHTH BLOCK}one": 0, "\N{LOWER ONE EIGHTH BLOCK}two": 1}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="x"))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="x"))  # noqa: S106 - no secret
     tokenizer.decoder = decoders.Metaspace()
     assert TextStream(tokenizer, prompt=[0]).feed([1]) == " two"
     assert TextStream(tokenizer).feed([1]) == "two"

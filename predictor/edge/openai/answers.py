@@ -80,6 +80,7 @@ class _Answer:
         """`texts`: of tokens, where logprobs are asked for. `says_usage`: the stream ends with it,
         and until then each chunk says null."""
         self._texts = texts
+        self.says_logprobs = texts is not None
         self._common: dict[str, Any] = {"created": int(time.time()), "model": model}
         if service_tier is not None:
             self._common["service_tier"] = service_tier

@@ -12,18 +12,13 @@ import msgspec
 from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.sampling import MAX_LOGPROBS, SamplingFields
+from predictor.edge.tensors import MAX_PRIORITY
 
-MAX_PROMPTS = 1024
 MAX_MESSAGES = 4096
 MAX_PARTS = 256  # of one message
 MAX_CHOICES = 128
-MAX_STOP_STRINGS = 16
-MAX_STOP_CHARACTERS = 256
-MAX_STOP_IDS = 64
-MAX_BIASES = 1024
-MAX_LOGPROBS = 20
 
-StopString = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 Logprobs = Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)]
 
 
@@ -32,34 +27,19 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: bool = False  # pads chunks against eavesdroppers; there is no need to
 
 
-class Common(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Common(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What completions and chats have in common."""
 
     model: str
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: StopString | Annotated[list[StopString], Meta(max_length=MAX_STOP_STRINGS)] | None = None
-    seed: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
-    logit_bias: Mapping[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     service_tier: str | None = None
     user: str | None = None  # says who asks, which changes no answer
     safety_identifier: str | None = None
-    # vLLM's.
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
-    ignore_eos: bool | None = None
-    stop_token_ids: (
-        Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=MAX_STOP_IDS)] | None
-    ) = None
-    priority: Annotated[int, Meta(ge=0)] | None = None  # a tier's, as in v2
+    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] | None = (
+        None  # vLLM's; a tier's, as in v2
+    )
 
 
 class CompletionRequest(Common, frozen=True, forbid_unknown_fields=True, kw_only=True):

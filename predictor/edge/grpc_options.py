@@ -1,0 +1,101 @@
+"""How the gRPC server treats its connections, and which bytes reach which method.
+
+The library logs a trace for each message that it cannot read, and ends the call as internal. So it
+hands the bytes over, and they are read here.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import msgspec
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from grpc import aio
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_HANDSHAKE_MS = 10_000  # for a connection that says nothing; the library gives 120 s
+_IDLE_MS = 600_000  # without a call; clients connect again by themselves
+_MAX_STREAMS = 1024  # calls in flight of one connection; the client keeps the rest back
+
+
+class GrpcKeepalive(msgspec.Struct, frozen=True, kw_only=True):
+    """Named as Triton's flags are; times in ms.
+
+    Triton ends a connection whose client pings more often than every 5 minutes beside a long
+    call. Clients and load balancers do so every few seconds, and a ping costs nothing.
+    """
+
+    grpc_keepalive_time: int = 7_200_000  # the server's own pings
+    grpc_keepalive_timeout: int = 20_000
+    grpc_keepalive_permit_without_calls: bool = True
+    grpc_http2_max_pings_without_data: int = 2
+    grpc_http2_min_recv_ping_interval_without_data: int = 250
+    grpc_http2_max_ping_strikes: int = 2  # pings that came too early, after which it ends
+    grpc_max_connection_age: int | None = None  # after that, calls in flight may end
+    grpc_max_connection_age_grace: int | None = None
+
+
+def server_options(
+    keepalive: GrpcKeepalive, *, max_receive_bytes: int, max_send_bytes: int, max_connections: int
+) -> list[tuple[str, int]]:
+    """The library's options."""
+    options = [
+        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.max_send_message_length", max_send_bytes),
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.max_concurrent_streams", _MAX_STREAMS),
+        ("grpc.max_connection_idle_ms", _IDLE_MS),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", keepalive.grpc_keepalive_time),
+        ("grpc.keepalive_timeout_ms", keepalive.grpc_keepalive_timeout),
+        ("grpc.keepalive_permit_without_calls", keepalive.grpc_keepalive_permit_without_calls),
+        ("grpc.http2.max_pings_without_data", keepalive.grpc_http2_max_pings_without_data),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            keepalive.grpc_http2_min_recv_ping_interval_without_data,
+        ),
+        ("grpc.http2.max_ping_strikes", keepalive.grpc_http2_max_ping_strikes),
+    ]
+    for name, value in (
+        ("grpc.max_connection_age_ms", keepalive.grpc_max_connection_age),
+        ("grpc.max_connection_age_grace_ms", keepalive.grpc_max_connection_age_grace),
+    ):
+        if value is not None:
+            options.append((name, value))
+    return [(name, int(value)) for name, value in options]
+
+
+def service_handler(servicer: Any) -> grpc.GenericRpcHandler:
+    """The service's methods, each of which gets a message, or is not called."""
+    return grpc.method_handlers_generic_handler(
+        _SERVICE.full_name,
+        {
+            method.name: _handler(method, getattr(servicer, method.name))
+            for method in _SERVICE.methods
+        },
+    )
+
+
+def _handler(
+    method: MethodDescriptor, answer: Callable[[Any, aio.ServicerContext], Awaitable[Any]]
+) -> grpc.RpcMethodHandler:
+    request_class: Any = GetMessageClass(method.input_type)
+    response_class: Any = GetMessageClass(method.output_type)
+    read = request_class.FromString
+
+    async def read_and_answer(sent: bytes, context: aio.ServicerContext) -> Any:
+        try:
+            request = read(sent)
+        except DecodeError:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the message cannot be read as a {method.input_type.name}; send one",
+            )
+        return await answer(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(
+        read_and_answer, response_serializer=response_class.SerializeToString
+    )
