@@ -9,7 +9,9 @@ import logging
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from predictor.core.errors import StartupError
 from predictor.core.generation import GREEDY, Sampling
@@ -90,7 +92,7 @@ def warm_up_steps(
         if clock() - began_s + 2 * per_token_s * shape.tokens > BUDGET_S:
             continue
         first = _first_pieces(spec.name, shape, limits)
-        again = [replace(piece, pages=(), fresh=False) for piece in first]
+        again = [structs.replace(piece, pages=(), fresh=False) for piece in first]
         try:
             _seconds(runner, first, clock)
             seconds = _seconds(runner, again, clock)

@@ -225,8 +225,7 @@ def test_warm_up_times_its_steps(tmp_path: Path) -> None:
     timed = list(warm_up_steps(runner))
     assert len(timed) > 3
     assert all(step.seconds > 0 for step in timed)
-    results = runner.run_step(timed[-1].pieces)  # it is still there, and ran
-    assert all(isinstance(each, Sampled) for each in results)
+    assert len({step.work for step in timed}) == len(timed)
 
 
 def _failing_after(runner: Generator) -> Callable[[StepInputs], Tensor]:
