@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from predictor.core.errors import StartupError
 from predictor.core.generation import GREEDY, Sampling
@@ -93,7 +93,7 @@ def warm_up_steps(
         if clock() - began_s + 2 * per_token_s * shape.tokens > BUDGET_S:
             continue
         first = _first_pieces(spec.name, shape, limits)
-        again = [replace(piece, pages=(), fresh=False) for piece in first]
+        again = [structs.replace(piece, pages=(), fresh=False) for piece in first]
         try:
             _seconds(runner, first, clock)
             seconds = _seconds(runner, again, clock)

@@ -46,7 +46,9 @@ def test_each_step_of_the_grid_is_timed_when_it_is_warm() -> None:
     assert len(timed) == len(GRID)
     for step, shape in zip(timed, GRID, strict=True):
         assert step.seconds == pytest.approx(1e-3 + 1e-5 * shape.tokens)
-        assert [(piece.start, piece.tokens) for piece in step.pieces] == list(shape.parts)
+        assert step.work == shape.work
+    ran = [[(piece.start, piece.tokens) for piece in pieces] for pieces in runner.steps[::2]]
+    assert ran == [list(shape.parts) for shape in GRID]
 
 
 def test_pages_and_slots_are_each_rows_own() -> None:
@@ -65,9 +67,9 @@ def test_what_the_model_has_no_room_for_is_left_out() -> None:
     runner = TimedRunner(max_tokens=100, slots=8, pages=30)
     timed = list(warm_up_steps(runner, runner.clock))
     assert 3 <= len(timed) < len(GRID)
-    for step in timed:
-        assert len(step.pieces) <= 8
-        assert all(piece.start + piece.tokens <= 100 for piece in step.pieces)
+    for pieces in runner.steps:
+        assert len(pieces) <= 8
+        assert all(piece.start + piece.tokens <= 100 for piece in pieces)
 
 
 def test_a_slow_device_is_given_less() -> None:
@@ -75,7 +77,7 @@ def test_a_slow_device_is_given_less() -> None:
     runner.token_s = 0.05
     timed = list(warm_up_steps(runner, runner.clock))
     assert timed
-    assert max(piece.tokens for step in timed for piece in step.pieces) < 64
+    assert max(step.work.tokens for step in timed) < 64
     assert runner.now_s < 2 * BUDGET_S
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from predictor.core.generation import GREEDY, Sampled, Sampling
-from predictor.core.rows import Piece, Progress, Row
+from predictor.core.rows import AT_ITS_END, Piece, Progress, Row
 from predictor.engine.port import StepRunner
 
 MOST_STEPS = 5000
@@ -145,7 +145,9 @@ class Stepper:
         pages += [self._take() for _ in range(math.ceil(end / self._page) - held)]
         progress.pages += pages
         progress.planned = end
-        return Piece(task.row, task.slot, start, tokens, pages, fresh, end >= progress.prefill)
+        decodes = start >= progress.prefill and self._random.random() < 0.7
+        told = AT_ITS_END if decodes else start
+        return Piece(task.row, task.slot, told, tokens, pages, fresh, end >= progress.prefill)
 
     def _take(self) -> int:
         page = self._free.pop(0)

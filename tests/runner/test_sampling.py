@@ -126,7 +126,8 @@ def test_a_nucleus_is_that_of_sorting(values: list[float], top_p: float, seed: i
     asked = [Sampling(max_tokens=1, top_p=top_p, seed=seed)]
     (drawn,) = draw_tokens(logits, asked, torch.from_numpy(uniforms([seed], [1]))).tolist()
     probabilities = logits[0].double().softmax(dim=-1)
-    larger = probabilities[probabilities > probabilities[drawn]].sum()
+    # In float32, what lies closer than that may be as large.
+    larger = probabilities[probabilities > probabilities[drawn] * (1 + 1e-5)].sum()
     assert float(larger) < top_p + 1e-5  # all that is likelier was not yet enough
 
 
