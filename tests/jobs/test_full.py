@@ -11,7 +11,6 @@ from redis import exceptions as redis_errors
 
 from predictor.core.errors import RequestTooLarge, StoreFull, Unavailable
 from predictor.core.jobs import JobState
-from predictor.jobs import connection as connection_module
 from predictor.jobs.connection import Connection
 from predictor.jobs.leases import Leases
 from predictor.jobs.refusals import Refusal, refusal_of
@@ -24,17 +23,12 @@ from tests.jobs.redis_process import RedisProcess
 LINES = 300
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "FIRST_DELAY_S", 0.01)
-    monkeypatch.setattr(connection_module, "LONGEST_DELAY_S", 0.05)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
-async def connection(own_redis: RedisProcess) -> AsyncIterator[Connection]:
-    connection = Connection(own_redis.url)
-    yield connection
-    await connection.close()
+def connection(own_connection: Connection) -> Connection:
+    return own_connection
 
 
 def command(client: "Redis", *words: str) -> None:

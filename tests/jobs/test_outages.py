@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,18 +15,12 @@ from tests.jobs.jobs import START, answered, numbered, results
 from tests.jobs.lines import Lines, ended, working
 from tests.jobs.redis_process import RedisProcess
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "FIRST_DELAY_S", 0.01)
-    monkeypatch.setattr(connection_module, "LONGEST_DELAY_S", 0.05)
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
-async def connection(own_redis: RedisProcess) -> AsyncIterator[Connection]:
-    connection = Connection(own_redis.url)
-    yield connection
-    await connection.close()
+def connection(own_connection: Connection) -> Connection:
+    return own_connection
 
 
 async def test_down_at_start(
