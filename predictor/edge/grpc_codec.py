@@ -8,6 +8,7 @@ from google.protobuf import unknown_fields
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.core.errors import InvalidRequest
+from predictor.core.shown import shown
 from predictor.edge.tensors import (
     BYTES,
     MAX_INPUTS,
@@ -21,6 +22,8 @@ from predictor.edge.tensors import (
     WantedOutput,
     check_datatype,
     check_length,
+    check_strings,
+    checked_id,
     new_id,
     raw_bytes,
     tensor_from_binary,
@@ -54,15 +57,15 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
             tensor = _from_contents(entry)
         elif entry.HasField("contents"):
             raise InvalidRequest(
-                f"input {entry.name!r} has both contents and raw_input_contents; send one"
+                f"input {shown(entry.name)} has both contents and raw_input_contents; send one"
             )
         else:
             tensor = tensor_from_binary(entry.name, entry.datatype, list(entry.shape), raw[index])
         if inputs.setdefault(entry.name, tensor) is not tensor:
-            raise InvalidRequest(f"input {entry.name!r} is there twice; send it once")
+            raise InvalidRequest(f"input {shown(entry.name)} is there twice; send it once")
     parameters = message.parameters
     return InferRequest(
-        id=message.id or new_id(),
+        id=checked_id(message.id) or new_id(),
         inputs=inputs,
         priority=_integer(parameters, "priority", MAX_PRIORITY),
         timeout_us=_integer(parameters, "timeout", MAX_TIMEOUT_US),
@@ -78,13 +81,15 @@ def _from_contents(entry: Any) -> Tensor:
     for other, _ in entry.contents.ListFields():
         if other.name != field:
             raise InvalidRequest(
-                f"input {name!r}: {datatype} travels in contents.{field}, not in {other.name}"
+                f"input {shown(name)}: {datatype} travels in contents.{field}, not in {other.name}"
             )
     values: Sequence[Any] = getattr(entry.contents, field)
     check_length(name, shape, len(values))
     if datatype == BYTES:
+        check_strings(name, shape)
         return Tensor(name, datatype, shape, list(values))
-    return Tensor(name, datatype, shape, np.array(values, NUMPY_TYPES[datatype]).tobytes())
+    numbers = np.fromiter(values, NUMPY_TYPES[datatype], len(values))  # without a list between
+    return Tensor(name, datatype, shape, numbers.tobytes())
 
 
 def _integer(parameters: Mapping[str, Any], name: str, limit: int) -> int | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
+from predictor.core.shown import shown
 from predictor.edge import http_codec
 from predictor.edge.service import Call, InferService
 from predictor.edge.tasks import TaskCodec, check_outputs
@@ -190,5 +191,5 @@ class EdgeLineRunner:
         if named in status.tiers:
             return named
         if not status.bulk_tier:
-            raise Unavailable(f"tier {named!r} of the job is gone, and every other has an SLO")
+            raise Unavailable(f"tier {shown(named)} of the job is gone, and every other has an SLO")
         return status.bulk_tier

@@ -10,6 +10,7 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from predictor.core.errors import HeadwayError, InvalidRequest, UnknownModel
+from predictor.core.shown import shown
 from predictor.edge.http_codec import NOT_JSON
 from predictor.edge.service import (
     TIER_HEADER,
@@ -141,7 +142,7 @@ class FixedRepository(ModelRepositoryExtension):
 
     async def unload(self, model_name: str) -> dict[str, Any]:
         if model_name not in self._service.names:
-            raise UnknownModel(f"model {model_name[:128]!r} is not served here")
+            raise UnknownModel(f"model {shown(model_name)} is not served here")
         raise InvalidRequest(
-            f"model {model_name!r} cannot be unloaded while serving; restart without it"
+            f"model {shown(model_name)} cannot be unloaded while serving; restart without it"
         )

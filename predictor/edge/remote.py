@@ -15,6 +15,7 @@ import msgspec
 from predictor.core.errors import HeadwayError, QueueFull, RequestTooLarge, Unavailable
 from predictor.core.facts import EdgeFact, EdgeRefused, JobsSeen
 from predictor.core.rows import Outcome
+from predictor.core.shown import shown
 from predictor.engine import wire
 from predictor.engine.link import Link
 from predictor.engine.port import EngineStatus, Reply, Submission
@@ -163,7 +164,7 @@ class RemoteEngine:
         if self._draining:
             return Unavailable("the server is draining; try another replica")
         if not self.connected:
-            return Unavailable(f"model {model[:128]!r} is loading; try again shortly")
+            return Unavailable(f"model {shown(model)} is loading; try again shortly")
         if size > MAX_REQUEST_BYTES:
             return RequestTooLarge(
                 f"the rows take {size} bytes, over {MAX_REQUEST_BYTES}; send fewer in a request"

@@ -16,6 +16,7 @@ from predictor.core.errors import (
     UnknownModel,
 )
 from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.core.shown import MOST_SHOWN, shown
 from predictor.edge.codecs import codec_for
 from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
@@ -121,9 +122,9 @@ class InferService:
         spec = status.models.get(model)
         if spec is None:
             if model in self.names or model in status.loading:
-                raise Unavailable(f"model {model!r} is loading; try again shortly")
+                raise Unavailable(f"model {shown(model)} is loading; try again shortly")
             served = ", ".join(sorted(self.names.union(status.models)))
-            raise UnknownModel(f"model {model[:128]!r} is not served here; served: {served}")
+            raise UnknownModel(f"model {shown(model)} is not served here; served: {served}")
         if status.draining:
             raise Unavailable("the server is draining; try another replica, or this one later")
         codec = self._codecs.get(model)
@@ -207,7 +208,7 @@ class InferService:
 
     def refused(self, model: str, protocol: str, error: HeadwayError) -> None:
         """Tell the engine of a request that ended before it was submitted."""
-        self.engine.report(EdgeRefused(model, protocol, error.outcome))
+        self.engine.report(EdgeRefused(model[:MOST_SHOWN], protocol, error.outcome))
 
     def failed(self, pending: Pending, error: Exception) -> None:
         """Learn from a request that the engine ended with an error."""

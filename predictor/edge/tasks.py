@@ -11,6 +11,7 @@ import msgspec
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
+from predictor.core.shown import shown
 from predictor.edge.tensors import Tensor
 from predictor.engine.port import RowInput
 
@@ -72,7 +73,7 @@ def check_inputs(inputs: Mapping[str, Tensor], known: Sequence[TensorSpec]) -> N
     names = [entry.name for entry in known]
     for name in inputs:
         if name not in names:
-            raise InvalidRequest(f"input {name!r} is unknown; use: {', '.join(names)}")
+            raise InvalidRequest(f"input {shown(name)} is unknown; use: {', '.join(names)}")
 
 
 def check_outputs(names: Sequence[str], known: Sequence[TensorSpec]) -> None:
@@ -80,7 +81,7 @@ def check_outputs(names: Sequence[str], known: Sequence[TensorSpec]) -> None:
     given = sorted(entry.name for entry in known)
     for name in names:
         if name not in given:
-            raise InvalidRequest(f"output {name!r} is unknown; use: {', '.join(given)}")
+            raise InvalidRequest(f"output {shown(name)} is unknown; use: {', '.join(given)}")
 
 
 def choose_outputs(outputs: Sequence[Tensor], names: Sequence[str]) -> Sequence[Tensor]:
