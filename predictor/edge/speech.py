@@ -1,7 +1,5 @@
 """Codec of speech recognition: audio of any length to windows, their frames to text."""
 
-import base64
-import binascii
 from array import array
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +19,7 @@ from predictor.audio.windows import cut, join, tokens_of
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
 from predictor.core.shown import shown
+from predictor.edge.base64_data import decode_base64
 from predictor.edge.heavy import check_wanted
 from predictor.edge.rows import check_column, check_rows
 from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
@@ -126,7 +125,7 @@ class SpeechCodec:
         for index, element in enumerate(audio.data):
             check_wanted()
             name = f"{_AUDIO}[{index}]"
-            data = element if isinstance(element, bytes) else _from_base64(str(element), name)
+            data = element if isinstance(element, bytes) else decode_base64(str(element), name)
             clips.append(self._check_least(decode(data, rate, left, name), name))
             left -= clips[-1].size
         return clips
@@ -177,15 +176,6 @@ def _packed_samples(index: int, samples: object) -> bytes:
         raise InvalidRequest(
             f'instances: must all be {{"{_AUDIO}": a WAV or FLAC file in base64}}, or all lists'
             f" of samples; [{index}] is not: {error}"
-        ) from None
-
-
-def _from_base64(text: str, name: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(
-            f"{name}: is not base64; in JSON, send the file's bytes so encoded"
         ) from None
 
 
