@@ -1,6 +1,22 @@
-"""What others sent, as a message or a log line may hold it: short, printable, on one line."""
+"""What may stand in a message, a page or a log line: of others' text little, of secrets nothing.
+
+Addresses carry secrets: a name and a password before the host, a token in the query. Wherever an
+address is shown, or a text of a library that may quote one, it goes through `without_secrets`.
+"""
+
+import re
 
 MOST_SHOWN = 128  # characters; a name that means anything here is no longer
+
+HIDDEN = "***"
+# Up to the last @: a password that was not encoded may hold any character of an address.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>]*@")
+_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>?#]*)[?#][^\s\"'<>]*")
+
+
+def without_secrets(text: str) -> str:
+    """The text with `***` for who logs in at any address in it, and for what follows its path."""
+    return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))
 
 
 def shown(text: str) -> str:

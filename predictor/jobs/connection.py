@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from predictor.core.errors import StartupError, Unavailable
+from predictor.core.shown import without_secrets
 
 _LOG = logging.getLogger("headway.jobs")
 
@@ -62,8 +63,12 @@ class Connection:
                 # sent twice has the effect of once; lines claimed twice come back by their lease.
                 retry=Retry(NoBackoff(), 1),
             )
-        except ValueError as error:
-            raise StartupError(f"--redis_url: {error}") from None
+        except ValueError:  # whose text quotes parts of it, a password among them
+            raise StartupError(
+                f"--redis_url: {without_secrets(url)} is not a URL such as"
+                " redis://:password@127.0.0.1:6379/0; percent-encode what is no letter or digit in"
+                " a password"
+            ) from None
         self._redis = Redis.from_pool(pool)
         where = pool.connection_kwargs  # of which a password must not be shown
         self.address = where.get("path") or (
@@ -119,7 +124,7 @@ class Connection:
                 yield message["data"]
 
     def _unavailable(self, error: Exception) -> Unavailable:
-        reason = str(error) or type(error).__name__
+        reason = without_secrets(str(error)) or type(error).__name__
         message = f"jobs are kept in Redis at {self.address} (--redis_url), which fails: {reason}"
         if not self._down:
             self._down = True
