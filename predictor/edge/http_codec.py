@@ -14,6 +14,7 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
+from predictor.core.shown import shown
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -31,7 +32,9 @@ from predictor.edge.tensors import (
     Tensor,
     WantedOutput,
     check_datatype,
+    check_json_length,
     check_length,
+    checked_id,
     decoded_base64,
     new_id,
     raw_bytes,
@@ -102,6 +105,7 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
 
 _DEFAULTS = RequestParameters()
+_COUNTED_BYTES = 1 << 14  # larger data is counted before it is decoded
 _REQUEST = msgspec.json.Decoder(_Request)
 _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
     "INT64": msgspec.json.Decoder(list[int]),
@@ -150,7 +154,7 @@ def decode_request(
         if is_base64:
             tensor = decoded_base64(tensor)
         if inputs.setdefault(entry.name, tensor) is not tensor:
-            raise InvalidRequest(f"input {entry.name!r} is there twice; send it once")
+            raise InvalidRequest(f"input {shown(entry.name)} is there twice; send it once")
     if offset != len(tail):
         raise InvalidRequest(
             f"{len(tail)} bytes follow the JSON, but binary_data_size of all inputs is {offset}"
@@ -160,7 +164,7 @@ def decode_request(
         parameters = plain.parameters
         parameters.check()
     return InferRequest(
-        id=plain.id if plain.id is not None else new_id(),
+        id=checked_id(plain.id) if plain.id is not None else new_id(),
         inputs=inputs,
         priority=parameters.priority,
         timeout_us=parameters.timeout,
@@ -197,11 +201,11 @@ def _check_same(field: str, named: str | None, served: str) -> None:
 def _from_tail(entry: _Input, tail: bytes, offset: int, size: int) -> Tensor:
     if entry.data is not UNSET:
         raise InvalidRequest(
-            f"input {entry.name!r} has both data and binary_data_size; send one of the two"
+            f"input {shown(entry.name)} has both data and binary_data_size; send one of the two"
         )
     if offset + size > len(tail):
         raise InvalidRequest(
-            f"input {entry.name!r}: binary_data_size {size} goes beyond the body; set "
+            f"input {shown(entry.name)}: binary_data_size {size} goes beyond the body; set "
             "Inference-Header-Content-Length to the length of the JSON"
         )
     return tensor_from_binary(entry.name, entry.datatype, entry.shape, tail[offset : offset + size])
@@ -210,9 +214,11 @@ def _from_tail(entry: _Input, tail: bytes, offset: int, size: int) -> Tensor:
 def _from_json(index: int, entry: _Input) -> Tensor:
     if isinstance(entry.data, UnsetType):
         raise InvalidRequest(
-            f"input {entry.name!r} has no data; send data, or binary_data_size and binary data"
+            f"input {shown(entry.name)} has no data; send data, or binary_data_size and binary data"
         )
     check_datatype(entry.name, entry.datatype)
+    if memoryview(entry.data).nbytes > _COUNTED_BYTES:
+        check_json_length(entry.name, entry.datatype, entry.shape, bytes(entry.data))
     values = _flat_values(index, entry.datatype, entry.data)
     check_length(entry.name, entry.shape, len(values))
     if entry.datatype == BYTES:
@@ -221,7 +227,7 @@ def _from_json(index: int, entry: _Input) -> Tensor:
         raw = array(_TYPE_CODES[entry.datatype], values).tobytes()
     except OverflowError:
         raise InvalidRequest(
-            f"input {entry.name!r}: a value does not fit {entry.datatype}"
+            f"input {shown(entry.name)}: a value does not fit {entry.datatype}"
         ) from None
     return Tensor(entry.name, entry.datatype, entry.shape, raw)
 

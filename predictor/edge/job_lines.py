@@ -10,6 +10,7 @@ import msgspec
 
 from predictor.core.errors import InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
+from predictor.core.shown import shown
 from predictor.edge import http_codec
 from predictor.edge.exchange import Call
 from predictor.edge.service import InferService
@@ -208,7 +209,9 @@ class _LineExchange:
         if self._tier in status.tiers:
             return Call(self._tier)
         if not status.bulk_tier:
-            raise Unavailable(f"tier {self._tier!r} of the job is gone, and every other has an SLO")
+            raise Unavailable(
+                f"tier {shown(self._tier)} of the job is gone, and every other has an SLO"
+            )
         return Call(status.bulk_tier)
 
     async def wait(self, future: asyncio.Future[T]) -> T:

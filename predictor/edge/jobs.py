@@ -22,6 +22,7 @@ from predictor.core.errors import (
     UnknownJob,
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
+from predictor.core.shown import shown
 from predictor.edge.asgi import (
     Headers,
     Receive,
@@ -211,7 +212,7 @@ class JobRoutes:
             )
         if tier not in status.tiers:
             raise InvalidRequest(
-                f"{TIER_HEADER}: tier {tier[:128]!r} is unknown; use one of: "
+                f"{TIER_HEADER}: tier {shown(tier)} is unknown; use one of: "
                 + ", ".join(status.tiers)
             )
         return tier, status.tiers[tier]

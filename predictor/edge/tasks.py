@@ -12,6 +12,7 @@ import numpy as np
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
+from predictor.core.shown import shown
 from predictor.edge.tensors import BYTES, Tensor, WantedOutput
 from predictor.engine.port import RowInput
 
@@ -75,7 +76,7 @@ def check_inputs(inputs: Mapping[str, Tensor], known: Sequence[TensorSpec]) -> N
     names = [entry.name for entry in known]
     for name in inputs:
         if name not in names:
-            raise InvalidRequest(f"input {name!r} is unknown; use: {', '.join(names)}")
+            raise InvalidRequest(f"input {shown(name)} is unknown; use: {', '.join(names)}")
 
 
 def check_outputs(wanted: Sequence[WantedOutput], known: Sequence[TensorSpec]) -> None:
@@ -84,11 +85,11 @@ def check_outputs(wanted: Sequence[WantedOutput], known: Sequence[TensorSpec]) -
     for output in wanted:
         spec = specs.get(output.name)
         if spec is None:
-            raise InvalidRequest(f"output {output.name!r} is unknown; use: {_listed(specs)}")
+            raise InvalidRequest(f"output {shown(output.name)} is unknown; use: {_listed(specs)}")
         if output.classes and not _has_classes(spec):
             fit = _listed(each.name for each in known if _has_classes(each))
             raise InvalidRequest(
-                f"output {output.name!r}: classification takes FP32 of shape [rows, classes],"
+                f"output {shown(output.name)}: classification takes FP32 of shape [rows, classes],"
                 f" not {spec.datatype} of {list(spec.shape)}; "
                 + (f"use: {fit}" if fit else "leave it out")
             )

@@ -73,8 +73,7 @@ class TextCodec:
             raise InvalidRequest("instances: must hold at least one")
         if self._texts is not None:
             return {"text": self._texts.tensor(instances)}
-        ids, mask = self._ids.tensors(instances)
-        return {"input_ids": ids, "attention_mask": mask}
+        return {"input_ids": self._ids.tensor(instances)}
 
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
         spec = self.spec

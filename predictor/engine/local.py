@@ -36,6 +36,7 @@ from predictor.core.facts import (
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
+from predictor.core.shown import shown
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.isolation import said_by
 from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
@@ -217,8 +218,8 @@ class LocalEngine:
         if spec is not None:
             return spec
         if model in self._loading:
-            raise Unavailable(f"model {model!r} is loading; try again shortly", 5.0)
-        raise UnknownModel(f"model {model!r} is not served here")
+            raise Unavailable(f"model {shown(model)} is loading; try again shortly", 5.0)
+        raise UnknownModel(f"model {shown(model)} is not served here")
 
     def _admit(self, request: Request, submission: Submission, now_s: float) -> HeadwayError | None:
         """Queue the request, or say why not. Raising would cost as much as the rest."""
