@@ -5,6 +5,7 @@ second, so that types are checked strictly and each error names its field.
 """
 
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import chain, starmap
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.json_text import not_json, without_mark
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -131,7 +133,9 @@ def decode_request(
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:
-        raise InvalidRequest(readable(str(error))) from None
+        if not head.startswith(BOM_UTF8):
+            raise not_json(error, head) from None
+        plain = _decoded_again(without_mark(head))
     if plain.model_name or plain.model_version:
         _check_same("model_name", plain.model_name, model)
         _check_same("model_version", plain.model_version, version or DEFAULT_VERSION)
@@ -168,6 +172,13 @@ def decode_request(
         binary=parameters.binary_data_output is True,
         truncate=parameters.truncate is not False,
     )
+
+
+def _decoded_again(head: bytes) -> _Request:
+    try:
+        return _REQUEST.decode(head)
+    except NOT_JSON as error:
+        raise not_json(error, head) from None
 
 
 def _split(body: bytes, json_length: int) -> tuple[bytes, bytes]:
