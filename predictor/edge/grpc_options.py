@@ -4,6 +4,7 @@ The library logs a trace for each message that it cannot read, and ends the call
 hands the bytes over, and they are read here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from predictor.connection_flags import GrpcKeepalive
 _SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _HANDSHAKE_MS = 10_000  # for a connection that says nothing; the library gives 120 s
 _IDLE_MS = 600_000  # without a call; clients connect again by themselves
+_LARGE_BYTES = 1 << 20  # reading more at once would hold the event loop too long
 _MAX_STREAMS = 1024  # calls in flight of one connection; the client keeps the rest back
 
 
@@ -72,7 +74,8 @@ def _handler(
 
     async def read_and_answer(sent: bytes, context: aio.ServicerContext) -> Any:
         try:
-            request = read(sent)
+            large = len(sent) > _LARGE_BYTES
+            request = await asyncio.to_thread(read, sent) if large else read(sent)
         except DecodeError:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -20,6 +20,29 @@ _ESCAPES = re.compile(
 )
 
 
+# Outside of strings, each costs memory and time as hundreds of bytes of numbers or text do. A row
+# takes two of them at most, and a request has no more than 65,536 rows.
+_MAX_BRACKETS = 1 << 18
+_UNCHECKED_BYTES = 1 << 16
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])', re.DOTALL)
+
+
+def check_brackets(body: bytes) -> None:
+    """Raises InvalidRequest where a body has more lists and objects than rows could need.
+
+    Reading them is one call that lets no other thread run, so it does not help to be on a thread.
+    """
+    if len(body) < _UNCHECKED_BYTES or body.count(b"[") + body.count(b"{") <= _MAX_BRACKETS:
+        return
+    count = 0  # some may stand in texts
+    for found in _STRING_OR_BRACKET.finditer(body):
+        count += found[1] is not None
+        if count > _MAX_BRACKETS:
+            raise InvalidRequest(
+                f"body: over {_MAX_BRACKETS} lists and objects; send flat data, or fewer rows"
+            )
+
+
 def without_mark(body: bytes) -> bytes:
     """Without the byte order mark of UTF-8, which writers on Windows put there."""
     return body.removeprefix(BOM_UTF8)

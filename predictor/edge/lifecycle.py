@@ -28,6 +28,7 @@ from predictor.engine.port import Engine, Reply, Submission
 
 _LOG = logging.getLogger("headway.edge")
 OVERRUN_RETRY_S = 1.0
+_LARGE_BYTES = 1 << 16  # decoding more at once would hold the event loop too long
 
 Kind = tuple[str, str | None, int | None]  # a model, and the tier or priority asked for
 
@@ -81,7 +82,11 @@ class Lifecycle:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            request = exchange.decode(body, codec)
+            if exchange.size(body) > _LARGE_BYTES:
+                work = self._heavy.run(exchange.decode, body, codec)
+                request = await exchange.wait(asyncio.ensure_future(work))
+            else:
+                request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
             pending = await self._submit(exchange, request, codec, arrived_s)
             encode_s = await self._answer(exchange, request, pending)
