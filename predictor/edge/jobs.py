@@ -5,11 +5,11 @@ has no limit but those of its lines and their number.
 """
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from http import HTTPStatus
+from time import monotonic
 
 import msgspec
 
@@ -17,7 +17,6 @@ from predictor.core.errors import (
     HeadwayError,
     InvalidRequest,
     JobsNotKept,
-    QueueFull,
     UnknownJob,
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
@@ -34,6 +33,7 @@ from predictor.edge.asgi import (
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
+from predictor.edge.job_streams import JobStream, JobStreams
 from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
 
@@ -69,7 +69,7 @@ class JobRoutes:
         self._service = service
         self._bodies = bodies
         self._kept = jobs
-        self._streams = 0
+        self._streams = JobStreams(monotonic)
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -93,30 +93,33 @@ class JobRoutes:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
-            with self._stream():
-                await self._submit(submission[1], dict(scope["headers"]), receive, send)
+            with self._streams.open(MAX_STREAMS) as stream:
+                await self._submit(submission[1], dict(scope["headers"]), receive, send, stream)
             return
         job = _JOB.fullmatch(path)
         if job is None:
             raise UnknownJob("no such job; use the id that the submission was answered with")
         job_id, results = job.groups()
         if results and method == "GET":
-            with self._stream():
-                await self._results(job_id, receive, send)
+            with self._streams.open(MAX_STREAMS) as stream:
+                await self._results(job_id, receive, send, stream)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
             await send_json(send, HTTPStatus.OK, _progress(await act(job_id)))
         else:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
-    async def _submit(self, model: str, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _submit(
+        self, model: str, headers: Headers, receive: Receive, send: Send, stream: JobStream
+    ) -> None:
         codec = self._service.codec(model)
         jobs = self._jobs
         check_encoding(headers)
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(self._bodies.parts(receive), LineChecker(codec, tier, priority))
+        parts = _counted(self._bodies.parts(receive), stream)
+        lines = checked_lines(parts, LineChecker(codec, tier, priority))
         status = await jobs.submit(JobStart(model=model, tier=tier), lines)
         await send_json(
             send,
@@ -125,7 +128,7 @@ class JobRoutes:
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
-    async def _results(self, job_id: str, receive: Receive, send: Send) -> None:
+    async def _results(self, job_id: str, receive: Receive, send: Send, stream: JobStream) -> None:
         status = await self._jobs.status(job_id)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
         gone = asyncio.ensure_future(_until_gone(receive))
@@ -133,7 +136,9 @@ class JobRoutes:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
                 async with asyncio.timeout(self._bodies.idle_s):
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                    message = {"type": "http.response.body", "body": block, "more_body": True}
+                    await stream.waiting(send(message))
+                stream.moved(len(block))
                 if gone.done():
                     return
             await send({"type": "http.response.body", "body": b""})
@@ -143,6 +148,10 @@ class JobRoutes:
                 error.message if isinstance(error, HeadwayError) else "the client does not read"
             )
             _LOG.warning("the results of job %s were cut short: %s", job_id, reason)
+        except asyncio.CancelledError:
+            if not stream.ends_here():
+                raise
+            _LOG.warning("the results of job %s were cut short: another needs the place", job_id)
         except Exception:
             _LOG.exception("the results of job %s were cut short", job_id)
         finally:
@@ -169,20 +178,21 @@ class JobRoutes:
             )
         return tier, status.tiers[tier]
 
-    @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= MAX_STREAMS:
-            raise QueueFull("this server moves as many jobs as it can; try again shortly")
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
-
 
 def _progress(status: JobStatus) -> bytes:
     shown = _Progress(**msgspec.structs.asdict(status), ratio=status.progress)
     return msgspec.json.encode(shown)
+
+
+async def _counted(parts: AsyncIterator[bytes], stream: JobStream) -> AsyncIterator[bytes]:
+    """The parts of a body, awaited on the client's account."""
+    while True:
+        try:
+            part = await stream.waiting(anext(parts))
+        except StopAsyncIteration:
+            return
+        stream.moved(len(part))
+        yield part
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
