@@ -40,7 +40,16 @@ class Bodies:
         if self._announced(headers) > self._max_bytes:
             await self.check_announced(headers, receive)
         check_encoding(headers)
-        message = await self._first(receive)
+        # Most bodies are here, and whole, before they are asked for: there is nothing to guard.
+        coming = receive()
+        try:
+            waits_for = coming.send(None)
+        except StopIteration as here:
+            message: Message = here.value
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError from None
+        else:
+            message = await self.next(lambda: _resumed(coming, waits_for))
         body: bytes = message.get("body", b"")
         self.check_size(len(body))
         if not message.get("more_body"):
@@ -54,21 +63,6 @@ class Bodies:
             size += len(chunks[-1])
             self.check_size(size)
         return b"".join(chunks)
-
-    async def _first(self, receive: Receive) -> Message:
-        """The first message: of most bodies it is all, and here before it is asked for.
-
-        Then nothing has to be guarded, and this is the way of every request.
-        """
-        coming = receive()
-        try:
-            waits_for = coming.send(None)
-        except StopIteration as here:
-            message: Message = here.value
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError from None
-            return message
-        return await self.next(lambda: _resumed(coming, waits_for))
 
     async def parts(self, receive: Receive) -> AsyncIterator[bytes]:
         """A body of any size as it comes. Raises BodyTimeout, ClientGoneError."""

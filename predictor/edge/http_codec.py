@@ -15,7 +15,7 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
-from predictor.edge.json_text import check_brackets, not_json, without_mark
+from predictor.edge.json_text import LARGE_BYTES, check_brackets, not_json, without_mark
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -130,7 +130,8 @@ def decode_request(
     Raises InvalidRequest, naming the field.
     """
     head, tail = (body, b"") if json_length is None else _split(body, json_length)
-    check_brackets(head)
+    if len(head) > LARGE_BYTES:
+        check_brackets(head)
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:

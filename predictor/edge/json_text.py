@@ -23,7 +23,7 @@ _ESCAPES = re.compile(
 # Outside of strings, each costs memory and time as hundreds of bytes of numbers or text do. A row
 # takes two of them at most, and a request has no more than 65,536 rows.
 _MAX_BRACKETS = 1 << 18
-_UNCHECKED_BYTES = 1 << 16
+LARGE_BYTES = 1 << 16  # up to here even brackets alone are read in a few milliseconds
 _STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])', re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def check_brackets(body: bytes) -> None:
 
     Reading them is one call that lets no other thread run, so it does not help to be on a thread.
     """
-    if len(body) < _UNCHECKED_BYTES or body.count(b"[") + body.count(b"{") <= _MAX_BRACKETS:
+    if len(body) <= LARGE_BYTES or body.count(b"[") + body.count(b"{") <= _MAX_BRACKETS:
         return
     count = 0  # some may stand in texts
     for found in _STRING_OR_BRACKET.finditer(body):
