@@ -137,7 +137,7 @@ class _GrpcExchange:
         return self._request  # it was handed over whole
 
     def size(self, body: pb.ModelInferRequest) -> int:
-        return body.ByteSize()
+        return int(body.ByteSize())
 
     def decode(self, body: pb.ModelInferRequest, codec: TaskCodec) -> InferRequest:
         return grpc_codec.decode_request(body)

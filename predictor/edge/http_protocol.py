@@ -225,8 +225,11 @@ class EdgeHttpProtocol(RequestReader):
             self.flow.resume_reading()
         if self._in_head or self._in_body:
             self._received()
-        elif self._front is None and not self._deaf:
+        elif self._is_idle():
             self._deadline.within(self._timeouts.keep_alive_s)
+
+    def _is_idle(self) -> bool:
+        return self._front is None and not self._deaf
 
     def _is_cut_off(self) -> bool:
         """Whether the client, which has ended, did so in the middle of what is next."""

@@ -1,7 +1,9 @@
 """Byte order marks, halves of characters, and brackets beyond what rows need."""
 
 import json
+import threading
 from codecs import BOM_UTF8
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from predictor.edge import http_codec
 from predictor.edge.http import EdgeApp
 from predictor.edge.json_text import check_brackets
 from predictor.edge.service import InferService
+from predictor.edge.tensors import InferRequest
 from tests.edge.asgi import answered, ids_input, nothing_here, text_input
 from tests.edge.conftest import MAX_BODY_BYTES, MAX_ROWS
 from tests.edge.fake_engine import FakeEngine
@@ -90,3 +93,21 @@ def test_brackets_in_texts_are_text() -> None:
     body = json.dumps({"inputs": [text_input(*texts)]}).encode()
     assert body.count(b"[") > 1 << 18
     assert http_codec.decode_request(body).inputs["text"].data == texts
+
+
+@pytest.mark.parametrize(("ids", "on_loop"), [(10, True), (40_000, False)])
+async def test_large_bodies_are_decoded_off_the_loop(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, ids: int, on_loop: bool
+) -> None:
+    decoded_on = []
+    decode = http_codec.decode_request
+
+    def noted(*args: Any) -> InferRequest:
+        decoded_on.append(threading.current_thread())
+        return decode(*args)
+
+    monkeypatch.setattr(http_codec, "decode_request", noted)
+    app = EdgeApp(InferService(engine, ("sim",), MAX_ROWS), nothing_here, _MIB)
+    body = json.dumps({"inputs": [ids_input(*range(ids))]}).encode()
+    await answered(app, V2, body)
+    assert [thread is threading.current_thread() for thread in decoded_on] == [on_loop]
