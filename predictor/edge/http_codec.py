@@ -5,6 +5,7 @@ second, so that types are checked strictly and each error names its field.
 """
 
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import chain, starmap
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.shown import shown
+from predictor.edge.json_text import LARGE_BYTES, check_brackets, not_json, without_mark
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -132,10 +134,14 @@ def decode_request(
     Raises InvalidRequest, naming the field.
     """
     head, tail = (body, b"") if json_length is None else _split(body, json_length)
+    if len(head) > LARGE_BYTES:
+        check_brackets(head)
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:
-        raise InvalidRequest(readable(str(error))) from None
+        if not head.startswith(BOM_UTF8):
+            raise not_json(error, head) from None
+        plain = _decoded_again(without_mark(head))
     if plain.model_name or plain.model_version:
         _check_same("model_name", plain.model_name, model)
         _check_same("model_version", plain.model_version, version or DEFAULT_VERSION)
@@ -172,6 +178,13 @@ def decode_request(
         binary=parameters.binary_data_output is True,
         truncate=parameters.truncate is not False,
     )
+
+
+def _decoded_again(head: bytes) -> _Request:
+    try:
+        return _REQUEST.decode(head)
+    except NOT_JSON as error:
+        raise not_json(error, head) from None
 
 
 def _split(body: bytes, json_length: int) -> tuple[bytes, bytes]:

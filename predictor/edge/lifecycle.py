@@ -20,6 +20,7 @@ from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.exchange import ClientGoneError, Exchange
 from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
+from predictor.edge.json_text import LARGE_BYTES
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
 from predictor.edge.tensors import InferAnswer, InferRequest, WantedOutput
@@ -81,7 +82,11 @@ class Lifecycle:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            request = exchange.decode(body, codec)
+            if exchange.size(body) > LARGE_BYTES:
+                work = self._heavy.run(exchange.decode, body, codec)
+                request = await exchange.wait(asyncio.ensure_future(work))
+            else:
+                request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
             pending = await self._submit(exchange, request, codec, arrived_s)
             encode_s = await self._answer(exchange, request, pending)
