@@ -14,6 +14,8 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.json_text import LARGE_BYTES, unreadable, without_mark
+from predictor.edge.large_bodies import check_outline, numbers
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -128,10 +130,13 @@ def decode_request(
     Raises InvalidRequest, naming the field.
     """
     head, tail = (body, b"") if json_length is None else _split(body, json_length)
+    head = without_mark(head)
+    if len(head) > LARGE_BYTES:
+        check_outline(head)
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:
-        raise InvalidRequest(readable(str(error))) from None
+        raise InvalidRequest(unreadable(error, head) or readable(str(error))) from None
     if plain.model_name or plain.model_version:
         _check_same("model_name", plain.model_name, model)
         _check_same("model_version", plain.model_version, version or DEFAULT_VERSION)
@@ -226,19 +231,31 @@ def _from_json(index: int, entry: _Input) -> Tensor:
     return Tensor(entry.name, entry.datatype, entry.shape, raw)
 
 
-def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> list[Any]:
+def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> "Sequence[Any]":
     """The elements of `data`, which may be flat or nested by rows."""
     try:
-        values: list[Any] = _FLAT[datatype].decode(data)
-        return values
+        return _values(datatype, data)
     except NOT_JSON as error:
-        problem = str(error)
-    if "got `array`" in problem:
-        try:
-            return list(chain.from_iterable(_NESTED[datatype].decode(data)))
-        except NOT_JSON as error:
-            problem = str(error)
-    raise InvalidRequest(readable(problem, f"inputs[{index}].data"))
+        where = f"inputs[{index}].data"
+        raise InvalidRequest(
+            unreadable(error, bytes(data), where) or readable(str(error), where)
+        ) from None
+
+
+def _values(datatype: str, data: msgspec.Raw) -> "Sequence[Any]":
+    flat, nested = _FLAT[datatype], _NESTED[datatype]
+    code = _TYPE_CODES.get(datatype)
+    if code is not None and len(data) > LARGE_BYTES:
+        found = numbers(bytes(data), code, flat, nested)
+        if found is not None:
+            return found
+    try:
+        values: list[Any] = flat.decode(data)
+        return values
+    except msgspec.ValidationError as error:
+        if "got `array`" not in str(error):
+            raise
+    return list(chain.from_iterable(nested.decode(data)))
 
 
 def encode_answer(answer: InferAnswer, request: InferRequest) -> HttpAnswer:

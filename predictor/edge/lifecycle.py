@@ -11,7 +11,7 @@ in a loop, times of encoding add up, and nothing else changes.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -20,6 +20,7 @@ from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.exchange import ClientGoneError, Exchange
 from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
+from predictor.edge.json_text import LARGE_BYTES
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
 from predictor.edge.tensors import InferAnswer, InferRequest, WantedOutput
@@ -81,7 +82,7 @@ class Lifecycle:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            request = exchange.decode(body, codec)
+            request = await self._decode(exchange, body, codec)
             del body  # it may be large, and what waits needs it no more
             pending = await self._submit(exchange, request, codec, arrived_s)
             encode_s = await self._answer(exchange, request, pending)
@@ -97,6 +98,12 @@ class Lifecycle:
                 exchange.model, exchange.protocol, pending.decode_s, pending.tokenise_s, encode_s
             )
         )
+
+    async def _decode(self, exchange: Exchange, body: Any, codec: TaskCodec) -> InferRequest:
+        if not isinstance(body, bytes) or len(body) <= LARGE_BYTES:
+            return exchange.decode(body, codec)
+        work = self._heavy.run(exchange.decode, body, codec)
+        return await exchange.wait(asyncio.ensure_future(work))
 
     def _arrived(self, exchange: Exchange) -> float:
         """When it arrived, as the clock counts. Raises Shed where this edge is far behind."""
