@@ -8,6 +8,7 @@ The body of a job is a stream of any length; there the first alone holds.
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
 from predictor.core.errors import BodyTimeout, RequestTooLarge
@@ -53,6 +54,14 @@ class Bodies:
             size += len(chunks[-1])
             self.check_size(size)
         return b"".join(chunks)
+
+    async def parts(self, receive: Receive) -> AsyncIterator[bytes]:
+        """A body of any size as it comes. Raises BodyTimeout, ClientGoneError."""
+        more = True
+        while more:
+            message = await self.next(receive)
+            more = message.get("more_body", False)
+            yield message.get("body", b"")
 
     async def next(self, receive: Receive, due_s: float = math.inf) -> Message:
         """The next message of a body, by `due_s` on the loop's clock.

@@ -5,6 +5,7 @@ second, so that types are checked strictly and each error names its field.
 """
 
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import chain, starmap
 from typing import Annotated, Any
@@ -14,8 +15,7 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
-from predictor.edge.json_text import LARGE_BYTES, unreadable, without_mark
-from predictor.edge.large_bodies import check_outline, numbers
+from predictor.edge.json_text import check_brackets, not_json, without_mark
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -130,13 +130,13 @@ def decode_request(
     Raises InvalidRequest, naming the field.
     """
     head, tail = (body, b"") if json_length is None else _split(body, json_length)
-    head = without_mark(head)
-    if len(head) > LARGE_BYTES:
-        check_outline(head)
+    check_brackets(head)
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:
-        raise InvalidRequest(unreadable(error, head) or readable(str(error))) from None
+        if not head.startswith(BOM_UTF8):
+            raise not_json(error, head) from None
+        plain = _decoded_again(without_mark(head))
     if plain.model_name or plain.model_version:
         _check_same("model_name", plain.model_name, model)
         _check_same("model_version", plain.model_version, version or DEFAULT_VERSION)
@@ -173,6 +173,13 @@ def decode_request(
         binary=parameters.binary_data_output is True,
         truncate=parameters.truncate is not False,
     )
+
+
+def _decoded_again(head: bytes) -> _Request:
+    try:
+        return _REQUEST.decode(head)
+    except NOT_JSON as error:
+        raise not_json(error, head) from None
 
 
 def _split(body: bytes, json_length: int) -> tuple[bytes, bytes]:
@@ -231,31 +238,19 @@ def _from_json(index: int, entry: _Input) -> Tensor:
     return Tensor(entry.name, entry.datatype, entry.shape, raw)
 
 
-def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> "Sequence[Any]":
+def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> list[Any]:
     """The elements of `data`, which may be flat or nested by rows."""
     try:
-        return _values(datatype, data)
-    except NOT_JSON as error:
-        where = f"inputs[{index}].data"
-        raise InvalidRequest(
-            unreadable(error, bytes(data), where) or readable(str(error), where)
-        ) from None
-
-
-def _values(datatype: str, data: msgspec.Raw) -> "Sequence[Any]":
-    flat, nested = _FLAT[datatype], _NESTED[datatype]
-    code = _TYPE_CODES.get(datatype)
-    if code is not None and len(data) > LARGE_BYTES:
-        found = numbers(bytes(data), code, flat, nested)
-        if found is not None:
-            return found
-    try:
-        values: list[Any] = flat.decode(data)
+        values: list[Any] = _FLAT[datatype].decode(data)
         return values
-    except msgspec.ValidationError as error:
-        if "got `array`" not in str(error):
-            raise
-    return list(chain.from_iterable(nested.decode(data)))
+    except NOT_JSON as error:
+        problem = str(error)
+    if "got `array`" in problem:
+        try:
+            return list(chain.from_iterable(_NESTED[datatype].decode(data)))
+        except NOT_JSON as error:
+            problem = str(error)
+    raise InvalidRequest(readable(problem, f"inputs[{index}].data"))
 
 
 def encode_answer(answer: InferAnswer, request: InferRequest) -> HttpAnswer:

@@ -195,6 +195,9 @@ class _LineExchange:
         await self._few.turn()
         return self._line
 
+    def size(self, body: bytes) -> int:
+        return len(body)
+
     def decode(self, body: bytes, codec: TaskCodec) -> InferRequest:
         # The job's tier counts. What the line asked for was checked against it when it came, and
         # the tier's priority may have been edited since.

@@ -1,97 +1,101 @@
-"""JSON as clients write it: a byte order mark, half characters, and more brackets than bytes
-should buy.
+"""What real clients do to JSON: a byte order mark in front, and half of an emoji inside.
 
-A `[` costs a byte to send and 60 to hold, and the decoder keeps the interpreter until it is done:
-on a thread as well. So brackets are counted before anything is decoded.
+A text that is cut between the two halves of a character beyond U+FFFF leaves a lone surrogate,
+which JavaScript and Java write as `\\ud83d`. JSON's grammar allows it, and it is no text.
 """
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from codecs import BOM_UTF8
 
 from predictor.core.errors import InvalidRequest
+from predictor.edge.parameters import readable
 
-LARGE_BYTES = 1 << 16  # what is longer takes milliseconds to decode
-MAX_CONTAINERS = 1 << 18  # arrays and objects in a body; four for each row of the largest request
-_MARK = b"\xef\xbb\xbf"
-_COUNTED_AT_ONCE = 1 << 18
-_BACKSLASH = ord("\\")
-_EXPLAINED_BYTES = 1 << 20  # in what is longer, the field is not looked for
-_HALVES = re.compile("[\ud800-\udfff]")
-
-
-def without_mark(text: bytes) -> bytes:
-    """RFC 8259 8.1: a byte order mark may be ignored."""
-    return text.removeprefix(_MARK)
+_NAMED_BYTES = 1 << 20  # larger bodies are not read again only to name the field
+_MAX_NAME = 64
+# The first alternative takes what is well, so that the second finds what is left.
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[^u]|u(?![dD][89a-fA-F]))"
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 
 
-def check_containers(text: bytes) -> None:
-    """Raises InvalidRequest where there are more arrays and objects than any request needs.
+# Outside of strings, each costs memory and time as hundreds of bytes of numbers or text do. A row
+# takes two of them at most, and a request has no more than 65,536 rows.
+_MAX_BRACKETS = 1 << 18
+_UNCHECKED_BYTES = 1 << 16
+_STRING_OR_BRACKET = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])', re.DOTALL)
 
-    It counts those outside of strings, in pieces of about a millisecond.
+
+def check_brackets(body: bytes) -> None:
+    """Raises InvalidRequest where a body has more lists and objects than rows could need.
+
+    Reading them is one call that lets no other thread run, so it does not help to be on a thread.
     """
-    if text.count(b"[") + text.count(b"{") <= MAX_CONTAINERS:
+    if len(body) < _UNCHECKED_BYTES or body.count(b"[") + body.count(b"{") <= _MAX_BRACKETS:
         return
-    found = 0
-    in_string = False
-    start = 0
-    while start < len(text):
-        end = start + _COUNTED_AT_ONCE
-        while end < len(text) and text[end - 1] == _BACKSLASH:
-            end += 1  # an escape stays in one piece
-        piece = text[start:end].replace(b"\\\\", b"").replace(b'\\"', b"")
-        parts = piece.split(b'"')
-        found += sum(part.count(b"[") + part.count(b"{") for part in parts[in_string::2])
-        in_string ^= not len(parts) % 2
-        if found > MAX_CONTAINERS:
+    count = 0  # some may stand in texts
+    for found in _STRING_OR_BRACKET.finditer(body):
+        count += found[1] is not None
+        if count > _MAX_BRACKETS:
             raise InvalidRequest(
-                f"body: over {MAX_CONTAINERS} arrays and objects; send data flat, or fewer rows in "
-                "a request"
+                f"body: over {_MAX_BRACKETS} lists and objects; send flat data, or fewer rows"
             )
-        start = end
 
 
-def half_character(text: bytes) -> str | None:
-    """The field that holds half of a surrogate pair, as a text cut within an emoji does.
+def without_mark(body: bytes) -> bytes:
+    """Without the byte order mark of UTF-8, which writers on Windows put there."""
+    return body.removeprefix(BOM_UTF8)
 
-    To be asked about text that the decoder has refused: it says that the text is cut off, or that
-    it ends within an escape. None where there is no such field.
-    """
-    if len(text) > _EXPLAINED_BYTES:
-        return None
+
+def not_json(error: Exception, body: bytes) -> InvalidRequest:
+    """The refusal of a body that msgspec could not read, naming the field where one can."""
+    at = _lone_surrogate(body)
+    if at is None:
+        return InvalidRequest(readable(str(error)))
+    field = _field(body) if len(body) <= _NAMED_BYTES else None
+    where = f"body: byte {at}" if field is None else field
+    return InvalidRequest(
+        f"{where}: half of a character (a lone surrogate, {body[at : at + 6].decode('ascii')}) is "
+        "no text; cut texts between characters"
+    )
+
+
+def _lone_surrogate(body: bytes) -> int | None:
+    """Where the first one is."""
+    for found in _ESCAPES.finditer(body):
+        if found[1] is not None:
+            return found.start()
+    return None
+
+
+def _field(body: bytes) -> str | None:
+    """The path of the first string that holds one, as in `inputs[0].data[2]`."""
     try:
-        plain = json.loads(text)
+        plain = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return next(_half_fields(plain, ""), None)
+    waiting: list[tuple[str, object]] = [("", plain)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, str):
+            if not _is_text(value):
+                return path or None
+        elif isinstance(value, list):
+            waiting.extend(
+                (f"{path}[{index}]", entry) for index, entry in reversed([*enumerate(value)])
+            )
+        elif isinstance(value, dict):
+            for name, entry in reversed(value.items()):
+                if not _is_text(name):
+                    return f"{path}: a name in it".removeprefix(": ")
+                waiting.append((f"{path}.{name[:_MAX_NAME]}".removeprefix("."), entry))
+    return None
 
 
-def _half_fields(plain: Any, path: str) -> Iterator[str]:
-    if isinstance(plain, str):
-        if _HALVES.search(plain):
-            yield path
-    elif isinstance(plain, list):
-        for index, value in enumerate(plain):
-            yield from _half_fields(value, f"{path}[{index}]")
-    elif isinstance(plain, dict):
-        for name, value in plain.items():
-            if _HALVES.search(name):
-                yield f"{path}.(a name)".removeprefix(".")
-            yield from _half_fields(value, f"{path}.{name}".removeprefix("."))
-
-
-def unreadable(error: Exception, text: bytes, where: str = "") -> str | None:
-    """A sentence for what the decoder says badly; None where its own will do.
-
-    `where` is the field that `text` is, where it is not all.
-    """
-    if isinstance(error, UnicodeDecodeError):
-        return f"{where or 'body'}: a text is not UTF-8; send UTF-8, or base64 for bytes"
-    field = half_character(text)
-    if field is None:
-        return None
-    return (
-        f"{where}{field}: half of a character (a lone surrogate, as a text cut within an emoji "
-        "has); send whole characters"
-    )
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

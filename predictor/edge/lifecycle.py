@@ -11,7 +11,7 @@ in a loop, times of encoding add up, and nothing else changes.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -20,7 +20,6 @@ from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.exchange import ClientGoneError, Exchange
 from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
-from predictor.edge.json_text import LARGE_BYTES
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
 from predictor.edge.tensors import InferAnswer, InferRequest, WantedOutput
@@ -29,6 +28,7 @@ from predictor.engine.port import Engine, Reply, Submission
 
 _LOG = logging.getLogger("headway.edge")
 OVERRUN_RETRY_S = 1.0
+_LARGE_BYTES = 1 << 16  # decoding more at once would hold the event loop too long
 
 Kind = tuple[str, str | None, int | None]  # a model, and the tier or priority asked for
 
@@ -82,7 +82,11 @@ class Lifecycle:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            request = await self._decode(exchange, body, codec)
+            if exchange.size(body) > _LARGE_BYTES:
+                work = self._heavy.run(exchange.decode, body, codec)
+                request = await exchange.wait(asyncio.ensure_future(work))
+            else:
+                request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
             pending = await self._submit(exchange, request, codec, arrived_s)
             encode_s = await self._answer(exchange, request, pending)
@@ -98,12 +102,6 @@ class Lifecycle:
                 exchange.model, exchange.protocol, pending.decode_s, pending.tokenise_s, encode_s
             )
         )
-
-    async def _decode(self, exchange: Exchange, body: Any, codec: TaskCodec) -> InferRequest:
-        if not isinstance(body, bytes) or len(body) <= LARGE_BYTES:
-            return exchange.decode(body, codec)
-        work = self._heavy.run(exchange.decode, body, codec)
-        return await exchange.wait(asyncio.ensure_future(work))
 
     def _arrived(self, exchange: Exchange) -> float:
         """When it arrived, as the clock counts. Raises Shed where this edge is far behind."""

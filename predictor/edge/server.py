@@ -19,6 +19,7 @@ import msgspec
 import uvloop
 from kserve import ModelRepository, ModelServer
 
+from predictor.connection_flags import GrpcKeepalive
 from predictor.core.errors import StartupError
 from predictor.core.facts import EdgeRefused
 from predictor.core.jobs import Jobs, LineRunner
@@ -28,7 +29,7 @@ from predictor.edge.bodies import IDLE_S
 from predictor.edge.connections import Connections, connection_limits
 from predictor.edge.front import is_probe
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
-from predictor.edge.grpc_options import GrpcKeepalive, server_options
+from predictor.edge.grpc_options import server_options
 from predictor.edge.http import EdgeApp
 from predictor.edge.http_rim import HttpRim, HttpTimeouts
 from predictor.edge.job_lines import EdgeLineRunner
@@ -42,6 +43,7 @@ from predictor.listeners import bound_socket
 
 _LOG = logging.getLogger("headway.edge")
 _LAST_ANSWERS_S = 1.0
+_UNREAD_IDLES = 1.5  # who reads a body gives it up himself, and first; this is for the others
 UNNAMED = ""  # what is refused below ASGI was not read far enough to know its model
 _JOBS_SHARE_OF_GRACE = 0.8  # what is left is for giving lines back
 
@@ -245,7 +247,9 @@ class EdgeServer(ModelServer):
             rim=HttpRim(
                 connections=Connections(self._limits, monotonic),
                 timeouts=HttpTimeouts(
-                    head_s=settings.header_timeout_s, keep_alive_s=settings.timeout_keep_alive_s
+                    head_s=settings.header_timeout_s,
+                    body_idle_s=_UNREAD_IDLES * settings.body_idle_s,
+                    keep_alive_s=settings.timeout_keep_alive_s,
                 ),
                 is_probe=is_probe,
                 on_refusal=self._count_refusal,
