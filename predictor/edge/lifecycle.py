@@ -20,6 +20,7 @@ from predictor.core.facts import EdgeRefused, EdgeTimed
 from predictor.edge.exchange import ClientGoneError, Exchange
 from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
+from predictor.edge.large_bodies import LARGE_BYTES
 from predictor.edge.statuses import INTERNAL_MESSAGE
 from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
 from predictor.edge.tensors import InferAnswer, InferRequest, WantedOutput
@@ -28,7 +29,6 @@ from predictor.engine.port import Engine, Reply, Submission
 
 _LOG = logging.getLogger("headway.edge")
 OVERRUN_RETRY_S = 1.0
-_LARGE_BYTES = 1 << 16  # decoding more at once would hold the event loop too long
 
 Kind = tuple[str, str | None, int | None]  # a model, and the tier or priority asked for
 
@@ -82,7 +82,7 @@ class Lifecycle:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            if exchange.size(body) > _LARGE_BYTES:
+            if exchange.size(body) > LARGE_BYTES:
                 work = self._heavy.run(exchange.decode, body, codec)
                 request = await exchange.wait(asyncio.ensure_future(work))
             else:
