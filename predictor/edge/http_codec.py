@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 from predictor.core.errors import InvalidRequest
 from predictor.core.shown import shown
 from predictor.edge.json_text import LARGE_BYTES, check_brackets, not_json, without_mark
+from predictor.edge.large_bodies import check_outline, numbers
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -136,6 +137,7 @@ def decode_request(
     head, tail = (body, b"") if json_length is None else _split(body, json_length)
     if len(head) > LARGE_BYTES:
         check_brackets(head)
+        check_outline(without_mark(head))
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:
@@ -245,19 +247,28 @@ def _from_json(index: int, entry: _Input) -> Tensor:
     return Tensor(entry.name, entry.datatype, entry.shape, raw)
 
 
-def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> list[Any]:
+def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> Sequence[Any]:
     """The elements of `data`, which may be flat or nested by rows."""
     try:
-        values: list[Any] = _FLAT[datatype].decode(data)
-        return values
+        return _values(datatype, data)
     except NOT_JSON as error:
-        problem = str(error)
-    if "got `array`" in problem:
-        try:
-            return list(chain.from_iterable(_NESTED[datatype].decode(data)))
-        except NOT_JSON as error:
-            problem = str(error)
-    raise InvalidRequest(readable(problem, f"inputs[{index}].data"))
+        raise InvalidRequest(readable(str(error), f"inputs[{index}].data")) from None
+
+
+def _values(datatype: str, data: msgspec.Raw) -> Sequence[Any]:
+    flat, nested = _FLAT[datatype], _NESTED[datatype]
+    code = _TYPE_CODES.get(datatype)
+    if code is not None and len(data) > LARGE_BYTES:
+        found = numbers(bytes(data), code, flat, nested)
+        if found is not None:
+            return found
+    try:
+        values: list[Any] = flat.decode(data)
+        return values
+    except msgspec.ValidationError as error:
+        if "got `array`" not in str(error):
+            raise
+    return list(chain.from_iterable(nested.decode(data)))
 
 
 def encode_answer(answer: InferAnswer, request: InferRequest) -> HttpAnswer:
