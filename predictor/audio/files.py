@@ -6,6 +6,7 @@ read, averaged and resampled in blocks, so that memory follows what comes out.
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import soundfile
@@ -29,6 +30,22 @@ def decode(data: bytes, rate: int, most_samples: int, name: str) -> Samples:
     Raises InvalidRequest, which calls the file `name`, for anything that is no such file, is
     cut off or too long, or holds what no microphone gives.
     """
+    with _opened(data, name) as file:
+        samples = _collect(_resampled(file, rate), most_samples, rate, name)
+    return check_samples(samples, name)
+
+
+def stated_samples(data: bytes, rate: int, name: str) -> int:
+    """How many samples at `rate` Hz the file's head promises; `decode` reads no more than those.
+
+    Raises InvalidRequest.
+    """
+    with _opened(data, name) as file:
+        return -int(-file.frames * rate // file.samplerate)
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[soundfile.SoundFile]:
     # Told by its first bytes, so that no rarer format's parser is reached.
     if not (data[:4] == b"RIFF" and data[8:12] == b"WAVE") and data[:4] != b"fLaC":
         raise InvalidRequest(f"{name}: is not a WAV or FLAC file; send a whole one")
@@ -44,13 +61,12 @@ def decode(data: bytes, rate: int, most_samples: int, name: str) -> Samples:
                     f"{name}: does not say how long it is, as a file written to a pipe; write it to"
                     " a file first"
                 )
-            samples = _collect(_resampled(file, rate), most_samples, rate, name)
+            yield file
     except soundfile.LibsndfileError as error:
         problem = error.error_string.strip().removeprefix("Error : ").rstrip(".")
         raise InvalidRequest(
             f"{name}: cannot be read: {problem}; send the whole file, unchanged"
         ) from None
-    return check_samples(samples, name)
 
 
 def resample(samples: Samples, from_rate: int, rate: int) -> Samples:

@@ -127,7 +127,8 @@ class JobRoutes:
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(self._bodies.parts(receive), LineChecker(codec, tier, priority))
+        checker = LineChecker(codec, tier, priority, self._service.lifecycle.budget)
+        lines = checked_lines(self._bodies.parts(receive), checker)
         status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,

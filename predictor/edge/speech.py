@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,8 +15,9 @@ from predictor.audio.files import (
     check_samples,
     decode,
     resample,
+    stated_samples,
 )
-from predictor.audio.windows import cut, join, tokens_of
+from predictor.audio.windows import cut, join, tokens_of, windowed_samples
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
 from predictor.edge.heavy import check_wanted
@@ -64,6 +65,18 @@ class SpeechCodec:
                     raise InvalidRequest(f"input {name!r} {_EXCLUSIVE}")
             return self._task_rows(self._from_files(audio))
         return self._task_rows(self._from_samples(audio, inputs.get(_LENGTHS), inputs.get(_RATE)))
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        audio = inputs[_AUDIO]
+        rate = self._speech.sampling_rate
+        if audio.datatype == BYTES:
+            samples = sum(stated_samples(data, rate, name) for name, data in self._files(audio))
+        else:
+            from_rate = self._rate_of(inputs.get(_RATE))
+            samples = len(audio.data) // NUMPY_TYPES[_FP32].itemsize * rate // from_rate
+        self._check_total(samples, _AUDIO)
+        # The clips, and as many again while they are joined, checked, or copied into windows.
+        return 2 * NUMPY_TYPES[_FP32].itemsize * windowed_samples(samples, self._speech)
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         self.rows(inputs)  # only reading it tells that a file is whole
@@ -127,18 +140,22 @@ class SpeechCodec:
         return TaskRows(rows, [len(each) for each in windows])
 
     def _from_files(self, audio: Tensor) -> list[Samples]:
-        check_column(audio)
-        check_rows(_AUDIO, len(audio.data), self._max_rows)
         rate = self._speech.sampling_rate
         left = MAX_AUDIO_S * rate
         clips = []
-        for index, element in enumerate(audio.data):
-            check_wanted()
-            name = f"{_AUDIO}[{index}]"
-            data = element if isinstance(element, bytes) else _from_base64(str(element), name)
+        for name, data in self._files(audio):
             clips.append(self._check_least(decode(data, rate, left, name), name))
             left -= clips[-1].size
         return clips
+
+    def _files(self, audio: Tensor) -> Iterator[tuple[str, bytes]]:
+        """Each file, and what messages call it."""
+        check_column(audio)
+        check_rows(_AUDIO, len(audio.data), self._max_rows)
+        for index, element in enumerate(audio.data):
+            check_wanted()
+            name = f"{_AUDIO}[{index}]"
+            yield name, element if isinstance(element, bytes) else _from_base64(str(element), name)
 
     def _from_samples(
         self, audio: Tensor, lengths: Tensor | None, rate: Tensor | None
@@ -154,8 +171,7 @@ class SpeechCodec:
             )
         rows, longest = audio.shape
         check_rows(_AUDIO, rows, self._max_rows)
-        from_rate = self._speech.sampling_rate if rate is None else _single(rate)
-        check_rate(from_rate, f"input {_RATE!r}")
+        from_rate = self._rate_of(rate)
         self._check_total(rows * longest * self._speech.sampling_rate // from_rate, _AUDIO)
         clips = []
         for index, row in enumerate(audio.array()):
@@ -164,6 +180,11 @@ class SpeechCodec:
             clip = resample(check_samples(kept, name), from_rate, self._speech.sampling_rate)
             clips.append(self._check_least(clip, name))
         return clips
+
+    def _rate_of(self, rate: Tensor | None) -> int:
+        from_rate = self._speech.sampling_rate if rate is None else _single(rate)
+        check_rate(from_rate, f"input {_RATE!r}")
+        return from_rate
 
     def _check_total(self, samples: int, name: str) -> None:
         rate = self._speech.sampling_rate
