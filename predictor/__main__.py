@@ -177,6 +177,8 @@ class _EngineParts:
             exposition=self.observer.exposition,
             batch_timeout_s=settings.batch_timeout_s,
             warmed_up=self._traced,
+            # In one process its edge has counted them.
+            max_queued_bytes=None if settings.in_one_process else settings.max_decoded_bytes,
         )
         if refused:
             self.observer.observe(ParametersRejected(refused))
@@ -269,6 +271,7 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         max_body_bytes=settings.max_body_bytes,
         body_idle_s=settings.body_idle_s,
         max_rows=settings.max_rows,
+        max_decoded_bytes=settings.max_decoded_bytes,
         grace_s=settings.grace_s,
         timeout_keep_alive_s=settings.timeout_keep_alive,
         header_timeout_s=settings.header_timeout_s,

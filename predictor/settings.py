@@ -40,6 +40,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "max_body_bytes": (1024, 1 << 30),
     "body_idle_s": (0.1, 3600),
     "max_rows": (1, 65_536),
+    "max_decoded_bytes": (1 << 20, 1 << 40),
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
     "profile_batches": (1, 10_000),
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_client: int | None = None
     grpc_keepalive: GrpcKeepalive = GrpcKeepalive()
     max_rows: int = 1024  # in one request
+    max_decoded_bytes: int = 1 << 30  # of all requests that a process holds
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
     profile_batches: int = 0  # trace that many of each model's first batches in traffic
@@ -185,6 +187,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="give up a request of whose body nothing came for so long; default 60",
     )
     serving.add_argument("--max_rows", type=int, help="most rows in one request; default 1024")
+    serving.add_argument(
+        "--max_decoded_bytes",
+        type=int,
+        help="most bytes of decoded input that a process holds at a time; default 1 GiB",
+    )
     serving.add_argument(
         "--grace_s", type=float, help="time to finish requests after SIGTERM; default 30"
     )

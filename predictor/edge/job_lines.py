@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from time import monotonic
 from typing import TypeVar
 
@@ -12,10 +12,11 @@ from predictor.core.errors import InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
 from predictor.core.shown import shown
 from predictor.edge import http_codec
+from predictor.edge.budget import DecodedBytes
 from predictor.edge.exchange import Call
 from predictor.edge.service import InferService
 from predictor.edge.tasks import TaskCodec, check_outputs
-from predictor.edge.tensors import InferAnswer, InferRequest
+from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
 from predictor.engine.port import Engine
 
 T = TypeVar("T")
@@ -65,8 +66,11 @@ class LineCutter:
 class LineChecker:
     """Refuses what a client can get wrong in a line, so that no such line is ever queued."""
 
-    def __init__(self, codec: TaskCodec, tier: str, priority: int | None) -> None:
-        """`priority` is the tier's, if it is known."""
+    def __init__(
+        self, codec: TaskCodec, tier: str, priority: int | None, budget: DecodedBytes
+    ) -> None:
+        """`priority` is the tier's, if it is known. `budget`: of what is decoded to be checked."""
+        self._budget = budget
         self._codec = codec
         self._tier = tier
         self._priority = priority
@@ -78,9 +82,17 @@ class LineChecker:
         else:
             request = self._decode(line)
         if self._codec.is_heavy(request.inputs):
-            await asyncio.to_thread(self._codec.check, request.inputs)
+            await self._check_heavy(request.inputs)
         else:
             self._codec.check(request.inputs)
+
+    async def _check_heavy(self, inputs: Mapping[str, Tensor]) -> None:
+        held = self._budget.reservation(of_line=True)
+        try:
+            await held.wait(await asyncio.to_thread(self._codec.decoded_bytes, inputs))
+            await asyncio.to_thread(self._codec.check, inputs)
+        finally:
+            held.release()
 
     def _decode(self, line: bytes) -> InferRequest:
         if not line.strip():

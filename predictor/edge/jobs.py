@@ -130,7 +130,8 @@ class JobRoutes:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
         parts = _counted(self._bodies.parts(receive), stream)
-        lines = checked_lines(parts, LineChecker(codec, tier, priority))
+        checker = LineChecker(codec, tier, priority, self._service.lifecycle.budget)
+        lines = checked_lines(parts, checker)
         status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,

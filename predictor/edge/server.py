@@ -26,6 +26,7 @@ from predictor.core.jobs import Jobs, LineRunner
 from predictor.core.rows import Outcome
 from predictor.edge.asgi import answering_when_cut_off
 from predictor.edge.bodies import IDLE_S
+from predictor.edge.budget import DEFAULT_BYTES
 from predictor.edge.connections import Connections, connection_limits
 from predictor.edge.front import is_probe
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
@@ -60,6 +61,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 16 << 20
     body_idle_s: float = IDLE_S  # a body of which nothing came for so long is given up
     max_rows: int = 1024
+    max_decoded_bytes: int = DEFAULT_BYTES  # of all requests together
     grace_s: float = 30.0
     timeout_keep_alive_s: float = 65
     header_timeout_s: float = 10.0
@@ -143,7 +145,12 @@ class EdgeServer(ModelServer):
             ssl_keyfile=settings.ssl_keyfile,
         )
         self.exit_code = 0
-        self.service = InferService(engine, settings.model_names, settings.max_rows)
+        self.service = InferService(
+            engine,
+            settings.model_names,
+            settings.max_rows,
+            max_decoded_bytes=settings.max_decoded_bytes,
+        )
         self.dataplane = EdgeDataPlane(self.service, self.registered_models)
         self.model_repository_extension = FixedRepository(self.service, self.registered_models)
         self._settings = settings

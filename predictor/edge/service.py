@@ -5,6 +5,7 @@ from time import monotonic
 
 from predictor.core.errors import HeadwayError, Unavailable, UnknownModel
 from predictor.core.shown import shown
+from predictor.edge.budget import DEFAULT_BYTES, DecodedBytes
 from predictor.edge.codecs import codec_for
 from predictor.edge.lifecycle import Lifecycle
 from predictor.edge.tasks import TaskCodec
@@ -29,14 +30,16 @@ class InferService:
         model_names: Sequence[str],
         max_rows: int,
         clock: Callable[[], float] = monotonic,
+        max_decoded_bytes: int = DEFAULT_BYTES,
     ) -> None:
-        """`model_names` are served here, loaded or not; `max_rows` bounds a request.
+        """`model_names` are served here, loaded or not; `max_rows` bounds a request, and
+        `max_decoded_bytes` all of them together.
 
         `clock` is that of the engine, which shares the machine.
         """
         self.engine = engine
         self.names = frozenset(model_names)
-        self.lifecycle = Lifecycle(engine, self.codec, clock)
+        self.lifecycle = Lifecycle(engine, self.codec, clock, DecodedBytes(max_decoded_bytes))
         self._max_rows = max_rows
         self._codecs: dict[str, TaskCodec] = {}
 

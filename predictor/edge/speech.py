@@ -1,7 +1,7 @@
 """Codec of speech recognition: audio of any length to windows, their frames to text."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -14,8 +14,9 @@ from predictor.audio.files import (
     check_samples,
     decode,
     resample,
+    stated_samples,
 )
-from predictor.audio.windows import cut, join, tokens_of
+from predictor.audio.windows import cut, join, tokens_of, windowed_samples
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
 from predictor.core.shown import shown
@@ -65,6 +66,18 @@ class SpeechCodec:
                     raise InvalidRequest(f"input {shown(name)} {_EXCLUSIVE}")
             return self._task_rows(self._from_files(audio))
         return self._task_rows(self._from_samples(audio, inputs.get(_LENGTHS), inputs.get(_RATE)))
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        audio = inputs[_AUDIO]
+        rate = self._speech.sampling_rate
+        if audio.datatype == BYTES:
+            samples = sum(stated_samples(data, rate, name) for name, data in self._files(audio))
+        else:
+            from_rate = self._rate_of(inputs.get(_RATE))
+            samples = sum(row.size for row in audio.each_row()) * rate // from_rate
+        self._check_total(samples, _AUDIO)
+        # The clips, and as many again while they are joined, checked, or copied into windows.
+        return 2 * NUMPY_TYPES[_FP32].itemsize * windowed_samples(samples, self._speech)
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         self.rows(inputs)  # only reading it tells that a file is whole
@@ -117,18 +130,23 @@ class SpeechCodec:
         return TaskRows(rows, [len(each) for each in windows])
 
     def _from_files(self, audio: Tensor) -> list[Samples]:
-        check_column(audio)
-        check_rows(_AUDIO, len(audio.data), self._max_rows)
         rate = self._speech.sampling_rate
         left = MAX_AUDIO_S * rate
         clips = []
-        for index, element in enumerate(audio.data):
+        for name, data in self._files(audio):
             check_wanted()
-            name = f"{_AUDIO}[{index}]"
-            data = element if isinstance(element, bytes) else decode_base64(str(element), name)
             clips.append(self._check_least(decode(data, rate, left, name), name))
             left -= clips[-1].size
         return clips
+
+    def _files(self, audio: Tensor) -> Iterator[tuple[str, bytes]]:
+        """Each file, and what messages call it."""
+        check_column(audio)
+        check_rows(_AUDIO, len(audio.data), self._max_rows)
+        for index, element in enumerate(audio.data):
+            check_wanted()
+            name = f"{_AUDIO}[{index}]"
+            yield name, element if isinstance(element, bytes) else decode_base64(str(element), name)
 
     def _from_samples(
         self, audio: Tensor, lengths: Tensor | None, rate: Tensor | None
@@ -143,8 +161,7 @@ class SpeechCodec:
                 f"input {_AUDIO!r}: shape must be [clips, samples], not {list(audio.shape)}"
             )
         check_rows(_AUDIO, audio.shape[0], self._max_rows)
-        from_rate = self._speech.sampling_rate if rate is None else _single(rate)
-        check_rate(from_rate, f"input {_RATE!r}")
+        from_rate = self._rate_of(rate)
         samples = sum(row.size for row in audio.each_row())
         self._check_total(samples * self._speech.sampling_rate // from_rate, _AUDIO)
         clips = []
@@ -154,6 +171,11 @@ class SpeechCodec:
             clip = resample(check_samples(kept, name), from_rate, self._speech.sampling_rate)
             clips.append(self._check_least(clip, name))
         return clips
+
+    def _rate_of(self, rate: Tensor | None) -> int:
+        from_rate = self._speech.sampling_rate if rate is None else _single(rate)
+        check_rate(from_rate, f"input {_RATE!r}")
+        return from_rate
 
     def _check_total(self, samples: int, name: str) -> None:
         rate = self._speech.sampling_rate

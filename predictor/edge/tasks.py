@@ -37,6 +37,11 @@ class TaskRows(msgspec.Struct, frozen=True):
     counts: Sequence[int] | None = None
     truncated: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum([len(row.payload) for row in self.rows])
+
 
 class TaskCodec(Protocol):
     """What a model takes and gives. Raises InvalidRequest for what it does not take."""
@@ -52,6 +57,10 @@ class TaskCodec(Protocol):
 
     def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         """`truncate` False: raises InvalidRequest for what would have to be cut."""
+        ...
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        """What `rows` needs at most, found without decoding. Of heavy inputs alone."""
         ...
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ from predictor.edge import grpc_codec, http_codec
 from predictor.edge.codecs import codec_for
 from predictor.edge.service import InferService
 from predictor.edge.tasks import check_inputs, check_outputs
-from predictor.edge.tensors import Tensor, tensor_from_binary
+from predictor.edge.tensors import Tensor, WantedOutput, tensor_from_binary
 from tests.edge.fake_engine import SIMULATED, FakeEngine
 
 MB = 1_000_000
@@ -140,7 +140,7 @@ ECHOES = {
     "grpc": lambda: grpc_codec.decode_request(_message()),
     "grpc datatype": lambda: grpc_codec.decode_request(_message(datatype=LONG_NAME)),
     "input": lambda: check_inputs({LONG_NAME: NAMED}, codec_for(SIMULATED, 8).inputs),
-    "output": lambda: check_outputs([LONG_NAME], codec_for(SIMULATED, 8).outputs),
+    "output": lambda: check_outputs([WantedOutput(LONG_NAME)], codec_for(SIMULATED, 8).outputs),
     "column": lambda: codec_for(SIMULATED, 8).rows({"input_ids": NAMED}),
     "model": lambda: InferService(FakeEngine({}), (), 8).codec(LONG_NAME),
     "utf-8": lambda: tensor_from_binary(LONG_NAME, "BYTES", [1], b"\xff"),

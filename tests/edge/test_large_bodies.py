@@ -179,7 +179,7 @@ async def test_large_bodies_are_decoded_beside_the_loop(
     monkeypatch.setattr(http_codec, "decode_request", watched)
     app = EdgeApp(InferService(engine, ("sim",), MAX_ROWS), nothing_here, MIB)
     small = json.dumps({"inputs": [ids_input(1, 2)]}).encode()
-    for text in (small, b" " * large_bodies.LARGE_BYTES + small):
+    for text in (small, b" " * json_text.LARGE_BYTES + small):
         answer = await answered(app, "/v2/models/sim/infer", text)
         assert answer.json["outputs"][0]["data"] == [3]
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
