@@ -177,6 +177,8 @@ class _EngineParts:
             exposition=self.observer.exposition,
             batch_timeout_s=settings.batch_timeout_s,
             warmed_up=self._traced,
+            # In one process its edge has counted them.
+            max_queued_bytes=None if settings.in_one_process else settings.max_decoded_bytes,
         )
         if refused:
             self.observer.observe(ParametersRejected(refused))
@@ -273,8 +275,13 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         max_body_bytes=settings.max_body_bytes,
         body_idle_s=settings.body_idle_s,
         max_rows=settings.max_rows,
+        max_decoded_bytes=settings.max_decoded_bytes,
         grace_s=settings.grace_s,
         timeout_keep_alive_s=settings.timeout_keep_alive,
+        header_timeout_s=settings.header_timeout_s,
+        max_connections=settings.max_connections,
+        max_connections_per_client=settings.max_connections_per_client,
+        grpc_keepalive=settings.grpc_keepalive,
         max_threads=settings.max_threads,
         max_asyncio_workers=settings.max_asyncio_workers,
         grpc_max_send_bytes=settings.grpc_max_send_message_length,

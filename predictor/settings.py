@@ -15,6 +15,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from predictor.config_maps import config_map_name
+from predictor.connection_flags import (
+    CONNECTION_LIMITS,
+    GrpcKeepalive,
+    add_connection_flags,
+    grpc_keepalive,
+)
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.devices import nvml_uuids, visible_devices
@@ -34,11 +40,13 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "max_body_bytes": (1024, 1 << 30),
     "body_idle_s": (0.1, 3600),
     "max_rows": (1, 65_536),
+    "max_decoded_bytes": (1 << 20, 1 << 40),
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
     "profile_batches": (1, 10_000),
     "job_keep_s": (1, 30 * 86_400),
     "job_lease_s": (1, 3600),
+    **CONNECTION_LIMITS,
 }
 
 
@@ -62,7 +70,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ssl_keyfile: str | None = None
     max_body_bytes: int = 16 << 20
     body_idle_s: float = 60.0  # a body of which nothing came for so long is given up
+    header_timeout_s: float = 10.0
+    max_connections: int | None = None  # of HTTP to one edge
+    max_connections_per_client: int | None = None
+    grpc_keepalive: GrpcKeepalive = GrpcKeepalive()
     max_rows: int = 1024  # in one request
+    max_decoded_bytes: int = 1 << 30  # of all requests that a process holds
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
     profile_batches: int = 0  # trace that many of each model's first batches in traffic
@@ -90,7 +103,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     given = {name: value for name, value in vars(flags).items() if value is not None}
     _check(given)
     kept = {name: given[name] for name in Settings.__struct_fields__ if name in given}
-    return Settings(models=models_of(given), **kept)
+    return Settings(models=models_of(given), grpc_keepalive=grpc_keepalive(given), **kept)
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -205,6 +218,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serving.add_argument("--max_rows", type=int, help="most rows in one request; default 1024")
     serving.add_argument(
+        "--max_decoded_bytes",
+        type=int,
+        help="most bytes of decoded input that a process holds at a time; default 1 GiB",
+    )
+    serving.add_argument(
         "--grace_s", type=float, help="time to finish requests after SIGTERM; default 30"
     )
     serving.add_argument(
@@ -219,6 +237,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="write a torch profiler trace of each model's first N batches in traffic",
     )
     serving.add_argument("--profile_dir", help="folder for the traces; default: this one")
+    add_connection_flags(parser, _boolean)
     jobs = parser.add_argument_group("jobs")
     jobs.add_argument(
         "--redis_url",

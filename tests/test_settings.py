@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from predictor.connection_flags import GrpcKeepalive
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.models_file import MAX_MODELS
@@ -56,6 +57,14 @@ def test_every_flag_is_kept() -> None:
             "--grpc_max_send_message_length=2048",
             "--max_body_bytes=4096",
             "--body_idle_s=3.5",
+            "--header_timeout_s=4.5",
+            "--max_connections=100",
+            "--max_connections_per_client=9",
+            "--grpc_keepalive_time=1000",
+            "--grpc-keepalive-timeout=2000",
+            "--grpc_keepalive_permit_without_calls=false",
+            "--grpc-http2-max-ping-strikes=5",
+            "--grpc_max_connection_age=60000",
             "--max_rows=7",
             "--grace_s=1.5",
             "--batch_timeout_s=9",
@@ -91,6 +100,16 @@ def test_every_flag_is_kept() -> None:
         grpc_max_send_message_length=2048,
         max_body_bytes=4096,
         body_idle_s=3.5,
+        header_timeout_s=4.5,
+        max_connections=100,
+        max_connections_per_client=9,
+        grpc_keepalive=GrpcKeepalive(
+            grpc_keepalive_time=1000,
+            grpc_keepalive_timeout=2000,
+            grpc_keepalive_permit_without_calls=False,
+            grpc_http2_max_ping_strikes=5,
+            grpc_max_connection_age=60_000,
+        ),
         max_rows=7,
         grace_s=1.5,
         batch_timeout_s=9.0,

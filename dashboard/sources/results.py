@@ -25,6 +25,7 @@ from dashboard.ports import (
     SourceDown,
     Sweep,
 )
+from predictor.core.shown import without_secrets
 
 RUN_FILE, SUMMARY_FILE, CELLS_FILE = "run.json", "summary.json", "cells.csv"
 MOST_FILE_BYTES = 16 << 20
@@ -117,7 +118,7 @@ def _run(name: str, folder: Path) -> LoadRun:
         script=run.script,
         started_s=run.started.timestamp(),
         seconds=summary.seconds,
-        settings=run.settings,
+        settings={name: without_secrets(value) for name, value in run.settings.items()},
         generation=run.generation,
         revision=run.revision,
         machine=", ".join(str(part) for part in parts if part),

@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from predictor.core.rows import Outcome
 
+# What is quoted from others is cut where it is quoted (core/shown.py); this holds whatever was not.
+MAX_MESSAGE_CHARACTERS = 4096
+
 
 class HeadwayError(Exception):
     """Base of all errors that Headway raises on purpose."""
@@ -17,7 +20,8 @@ class HeadwayError(Exception):
 
     @property
     def message(self) -> str:
-        return str(self.args[0]) if self.args else type(self).__name__
+        text = str(self.args[0]) if self.args else type(self).__name__
+        return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "…"
 
 
 class InvalidRequest(HeadwayError):

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest, ParametersRefused
 from predictor.core.rows import NO_DEADLINE
+from predictor.core.shown import shown, shown_in_path
 from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_DOCUMENT_BYTES = 1 << 17  # a thousand models' worth, parsed in a fraction of a second
@@ -217,7 +218,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         if name is None and priority is None:
             return self.default_tier
         if name is not None and name not in self.tiers:
-            raise InvalidRequest(f"tier {name!r} does not exist; use one of: {self._listed()}")
+            raise InvalidRequest(f"tier {shown(name)} does not exist; use one of: {self._listed()}")
         if priority is None:
             assert name is not None
             return name
@@ -225,7 +226,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             if self.tiers[name].priority == priority:
                 return name
             raise InvalidRequest(
-                f"priority {priority} is not that of tier {name!r}; send one of the two"
+                f"priority {priority} is not that of tier {shown(name)}; send one of the two"
             )
         for tier, parameters in self.tiers.items():
             if parameters.priority == priority:
@@ -282,7 +283,9 @@ def parse_plain(plain: object) -> Parameters:
         raise ParametersRefused("", "the document must be a mapping with generation and tiers")
     for name in plain:
         if name not in ("generation", "models", "tiers"):
-            raise ParametersRefused(_shown(name), "unknown name; use generation, models, tiers")
+            raise ParametersRefused(
+                shown_in_path(name), "unknown name; use generation, models, tiers"
+            )
     generation = plain.get("generation")
     if type(generation) is not int or not 0 <= generation <= MAX_GENERATION:
         raise ParametersRefused("generation", f"must be an integer from 0 to {MAX_GENERATION}")
@@ -321,7 +324,7 @@ def _sections(
     for key, values in sections.items():
         if not isinstance(key, str) or not 0 < len(key) <= MAX_NAME_LENGTH or not key.isprintable():
             raise ParametersRefused(
-                f"{name}.{_shown(key)}",
+                f"{name}.{shown_in_path(key)}",
                 f"names must be strings of 1 to {MAX_NAME_LENGTH} printable characters",
             )
         try:
@@ -329,12 +332,6 @@ def _sections(
         except msgspec.ValidationError as error:
             raise _refusal(f"{name}.{key}", str(error)) from None
     return parsed
-
-
-def _shown(key: object) -> str:
-    """A key as a message may hold it: short and printable."""
-    text = str(key)[:MAX_NAME_LENGTH]
-    return text if text.isprintable() else ascii(text)
 
 
 def _refusal(prefix: str, problem: str) -> ParametersRefused:

@@ -8,6 +8,7 @@ The body of a job is a stream of any length; there the first alone holds.
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any
 
 from predictor.core.errors import BodyTimeout, RequestTooLarge
@@ -39,7 +40,16 @@ class Bodies:
         if self._announced(headers) > self._max_bytes:
             await self.check_announced(headers, receive)
         check_encoding(headers)
-        message = await self.next(receive)
+        # Most bodies are here, and whole, before they are asked for: there is nothing to guard.
+        coming = receive()
+        try:
+            waits_for = coming.send(None)
+        except StopIteration as here:
+            message: Message = here.value
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError from None
+        else:
+            message = await self.next(lambda: _resumed(coming, waits_for))
         body: bytes = message.get("body", b"")
         self.check_size(len(body))
         if not message.get("more_body"):
@@ -53,6 +63,14 @@ class Bodies:
             size += len(chunks[-1])
             self.check_size(size)
         return b"".join(chunks)
+
+    async def parts(self, receive: Receive) -> AsyncIterator[bytes]:
+        """A body of any size as it comes. Raises BodyTimeout, ClientGoneError."""
+        more = True
+        while more:
+            message = await self.next(receive)
+            more = message.get("more_body", False)
+            yield message.get("body", b"")
 
     async def next(self, receive: Receive, due_s: float = math.inf) -> Message:
         """The next message of a body, by `due_s` on the loop's clock.
@@ -132,3 +150,27 @@ class Bodies:
         return BodyTimeout(
             f"body: nothing came for {self.idle_s:g} s; send the whole request again"
         )
+
+
+class _Begun:
+    """Awaits a coroutine that was begun already, and waits for a future."""
+
+    def __init__(self, coming: Coroutine[Any, Any, Message], waits_for: Any) -> None:
+        self._coming = coming
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        try:
+            yield self._waits_for
+        except BaseException as error:
+            try:
+                waits_for = self._coming.throw(error)
+            except StopIteration as ended:
+                message: Message = ended.value
+                return message
+            return (yield from _Begun(self._coming, waits_for).__await__())
+        return (yield from self._coming.__await__())
+
+
+async def _resumed(coming: Coroutine[Any, Any, Message], waits_for: Any) -> Message:
+    return await _Begun(coming, waits_for)

@@ -52,8 +52,12 @@ class Exchange(Protocol):
         """
         ...
 
+    def size(self, body: Any) -> int:
+        """Its bytes."""
+        ...
+
     def decode(self, body: Any, codec: TaskCodec) -> InferRequest:
-        """Raises InvalidRequest, naming the field."""
+        """Raises InvalidRequest, naming the field. That of a large body runs on a thread."""
         ...
 
     def call(self) -> Call:

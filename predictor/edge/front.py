@@ -15,7 +15,6 @@ from predictor.edge.statuses import error_body
 _PROBES = {"/", "/metrics", "/v2/health/live", "/v2/health/ready"}
 _UNCOMPRESSED = "identity"
 _ENCODINGS = {"gzip", "x-gzip", "deflate"}
-_OF_THE_BODY = {b"content-encoding", b"content-length"}
 
 
 class Front:
@@ -45,8 +44,8 @@ class Front:
         self, encoding: bytes, scope: Scope, receive: Receive, send: Send
     ) -> None:
         name = encoding.decode("latin-1").strip().lower()
-        headers = [entry for entry in scope["headers"] if entry[0] not in _OF_THE_BODY]
-        if len(scope["headers"]) - len(headers) > 2:
+        headers = [entry for entry in scope["headers"] if entry[0] != b"content-encoding"]
+        if len(scope["headers"]) - len(headers) > 1:
             name = "several"
         if name not in _ENCODINGS | {_UNCOMPRESSED}:
             await send_json(
@@ -59,8 +58,9 @@ class Front:
             )
             return
         if name == _UNCOMPRESSED:
-            await self._app(scope, receive, send)
+            await self._app({**scope, "headers": headers}, receive, send)
             return
+        headers = [entry for entry in headers if entry[0] != b"content-length"]  # the compressed
         await self._app({**scope, "headers": headers}, decompressed(receive, name), send)
 
 

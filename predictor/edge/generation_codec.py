@@ -92,6 +92,9 @@ class GenerationCodec:
             return False
         return sum(map(len, text.data)) > _HEAVY_CHARACTERS
 
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        return self.most_bytes(self.request(inputs, SamplingFields()))
+
     def instances(self, instances: Sequence[object]) -> dict[str, Tensor]:
         """V1 instances as tensors: strings or {"text": …}."""
         check_rows("instances", len(instances), self._max_rows)
@@ -124,6 +127,10 @@ class GenerationCodec:
     def is_long(self, request: GenerateRequest) -> bool:
         """Whether `rows_of` takes long enough to be worth a thread."""
         return sum(map(len, request.prompts)) > _HEAVY_CHARACTERS
+
+    def most_bytes(self, request: GenerateRequest) -> int:
+        """No less than its rows will take: an id for each character is the most there can be."""
+        return request.choices * sum(map(len, request.prompts)) * _INT64.itemsize
 
     def rows_of(self, request: GenerateRequest) -> TaskRows:
         """Raises InvalidRequest for prompts and options that do not fit the model."""
@@ -229,6 +236,14 @@ def is_heavy(request: InferRequest, codec: TaskCodec) -> bool:
         assert isinstance(codec, GenerationCodec)
         return codec.is_long(request)
     return codec.is_heavy(request.inputs)
+
+
+def decoded_bytes_of(request: InferRequest, codec: TaskCodec) -> int:
+    """No less than the bytes that its rows will take, without making them."""
+    if isinstance(request, GenerateRequest):
+        assert isinstance(codec, GenerationCodec)
+        return codec.most_bytes(request)
+    return codec.decoded_bytes(request.inputs)
 
 
 def rows_of(request: InferRequest, codec: TaskCodec) -> TaskRows:

@@ -136,6 +136,9 @@ class _GrpcExchange:
     async def receive(self) -> pb.ModelInferRequest:
         return self._request  # it was handed over whole
 
+    def size(self, body: pb.ModelInferRequest) -> int:
+        return int(body.ByteSize())
+
     def decode(self, body: pb.ModelInferRequest, codec: TaskCodec) -> InferRequest:
         return grpc_codec.decode_request(body)
 

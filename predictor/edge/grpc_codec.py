@@ -9,6 +9,7 @@ from google.protobuf import unknown_fields
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.core.errors import InvalidRequest
+from predictor.core.shown import shown
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -26,6 +27,8 @@ from predictor.edge.tensors import (
     WantedOutput,
     check_datatype,
     check_length,
+    check_strings,
+    checked_id,
     decoded_base64,
     new_id,
     raw_bytes,
@@ -65,7 +68,7 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
             tensor = _from_contents(entry)
         elif entry.HasField("contents"):
             raise InvalidRequest(
-                f"input {entry.name!r} has both contents and raw_input_contents; send one"
+                f"input {shown(entry.name)} has both contents and raw_input_contents; send one"
             )
         else:
             tensor = tensor_from_binary(entry.name, entry.datatype, list(entry.shape), raw[index])
@@ -73,10 +76,10 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
         if own is not None:
             tensor = _as_asked(index, tensor, own, len(raw[index]) if raw else None)
         if inputs.setdefault(entry.name, tensor) is not tensor:
-            raise InvalidRequest(f"input {entry.name!r} is there twice; send it once")
+            raise InvalidRequest(f"input {shown(entry.name)} is there twice; send it once")
     binary = parameters.binary_data_output
     return InferRequest(
-        id=message.id or new_id(),
+        id=checked_id(message.id) or new_id(),
         inputs=inputs,
         priority=parameters.priority,
         timeout_us=parameters.timeout,
@@ -152,13 +155,15 @@ def _from_contents(entry: Any) -> Tensor:
     for other, _ in entry.contents.ListFields():
         if other.name != field:
             raise InvalidRequest(
-                f"input {name!r}: {datatype} travels in contents.{field}, not in {other.name}"
+                f"input {shown(name)}: {datatype} travels in contents.{field}, not in {other.name}"
             )
     values: Sequence[Any] = getattr(entry.contents, field)
     check_length(name, shape, len(values))
     if datatype == BYTES:
+        check_strings(name, shape)
         return Tensor(name, datatype, shape, list(values))
-    return Tensor(name, datatype, shape, np.array(values, NUMPY_TYPES[datatype]).tobytes())
+    numbers = np.fromiter(values, NUMPY_TYPES[datatype], len(values))  # without a list between
+    return Tensor(name, datatype, shape, numbers.tobytes())
 
 
 def encode_answer(answer: InferAnswer, request: InferRequest) -> pb.ModelInferResponse:

@@ -4,38 +4,24 @@ The library logs a trace for each message that it cannot read, and ends the call
 hands the bytes over, and they are read here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import msgspec
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+from predictor.connection_flags import GrpcKeepalive
+
 _SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _HANDSHAKE_MS = 10_000  # for a connection that says nothing; the library gives 120 s
 _IDLE_MS = 600_000  # without a call; clients connect again by themselves
+_LARGE_BYTES = 1 << 20  # reading more at once would hold the event loop too long
 _MAX_STREAMS = 1024  # calls in flight of one connection; the client keeps the rest back
-
-
-class GrpcKeepalive(msgspec.Struct, frozen=True, kw_only=True):
-    """Named as Triton's flags are; times in ms.
-
-    Triton ends a connection whose client pings more often than every 5 minutes beside a long
-    call. Clients and load balancers do so every few seconds, and a ping costs nothing.
-    """
-
-    grpc_keepalive_time: int = 7_200_000  # the server's own pings
-    grpc_keepalive_timeout: int = 20_000
-    grpc_keepalive_permit_without_calls: bool = True
-    grpc_http2_max_pings_without_data: int = 2
-    grpc_http2_min_recv_ping_interval_without_data: int = 250
-    grpc_http2_max_ping_strikes: int = 2  # pings that came too early, after which it ends
-    grpc_max_connection_age: int | None = None  # after that, calls in flight may end
-    grpc_max_connection_age_grace: int | None = None
 
 
 def server_options(
@@ -88,7 +74,8 @@ def _handler(
 
     async def read_and_answer(sent: bytes, context: aio.ServicerContext) -> Any:
         try:
-            request = read(sent)
+            large = len(sent) > _LARGE_BYTES
+            request = await asyncio.to_thread(read, sent) if large else read(sent)
         except DecodeError:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,

@@ -5,6 +5,7 @@ second, so that types are checked strictly and each error names its field.
 """
 
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from itertools import chain, starmap
 from typing import Annotated, Any
@@ -14,6 +15,9 @@ import orjson
 from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
+from predictor.core.shown import shown
+from predictor.edge.json_text import LARGE_BYTES, check_brackets, not_json, without_mark
+from predictor.edge.large_bodies import check_outline, numbers
 from predictor.edge.parameters import (
     InputParameters,
     OutputParameters,
@@ -31,7 +35,9 @@ from predictor.edge.tensors import (
     Tensor,
     WantedOutput,
     check_datatype,
+    check_json_length,
     check_length,
+    checked_id,
     decoded_base64,
     new_id,
     raw_bytes,
@@ -102,6 +108,7 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
 
 _DEFAULTS = RequestParameters()
+_COUNTED_BYTES = 1 << 14  # larger data is counted before it is decoded
 _REQUEST = msgspec.json.Decoder(_Request)
 _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
     "INT64": msgspec.json.Decoder(list[int]),
@@ -128,10 +135,15 @@ def decode_request(
     Raises InvalidRequest, naming the field.
     """
     head, tail = (body, b"") if json_length is None else _split(body, json_length)
+    if len(head) > LARGE_BYTES:
+        check_brackets(head)
+        check_outline(without_mark(head))
     try:
         plain = _REQUEST.decode(head)
     except NOT_JSON as error:
-        raise InvalidRequest(readable(str(error))) from None
+        if not head.startswith(BOM_UTF8):
+            raise not_json(error, head) from None
+        plain = _decoded_again(without_mark(head))
     if plain.model_name or plain.model_version:
         _check_same("model_name", plain.model_name, model)
         _check_same("model_version", plain.model_version, version or DEFAULT_VERSION)
@@ -150,7 +162,7 @@ def decode_request(
         if is_base64:
             tensor = decoded_base64(tensor)
         if inputs.setdefault(entry.name, tensor) is not tensor:
-            raise InvalidRequest(f"input {entry.name!r} is there twice; send it once")
+            raise InvalidRequest(f"input {shown(entry.name)} is there twice; send it once")
     if offset != len(tail):
         raise InvalidRequest(
             f"{len(tail)} bytes follow the JSON, but binary_data_size of all inputs is {offset}"
@@ -160,7 +172,7 @@ def decode_request(
         parameters = plain.parameters
         parameters.check()
     return InferRequest(
-        id=plain.id if plain.id is not None else new_id(),
+        id=checked_id(plain.id) if plain.id is not None else new_id(),
         inputs=inputs,
         priority=parameters.priority,
         timeout_us=parameters.timeout,
@@ -169,6 +181,13 @@ def decode_request(
         truncate=parameters.truncate is not False,
         sampling=None if parameters is _DEFAULTS else parameters.sampling,
     )
+
+
+def _decoded_again(head: bytes) -> _Request:
+    try:
+        return _REQUEST.decode(head)
+    except NOT_JSON as error:
+        raise not_json(error, head) from None
 
 
 def _split(body: bytes, json_length: int) -> tuple[bytes, bytes]:
@@ -198,11 +217,11 @@ def _check_same(field: str, named: str | None, served: str) -> None:
 def _from_tail(entry: _Input, tail: bytes, offset: int, size: int) -> Tensor:
     if entry.data is not UNSET:
         raise InvalidRequest(
-            f"input {entry.name!r} has both data and binary_data_size; send one of the two"
+            f"input {shown(entry.name)} has both data and binary_data_size; send one of the two"
         )
     if offset + size > len(tail):
         raise InvalidRequest(
-            f"input {entry.name!r}: binary_data_size {size} goes beyond the body; set "
+            f"input {shown(entry.name)}: binary_data_size {size} goes beyond the body; set "
             "Inference-Header-Content-Length to the length of the JSON"
         )
     return tensor_from_binary(entry.name, entry.datatype, entry.shape, tail[offset : offset + size])
@@ -211,9 +230,11 @@ def _from_tail(entry: _Input, tail: bytes, offset: int, size: int) -> Tensor:
 def _from_json(index: int, entry: _Input) -> Tensor:
     if isinstance(entry.data, UnsetType):
         raise InvalidRequest(
-            f"input {entry.name!r} has no data; send data, or binary_data_size and binary data"
+            f"input {shown(entry.name)} has no data; send data, or binary_data_size and binary data"
         )
     check_datatype(entry.name, entry.datatype)
+    if memoryview(entry.data).nbytes > _COUNTED_BYTES:
+        check_json_length(entry.name, entry.datatype, entry.shape, bytes(entry.data))
     values = _flat_values(index, entry.datatype, entry.data)
     check_length(entry.name, entry.shape, len(values))
     if entry.datatype == BYTES:
@@ -222,24 +243,33 @@ def _from_json(index: int, entry: _Input) -> Tensor:
         raw = array(_TYPE_CODES[entry.datatype], values).tobytes()
     except OverflowError:
         raise InvalidRequest(
-            f"input {entry.name!r}: a value does not fit {entry.datatype}"
+            f"input {shown(entry.name)}: a value does not fit {entry.datatype}"
         ) from None
     return Tensor(entry.name, entry.datatype, entry.shape, raw)
 
 
-def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> list[Any]:
+def _flat_values(index: int, datatype: str, data: msgspec.Raw) -> Sequence[Any]:
     """The elements of `data`, which may be flat or nested by rows."""
     try:
-        values: list[Any] = _FLAT[datatype].decode(data)
-        return values
+        return _values(datatype, data)
     except NOT_JSON as error:
-        problem = str(error)
-    if "got `array`" in problem:
-        try:
-            return list(chain.from_iterable(_NESTED[datatype].decode(data)))
-        except NOT_JSON as error:
-            problem = str(error)
-    raise InvalidRequest(readable(problem, f"inputs[{index}].data"))
+        raise InvalidRequest(readable(str(error), f"inputs[{index}].data")) from None
+
+
+def _values(datatype: str, data: msgspec.Raw) -> Sequence[Any]:
+    flat, nested = _FLAT[datatype], _NESTED[datatype]
+    code = _TYPE_CODES.get(datatype)
+    if code is not None and len(data) > LARGE_BYTES:
+        found = numbers(bytes(data), code, flat, nested)
+        if found is not None:
+            return found
+    try:
+        values: list[Any] = flat.decode(data)
+        return values
+    except msgspec.ValidationError as error:
+        if "got `array`" not in str(error):
+            raise
+    return list(chain.from_iterable(nested.decode(data)))
 
 
 def encode_answer(answer: InferAnswer, request: InferRequest) -> HttpAnswer:

@@ -52,6 +52,9 @@ class HttpExchange:
     def receive(self) -> Awaitable[bytes]:
         return self._bodies.whole(self.headers, self._receive)
 
+    def size(self, body: bytes) -> int:
+        return len(body)
+
     def decode(self, body: bytes, codec: TaskCodec) -> InferRequest:
         return http_codec.decode_request(body, _json_length(self.headers), self.model, self.version)
 

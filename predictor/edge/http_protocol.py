@@ -186,7 +186,11 @@ class EdgeHttpProtocol(RequestReader):
             keep_alive=keep_alive,
             on_response=self.on_response_complete,
         )
-        self._queue(cycle, app)
+        if self._front is None:
+            self._front = cycle
+            self._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+        else:
+            self._queue(cycle, app)
 
     def _queue(self, cycle: RequestResponseCycle, app: AsgiApp) -> None:
         """Start a request when those before it are answered."""
@@ -214,19 +218,23 @@ class EdgeHttpProtocol(RequestReader):
         if self._held and len(self.pipeline) < MAX_PIPELINED:
             held, self._held = self._held, b""
             self._feed_slices(held)
-        if self._is_cut_off():
+        if self._ended and self._is_cut_off():
             self.transport.close()
             return
         if not self.pipeline and not self._held:
             self.flow.resume_reading()
-        self._received()
-        if not self._in_head and not self._in_body and not self._deaf and self._front is None:
+        if self._in_head or self._in_body:
+            self._received()
+        elif self._is_idle():
             self._deadline.within(self._timeouts.keep_alive_s)
 
+    def _is_idle(self) -> bool:
+        return self._front is None and not self._deaf
+
     def _is_cut_off(self) -> bool:
-        """Whether the client ended in the middle of what is next."""
+        """Whether the client, which has ended, did so in the middle of what is next."""
         front = self._front
-        return self._ended and not self._held and (front is None or front.more_body)
+        return not self._held and (front is None or front.more_body)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer in its turn what cannot be read, and close."""

@@ -68,7 +68,7 @@ class RequestReader(HttpToolsProtocol):
         raise NotImplementedError
 
     def _received(self) -> None:
-        """All that came was read."""
+        """All that came was read, and the request is not whole."""
         raise NotImplementedError
 
     def _refuse(self, refusal: Refusal) -> None:
@@ -87,7 +87,8 @@ class RequestReader(HttpToolsProtocol):
             self._feed(data)
         else:
             self._feed_slices(data)
-        self._received()
+        if self._in_head or self._in_body:
+            self._received()
 
     def _feed_slices(self, data: bytes) -> None:
         view = memoryview(data)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from time import monotonic
 from typing import TypeVar
 
@@ -10,11 +10,13 @@ import msgspec
 
 from predictor.core.errors import InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
+from predictor.core.shown import shown
 from predictor.edge import http_codec
+from predictor.edge.budget import DecodedBytes
 from predictor.edge.exchange import Call
 from predictor.edge.service import InferService
 from predictor.edge.tasks import TaskCodec, check_outputs
-from predictor.edge.tensors import InferAnswer, InferRequest
+from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
 from predictor.engine.port import Engine
 
 T = TypeVar("T")
@@ -64,8 +66,11 @@ class LineCutter:
 class LineChecker:
     """Refuses what a client can get wrong in a line, so that no such line is ever queued."""
 
-    def __init__(self, codec: TaskCodec, tier: str, priority: int | None) -> None:
-        """`priority` is the tier's, if it is known."""
+    def __init__(
+        self, codec: TaskCodec, tier: str, priority: int | None, budget: DecodedBytes
+    ) -> None:
+        """`priority` is the tier's, if it is known. `budget`: of what is decoded to be checked."""
+        self._budget = budget
         self._codec = codec
         self._tier = tier
         self._priority = priority
@@ -77,9 +82,17 @@ class LineChecker:
         else:
             request = self._decode(line)
         if self._codec.is_heavy(request.inputs):
-            await asyncio.to_thread(self._codec.check, request.inputs)
+            await self._check_heavy(request.inputs)
         else:
             self._codec.check(request.inputs)
+
+    async def _check_heavy(self, inputs: Mapping[str, Tensor]) -> None:
+        held = self._budget.reservation(of_line=True)
+        try:
+            await held.wait(await asyncio.to_thread(self._codec.decoded_bytes, inputs))
+            await asyncio.to_thread(self._codec.check, inputs)
+        finally:
+            held.release()
 
     def _decode(self, line: bytes) -> InferRequest:
         if not line.strip():
@@ -195,6 +208,9 @@ class _LineExchange:
         await self._few.turn()
         return self._line
 
+    def size(self, body: bytes) -> int:
+        return len(body)
+
     def decode(self, body: bytes, codec: TaskCodec) -> InferRequest:
         # The job's tier counts. What the line asked for was checked against it when it came, and
         # the tier's priority may have been edited since.
@@ -208,7 +224,9 @@ class _LineExchange:
         if self._tier in status.tiers:
             return Call(self._tier)
         if not status.bulk_tier:
-            raise Unavailable(f"tier {self._tier!r} of the job is gone, and every other has an SLO")
+            raise Unavailable(
+                f"tier {shown(self._tier)} of the job is gone, and every other has an SLO"
+            )
         return Call(status.bulk_tier)
 
     async def wait(self, future: asyncio.Future[T]) -> T:

@@ -5,10 +5,9 @@ has no limit but those of its lines and their number.
 """
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from time import monotonic
 
@@ -18,10 +17,10 @@ from predictor.core.errors import (
     HeadwayError,
     InvalidRequest,
     JobsNotKept,
-    QueueFull,
     UnknownJob,
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
+from predictor.core.shown import shown
 from predictor.edge.asgi import (
     Headers,
     Receive,
@@ -35,10 +34,11 @@ from predictor.edge.asgi import (
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
+from predictor.edge.job_streams import JobStream, JobStreams
 from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
-from predictor.edge.streams import MAX_STREAMS, MIN_BYTES_PER_S, Stream, Streams
 
+MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
 MAX_OWNER_BYTES = 256
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
@@ -78,7 +78,7 @@ class JobRoutes:
         self._service = service
         self._bodies = bodies
         self._kept = jobs
-        self._streams = Streams(MAX_STREAMS)
+        self._streams = JobStreams(monotonic)
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -103,7 +103,7 @@ class JobRoutes:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
-            with self._stream() as stream:
+            with self._streams.open(MAX_STREAMS) as stream:
                 await self._submit(submission[1], owner, scope, receive, send, stream)
             return
         job = _JOB.fullmatch(path)
@@ -111,7 +111,7 @@ class JobRoutes:
             raise UnknownJob("no such job; use the id that the submission was answered with")
         job_id, results = job.groups()
         if results and method == "GET":
-            with self._stream() as stream:
+            with self._streams.open(MAX_STREAMS) as stream:
                 await self._results(job_id, owner, receive, send, stream)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
@@ -120,7 +120,7 @@ class JobRoutes:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
     async def _submit(
-        self, model: str, owner: str, scope: Scope, receive: Receive, send: Send, stream: Stream
+        self, model: str, owner: str, scope: Scope, receive: Receive, send: Send, stream: JobStream
     ) -> None:
         headers: Headers = dict(scope["headers"])
         codec = self._service.codec(model)
@@ -129,7 +129,9 @@ class JobRoutes:
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(self._parts(receive, stream), LineChecker(codec, tier, priority))
+        parts = _counted(self._bodies.parts(receive), stream)
+        checker = LineChecker(codec, tier, priority, self._service.lifecycle.budget)
+        lines = checked_lines(parts, checker)
         status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,
@@ -139,7 +141,7 @@ class JobRoutes:
         )
 
     async def _results(
-        self, job_id: str, owner: str, receive: Receive, send: Send, stream: Stream
+        self, job_id: str, owner: str, receive: Receive, send: Send, stream: JobStream
     ) -> None:
         status = await self._jobs.status(job_id, owner)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
@@ -147,9 +149,10 @@ class JobRoutes:
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with _waiting(stream, self._bodies.idle_s):
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-                stream.moved(len(block), monotonic())
+                async with asyncio.timeout(self._bodies.idle_s):
+                    message = {"type": "http.response.body", "body": block, "more_body": True}
+                    await stream.waiting(send(message))
+                stream.moved(len(block))
                 if gone.done():
                     return
             await send({"type": "http.response.body", "body": b""})
@@ -159,27 +162,14 @@ class JobRoutes:
                 error.message if isinstance(error, HeadwayError) else "the client does not read"
             )
             _LOG.warning("the results of job %s were cut short: %s", job_id, reason)
+        except asyncio.CancelledError:
+            if not stream.ends_here():
+                raise
+            _LOG.warning("the results of job %s were cut short: another needs the place", job_id)
         except Exception:
             _LOG.exception("the results of job %s were cut short", job_id)
         finally:
             gone.cancel()
-
-    async def _parts(self, receive: Receive, stream: Stream) -> AsyncIterator[bytes]:
-        """A body as it comes. Raises BodyTimeout, ClientGoneError, QueueFull."""
-        more = True
-        while more:
-            try:
-                async with _waiting(stream, None):  # Bodies has the limit
-                    message = await self._bodies.next(receive)
-            except TimeoutError:
-                raise QueueFull(
-                    f"body: it came at under {MIN_BYTES_PER_S} bytes/s while other jobs had no "
-                    "place; send the whole job again, faster"
-                ) from None
-            more = message.get("more_body", False)
-            part = message.get("body", b"")
-            stream.moved(len(part), monotonic())
-            yield part
 
     @property
     def _jobs(self) -> Jobs:
@@ -211,19 +201,10 @@ class JobRoutes:
             )
         if tier not in status.tiers:
             raise InvalidRequest(
-                f"{TIER_HEADER}: tier {tier[:128]!r} is unknown; use one of: "
+                f"{TIER_HEADER}: tier {shown(tier)} is unknown; use one of: "
                 + ", ".join(status.tiers)
             )
         return tier, status.tiers[tier]
-
-    @contextlib.contextmanager
-    def _stream(self) -> Iterator[Stream]:
-        stream = Stream()
-        self._streams.enter(stream, monotonic())
-        try:
-            yield stream
-        finally:
-            self._streams.leave(stream)
 
 
 def _progress(status: JobStatus) -> bytes:
@@ -231,18 +212,15 @@ def _progress(status: JobStatus) -> bytes:
     return msgspec.json.encode(shown)
 
 
-@contextlib.asynccontextmanager
-async def _waiting(stream: Stream, at_most_s: float | None) -> AsyncIterator[None]:
-    """For the client. Raises TimeoutError, also where it loses its place."""
-    if stream.too_slow:
-        raise TimeoutError
-    async with asyncio.timeout(at_most_s) as limit:
-        stream.give_up = lambda: limit.reschedule(asyncio.get_running_loop().time())
-        stream.waits(monotonic())
+async def _counted(parts: AsyncIterator[bytes], stream: JobStream) -> AsyncIterator[bytes]:
+    """The parts of a body, awaited on the client's account."""
+    while True:
         try:
-            yield
-        finally:
-            stream.give_up = lambda: None
+            part = await stream.waiting(anext(parts))
+        except StopAsyncIteration:
+            return
+        stream.moved(len(part))
+        yield part
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

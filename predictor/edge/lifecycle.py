@@ -17,11 +17,13 @@ import msgspec
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, Shed
 from predictor.core.facts import EdgeRefused, EdgeTimed
+from predictor.edge.budget import DecodedBytes, Reservation
 from predictor.edge.exchange import ClientGoneError, Exchange, StreamingExchange
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Texts
 from predictor.edge.generation_codec import (
     GenerationCodec,
+    decoded_bytes_of,
     is_heavy,
     prepared,
     rows_of,
@@ -29,8 +31,9 @@ from predictor.edge.generation_codec import (
 )
 from predictor.edge.heavy import HeavyWork
 from predictor.edge.holds import Holds
+from predictor.edge.json_text import LARGE_BYTES
 from predictor.edge.statuses import INTERNAL_MESSAGE
-from predictor.edge.tasks import TaskCodec, check_outputs, choose_outputs
+from predictor.edge.tasks import TaskCodec, TaskRows, check_outputs, choose_outputs
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, WantedOutput
 from predictor.edge.turns import Turns
 from predictor.engine.port import Engine, Reply, Submission
@@ -68,11 +71,13 @@ class Lifecycle:
         engine: Engine,
         codec: Callable[[str, str], TaskCodec],
         clock: Callable[[], float],
+        budget: DecodedBytes,
     ) -> None:
         """`codec` gives that of a model and version, or raises UnknownModel or Unavailable.
 
-        `clock` is that of the engine, which shares the machine.
+        `clock` is that of the engine, which shares the machine. `budget` is the process's.
         """
+        self.budget = budget
         self._engine = engine
         self._codec = codec
         self._clock = clock
@@ -87,14 +92,23 @@ class Lifecycle:
         and ClientGoneError, where there is nobody to send anything to.
         """
         pending: _Pending | None = None
+        held = self.budget.reservation(of_line=not exchange.paced)
         try:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
-            request = exchange.decode(body, codec)
+            if not exchange.paced:
+                await held.turn()
+            if exchange.size(body) > LARGE_BYTES:
+                work = self._heavy.run(exchange.decode, body, codec)
+                request = await exchange.wait(asyncio.ensure_future(work))
+            else:
+                request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
             request = prepared(request, codec)
-            pending = await self._submit(exchange, request, codec, arrived_s)
+            pending = await self._submit(exchange, request, codec, arrived_s, held)
+            if held.size > LARGE_BYTES:  # it has its rows now, and nobody reads its inputs again
+                request = msgspec.structs.replace(request, inputs={})
             if isinstance(request, GenerateRequest) and request.streams:
                 encode_s = await self._stream(exchange, request, pending)
             else:
@@ -106,6 +120,8 @@ class Lifecycle:
             raise
         except Exception as error:
             self._broke(exchange, pending, error)
+        finally:
+            held.release()
         self._engine.report(
             EdgeTimed(
                 exchange.model, exchange.protocol, pending.decode_s, pending.tokenise_s, encode_s
@@ -127,12 +143,18 @@ class Lifecycle:
         return arrived_s
 
     async def _submit(
-        self, exchange: Exchange, request: InferRequest, codec: TaskCodec, arrived_s: float
+        self,
+        exchange: Exchange,
+        request: InferRequest,
+        codec: TaskCodec,
+        arrived_s: float,
+        held: Reservation,
     ) -> _Pending:
         """Queue the rows of a request.
 
         Raises InvalidRequest, DeadlineExceeded where the time that the client gave is over
-        before the engine is reached, and Shed where the engine has just shed its like.
+        before the engine is reached, Shed where the engine has just shed its like, Unavailable
+        where there is no room for the rows now, and RequestTooLarge where there never is.
         """
         call = exchange.call()
         tier = call.tier
@@ -150,11 +172,7 @@ class Lifecycle:
         kind = (exchange.model, tier, priority)
         if self._holds.holds(kind, decoded_s):
             raise Shed("it would miss its deadline, as those before it; try again later")
-        if is_heavy(request, codec):
-            work = self._heavy.run(rows_of, request, codec)
-            task_rows = await exchange.wait(asyncio.ensure_future(work))
-        else:
-            task_rows = rows_of(request, codec)
+        task_rows = await self._rows(exchange, request, codec, held)
         tokenised_s = self._clock()
         timeout_s = call.timeout_s
         if request.timeout_us:
@@ -188,6 +206,21 @@ class Lifecycle:
             tokenised_s,
             kind if timeout_s is None and len(task_rows.rows) == 1 else None,
         )
+
+    async def _rows(
+        self, exchange: Exchange, request: InferRequest, codec: TaskCodec, held: Reservation
+    ) -> TaskRows:
+        """The rows, and `held` as much as they take. What is heavy finds room before it begins."""
+        if not is_heavy(request, codec):
+            task_rows = rows_of(request, codec)
+            await _reserve(exchange, held, task_rows.size)
+            return task_rows
+        bound = self._heavy.run(decoded_bytes_of, request, codec)
+        await _reserve(exchange, held, await exchange.wait(asyncio.ensure_future(bound)))
+        work = self._heavy.run(rows_of, request, codec)
+        task_rows = await exchange.wait(asyncio.ensure_future(work))
+        held.correct(task_rows.size)
+        return task_rows
 
     async def _answer(self, exchange: Exchange, request: InferRequest, pending: _Pending) -> float:
         """Send the answer, in its one part. Returns the seconds that encoding took."""
@@ -261,6 +294,13 @@ class Lifecycle:
         internal = HeadwayError(INTERNAL_MESSAGE)
         self._ended(exchange, pending, internal)
         raise internal from None
+
+
+async def _reserve(exchange: Exchange, held: Reservation, size: int) -> None:
+    if exchange.paced:
+        held.take(size)
+    else:
+        await held.wait(size)
 
 
 def _outputs(pending: _Pending, reply: Reply) -> Sequence[Tensor]:

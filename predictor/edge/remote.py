@@ -28,6 +28,7 @@ from predictor.core.errors import (
 from predictor.core.facts import EdgeFact, EdgeRefused, JobsSeen
 from predictor.core.generation import Generated
 from predictor.core.rows import NO_DEADLINE, Outcome
+from predictor.core.shown import shown
 from predictor.edge.deadlines import Deadlines
 from predictor.engine import wire
 from predictor.engine.link import Link
@@ -205,7 +206,7 @@ class RemoteEngine:
         if self._silent:
             return Unavailable("the engine does not answer; try again shortly")
         if not self.connected:
-            return Unavailable(f"model {model[:128]!r} is loading; try again shortly")
+            return Unavailable(f"model {shown(model)} is loading; try again shortly")
         if size > MAX_REQUEST_BYTES:
             return RequestTooLarge(
                 f"the rows take {size} bytes, over {MAX_REQUEST_BYTES}; send fewer in a request"

@@ -17,7 +17,7 @@ from predictor.edge.asgi import Receive, Scope, Send, send_error, send_json, sen
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.http_codec import NOT_JSON
-from predictor.edge.parameters import readable
+from predictor.edge.json_text import not_json, without_mark
 from predictor.edge.service import InferService
 from predictor.edge.tensors import DEFAULT_VERSION
 
@@ -133,7 +133,8 @@ class RepositoryRoutes:
 
 def _decoded(body: bytes, kind: type[Asked]) -> Asked:
     """Raises InvalidRequest. No body asks for nothing."""
+    body = without_mark(body)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except NOT_JSON as error:
-        raise InvalidRequest(readable(str(error))) from None
+        raise not_json(error, body) from None

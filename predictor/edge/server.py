@@ -19,16 +19,18 @@ import msgspec
 import uvloop
 from kserve import ModelRepository, ModelServer
 
+from predictor.connection_flags import GrpcKeepalive
 from predictor.core.errors import StartupError
 from predictor.core.facts import EdgeRefused
 from predictor.core.jobs import Jobs, LineRunner
 from predictor.core.rows import Outcome
 from predictor.edge.asgi import answering_when_cut_off
 from predictor.edge.bodies import IDLE_S
+from predictor.edge.budget import DEFAULT_BYTES
 from predictor.edge.connections import Connections, connection_limits
 from predictor.edge.front import is_probe
 from predictor.edge.grpc import EdgeGrpcServer, EdgeServicer
-from predictor.edge.grpc_options import GrpcKeepalive, server_options
+from predictor.edge.grpc_options import server_options
 from predictor.edge.http import EdgeApp
 from predictor.edge.http_rim import HttpRim, HttpTimeouts
 from predictor.edge.job_lines import EdgeLineRunner
@@ -42,6 +44,7 @@ from predictor.listeners import bound_socket
 
 _LOG = logging.getLogger("headway.edge")
 _LAST_ANSWERS_S = 1.0
+_UNREAD_IDLES = 1.5  # who reads a body gives it up himself, and first; this is for the others
 UNNAMED = ""  # what is refused below ASGI was not read far enough to know its model
 _JOBS_SHARE_OF_GRACE = 0.8  # what is left is for giving lines back
 
@@ -58,6 +61,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 16 << 20
     body_idle_s: float = IDLE_S  # a body of which nothing came for so long is given up
     max_rows: int = 1024
+    max_decoded_bytes: int = DEFAULT_BYTES  # of all requests together
     grace_s: float = 30.0
     timeout_keep_alive_s: float = 65
     header_timeout_s: float = 10.0
@@ -141,7 +145,12 @@ class EdgeServer(ModelServer):
             ssl_keyfile=settings.ssl_keyfile,
         )
         self.exit_code = 0
-        self.service = InferService(engine, settings.model_names, settings.max_rows)
+        self.service = InferService(
+            engine,
+            settings.model_names,
+            settings.max_rows,
+            max_decoded_bytes=settings.max_decoded_bytes,
+        )
         self.dataplane = EdgeDataPlane(self.service, self.registered_models)
         self.model_repository_extension = FixedRepository(self.service, self.registered_models)
         self._settings = settings
@@ -247,7 +256,9 @@ class EdgeServer(ModelServer):
             rim=HttpRim(
                 connections=Connections(self._limits, monotonic),
                 timeouts=HttpTimeouts(
-                    head_s=settings.header_timeout_s, keep_alive_s=settings.timeout_keep_alive_s
+                    head_s=settings.header_timeout_s,
+                    body_idle_s=_UNREAD_IDLES * settings.body_idle_s,
+                    keep_alive_s=settings.timeout_keep_alive_s,
                 ),
                 is_probe=is_probe,
                 on_refusal=self._count_refusal,

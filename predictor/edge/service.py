@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from predictor.core.errors import HeadwayError, Unavailable, UnknownModel
+from predictor.core.shown import shown
+from predictor.edge.budget import DEFAULT_BYTES, DecodedBytes
 from predictor.edge.codecs import codec_for
 from predictor.edge.lifecycle import Lifecycle
 from predictor.edge.tasks import TaskCodec
@@ -15,7 +17,7 @@ def check_version(model: str, version: str) -> None:
     """Raises UnknownModel, naming the version that is served; empty is any."""
     if version and version != DEFAULT_VERSION:
         raise UnknownModel(
-            f"model {model[:128]!r} has no version {version[:128]!r}; served: {DEFAULT_VERSION}"
+            f"model {shown(model)} has no version {shown(version)}; served: {DEFAULT_VERSION}"
         )
 
 
@@ -28,14 +30,16 @@ class InferService:
         model_names: Sequence[str],
         max_rows: int,
         clock: Callable[[], float] = monotonic,
+        max_decoded_bytes: int = DEFAULT_BYTES,
     ) -> None:
-        """`model_names` are served here, loaded or not; `max_rows` bounds a request.
+        """`model_names` are served here, loaded or not; `max_rows` bounds a request, and
+        `max_decoded_bytes` all of them together.
 
         `clock` is that of the engine, which shares the machine.
         """
         self.engine = engine
         self.names = frozenset(model_names)
-        self.lifecycle = Lifecycle(engine, self.codec, clock)
+        self.lifecycle = Lifecycle(engine, self.codec, clock, DecodedBytes(max_decoded_bytes))
         self._max_rows = max_rows
         self._codecs: dict[str, TaskCodec] = {}
 
@@ -48,9 +52,9 @@ class InferService:
                 raise Unavailable("the engine does not answer; try another replica, or this later")
             if model in self.names or model in status.loading:
                 check_version(model, version)
-                raise Unavailable(f"model {model!r} is loading; try again shortly")
+                raise Unavailable(f"model {shown(model)} is loading; try again shortly")
             served = ", ".join(sorted(self.names.union(status.models)))
-            raise UnknownModel(f"model {model[:128]!r} is not served here; served: {served}")
+            raise UnknownModel(f"model {shown(model)} is not served here; served: {served}")
         if version:
             check_version(model, version)
         if status.draining:

@@ -12,6 +12,7 @@ import numpy as np
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
+from predictor.core.shown import shown
 from predictor.edge.tensors import BYTES, Tensor, WantedOutput
 from predictor.engine.port import RowInput
 
@@ -36,6 +37,11 @@ class TaskRows(msgspec.Struct, frozen=True):
     counts: Sequence[int] | None = None
     truncated: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum([len(row.payload) for row in self.rows])
+
 
 class TaskCodec(Protocol):
     """What a model takes and gives. Raises InvalidRequest for what it does not take."""
@@ -51,6 +57,10 @@ class TaskCodec(Protocol):
 
     def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         """`truncate` False: raises InvalidRequest for what would have to be cut."""
+        ...
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        """What `rows` needs at most, found without decoding. Of heavy inputs alone."""
         ...
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
@@ -75,7 +85,7 @@ def check_inputs(inputs: Mapping[str, Tensor], known: Sequence[TensorSpec]) -> N
     names = [entry.name for entry in known]
     for name in inputs:
         if name not in names:
-            raise InvalidRequest(f"input {name!r} is unknown; use: {', '.join(names)}")
+            raise InvalidRequest(f"input {shown(name)} is unknown; use: {', '.join(names)}")
 
 
 def check_outputs(wanted: Sequence[WantedOutput], known: Sequence[TensorSpec]) -> None:
@@ -84,11 +94,11 @@ def check_outputs(wanted: Sequence[WantedOutput], known: Sequence[TensorSpec]) -
     for output in wanted:
         spec = specs.get(output.name)
         if spec is None:
-            raise InvalidRequest(f"output {output.name!r} is unknown; use: {_listed(specs)}")
+            raise InvalidRequest(f"output {shown(output.name)} is unknown; use: {_listed(specs)}")
         if output.classes and not _has_classes(spec):
             fit = _listed(each.name for each in known if _has_classes(each))
             raise InvalidRequest(
-                f"output {output.name!r}: classification takes FP32 of shape [rows, classes],"
+                f"output {shown(output.name)}: classification takes FP32 of shape [rows, classes],"
                 f" not {spec.datatype} of {list(spec.shape)}; "
                 + (f"use: {fit}" if fit else "leave it out")
             )

@@ -14,6 +14,10 @@ from predictor.edge.texts import TextReader
 # Tokenising more characters than this at once would hold the event loop too long.
 _HEAVY_CHARACTERS = 16_384
 
+_TOKEN_BYTES = NUMPY_TYPES["INT64"].itemsize
+_TOKENS_A_CHARACTER = 4
+_TOKENS_BESIDE = 64
+
 _TEXT = TensorSpec("text", BYTES, (-1,))
 _IDS = TensorSpec("input_ids", "INT64", (-1, -1))
 _MASK = TensorSpec("attention_mask", "INT64", (-1, -1))
@@ -42,6 +46,13 @@ class TextCodec:
         assert self._texts is not None
         tokenised = self._texts.tokenise(rows, truncate)
         return TaskRows(tokenised.rows, truncated=tokenised.truncated)
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        texts = inputs["text"].data
+        assert not isinstance(texts, bytes)
+        # A character is up to four bytes, each a token; a prompt or marks may come with each text.
+        tokens = _TOKENS_A_CHARACTER * sum(map(len, texts)) + _TOKENS_BESIDE * len(texts)
+        return _TOKEN_BYTES * min(tokens, len(texts) * self.spec.max_tokens)
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         self._read(inputs)
@@ -73,8 +84,7 @@ class TextCodec:
             raise InvalidRequest("instances: must hold at least one")
         if self._texts is not None:
             return {"text": self._texts.tensor(instances)}
-        ids, mask = self._ids.tensors(instances)
-        return {"input_ids": ids, "attention_mask": mask}
+        return {"input_ids": self._ids.tensor(instances)}
 
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
         spec = self.spec

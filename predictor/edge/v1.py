@@ -17,6 +17,7 @@ from kserve.utils.utils import is_structured_cloudevent
 from predictor.core.errors import InvalidRequest
 from predictor.edge.http_codec import JSON_TYPE, NOT_JSON
 from predictor.edge.http_exchange import AnswerHeaders, HttpExchange
+from predictor.edge.json_text import check_brackets, not_json, without_mark
 from predictor.edge.parameters import RequestParameters, converted
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, new_id
@@ -77,6 +78,8 @@ class V1Exchange(HttpExchange):
 
     def _plain(self, body: bytes) -> dict[str, Any]:
         """The body's object, out of its CloudEvent. Raises InvalidRequest."""
+        body = without_mark(body)
+        check_brackets(body)
         try:
             if has_binary_headers(self._named):
                 plain, self._attributes = _events().decode(body, self._named)
@@ -87,7 +90,7 @@ class V1Exchange(HttpExchange):
         except InvalidRequest:
             raise
         except NOT_JSON as error:
-            raise InvalidRequest(f"body: {error}") from None
+            raise not_json(error, body) from None
         except Exception as error:  # the CloudEvents library breaks in many ways
             raise InvalidRequest(f"body: not JSON and no CloudEvent: {error}") from None
         if not isinstance(plain, dict):

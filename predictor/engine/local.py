@@ -16,6 +16,7 @@ from predictor.core.errors import (
     DeadlineExceeded,
     HeadwayError,
     InvalidRequest,
+    QueueFull,
     Shed,
     Unavailable,
     UnknownModel,
@@ -36,6 +37,7 @@ from predictor.core.facts import (
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
 from predictor.core.rows import NO_DEADLINE, Batch, Outcome
+from predictor.core.shown import shown
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.isolation import said_by
 from predictor.engine.outputs import Output, outputs_of
@@ -76,10 +78,13 @@ class LocalEngine:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         batch_timeout_s: float = 120.0,
+        max_queued_bytes: int | None = None,
         warmed_up: Callable[[AnyRunner], AnyRunner] = lambda runner: runner,
         clock: Clock = time.monotonic,
     ) -> None:
         """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device.
+
+        `max_queued_bytes`: of the rows of all requests that have not ended; None: as many as come.
 
         `warmed_up` is given each runner before its first traffic, and gives what serves it.
         """
@@ -94,6 +99,8 @@ class LocalEngine:
         self._loading = list(model_names)
         self._draining = False
         self._requests: dict[Promise, Request] = {}
+        self._max_queued_bytes = max_queued_bytes
+        self._queued_bytes = 0
         self._device: Device | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_due = False
@@ -240,8 +247,8 @@ class LocalEngine:
         if spec is not None:
             return spec
         if model in self._loading:
-            raise Unavailable(f"model {model!r} is loading; try again shortly", 5.0)
-        raise UnknownModel(f"model {model!r} is not served here")
+            raise Unavailable(f"model {shown(model)} is loading; try again shortly", 5.0)
+        raise UnknownModel(f"model {shown(model)} is not served here")
 
     def _admit(self, request: Request, submission: Submission, now_s: float) -> HeadwayError | None:
         """Queue the request, or say why not. Raising would cost as much as the rest."""
@@ -258,6 +265,15 @@ class LocalEngine:
                 return DeadlineExceeded("the deadline passed before the request was queued")
             if not tier.relegates:
                 return Shed("the tier's SLO passed before the request was read; try again later")
+        size = sum([len(row.payload) for row in submission.rows])
+        if (
+            self._max_queued_bytes is not None
+            and self._queued_bytes + size > self._max_queued_bytes
+        ):
+            return QueueFull(
+                f"the queues hold as many bytes of input as they may ({self._max_queued_bytes});"
+                " try again later"
+            )
         request.expect(submission.rows, arrived_s, deadline_s, expires_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
@@ -269,7 +285,8 @@ class LocalEngine:
             request.let_go()
             return admission.refusal
         self._requests[request.future] = request
-        request.future.add_done_callback(lambda _: self._left(request))
+        self._queued_bytes += size
+        request.future.add_done_callback(lambda _: self._left(request, size))
         self._poke()
         return None
 
@@ -354,9 +371,10 @@ class LocalEngine:
         lesson = partial(self._scheduler.learned, done.batch, done.started_s, done.finished_s)
         self._loop.call_soon(self._loop.call_soon, lesson)
 
-    def _left(self, request: Request) -> None:
+    def _left(self, request: Request, size: int) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""
         self._requests.pop(request.future, None)
+        self._queued_bytes -= size
         cancelled = request.future.cancelled()
         if cancelled:
             self._settling.ended(request, Outcome.CANCELLED, self._clock())

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from predictor.core.errors import StartupError, StoreFull, Unavailable
+from predictor.core.shown import without_secrets
 from predictor.jobs.refusals import Refusal, refusal_of
 
 _LOG = logging.getLogger("headway.jobs")
@@ -68,8 +69,12 @@ class Connection:
                 # sent twice has the effect of once; lines claimed twice come back by their lease.
                 retry=Retry(NoBackoff(), 1),
             )
-        except ValueError as error:
-            raise StartupError(f"--redis_url: {error}") from None
+        except ValueError:  # whose text quotes parts of it, a password among them
+            raise StartupError(
+                f"--redis_url: {without_secrets(url)} is not a URL such as"
+                " redis://:password@127.0.0.1:6379/0; percent-encode what is no letter or digit in"
+                " a password"
+            ) from None
         self._redis = Redis.from_pool(pool)
         where = pool.connection_kwargs  # of which a password must not be shown
         self.address = where.get("path") or (
@@ -130,7 +135,7 @@ class Connection:
         refusal = refusal_of(error)
         outage = Refusal.AWAY if refusal is Refusal.LOADING else refusal  # which comes after it
         if self._down is not outage:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
             _LOG.warning(
                 "jobs are kept in Redis at %s (--redis_url), which fails: %s; trying until it is"
                 " back, all else goes on",

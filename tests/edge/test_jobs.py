@@ -9,13 +9,10 @@ import pytest
 from predictor.core import errors
 from predictor.core.jobs import MAX_LINE_BYTES
 from predictor.edge import jobs as routes
-from predictor.edge import streams
 from predictor.edge.asgi import Message, Scope
 from predictor.edge.http import EdgeApp
 from predictor.edge.job_lines import EdgeLineRunner
-from predictor.edge.jobs import JobRoutes
 from predictor.edge.service import InferService
-from predictor.edge.streams import Streams
 from tests.edge.asgi import Answer, answered, call, ids_input, infer, nothing_here, text_input
 from tests.edge.conftest import MAX_BODY_BYTES, MAX_ROWS
 from tests.edge.fake_engine import FakeEngine
@@ -38,10 +35,6 @@ def service(engine: FakeEngine) -> InferService:
 @pytest.fixture
 def app(service: InferService, jobs: FakeJobs) -> EdgeApp:
     return EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs)
-
-
-def routes_of(app: EdgeApp) -> JobRoutes:
-    return next(route for route in app._routes if isinstance(route, JobRoutes))
 
 
 def line(*ids: int, **more: Any) -> bytes:
@@ -346,71 +339,9 @@ async def test_a_reader_that_hangs_up_ends_the_stream(
 async def test_no_more_streams_than_there_is_room_for(
     app: EdgeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes_of(app), "_streams", Streams(0))
+    monkeypatch.setattr(routes, "MAX_STREAMS", 0)
     answer = await submit(app, line(1))
     assert (answer.status, answer.headers["retry-after"]) == (429, "1")
-
-
-async def test_the_slowest_upload_makes_room_for_others(
-    app: EdgeApp, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes_of(app), "_streams", Streams(2))
-    monkeypatch.setattr(streams, "WINDOW_S", 1e-9)
-    waiting = asyncio.Queue[None]()
-    answers: dict[str, Message] = {}
-
-    async def drip(name: str, first: bytes) -> None:
-        chunks = [first]
-
-        async def receive() -> Message:
-            if chunks:
-                return {"type": "http.request", "body": chunks.pop(), "more_body": True}
-            waiting.put_nowait(None)
-            await asyncio.get_running_loop().create_future()
-            raise AssertionError("it never comes")
-
-        async def send(message: Message) -> None:
-            answers.setdefault(name, message)
-
-        scope: Scope = {"type": "http", "method": "POST", "path": SUBMIT, "headers": []}
-        await app(scope, receive, send)
-
-    slower = asyncio.create_task(drip("slower", b"{"))
-    slow = asyncio.create_task(drip("slow", b"{" + b" " * 1000))
-    await waiting.get()
-    await waiting.get()
-    assert (await submit(app, line(1))).status == 202
-    await slower
-    assert answers["slower"]["status"] == 429
-    assert "slow" not in answers
-    assert list(jobs.kept) == ["job-0"]
-    slow.cancel()
-
-
-async def test_a_slow_reader_makes_room_for_others(
-    app: EdgeApp, jobs: FakeJobs, service: InferService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await submit(app, line(1))
-    await jobs.work("job-0", EdgeLineRunner(service), 0)
-    monkeypatch.setattr(routes_of(app), "_streams", Streams(1))
-    monkeypatch.setattr(streams, "WINDOW_S", 1e-9)
-    reading = asyncio.Event()
-
-    async def receive() -> Message:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError("it never comes")
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            assert message["more_body"], "a cut answer has no end"
-            reading.set()
-            await asyncio.get_running_loop().create_future()
-
-    scope: Scope = {"type": "http", "method": "GET", "path": PATHS[1], "headers": []}
-    reader = asyncio.create_task(app(scope, receive, send))
-    await reading.wait()
-    assert (await submit(app, line(1))).status == 202
-    await reader
 
 
 async def test_others_are_served_while_a_job_is_checked(app: EdgeApp, jobs: FakeJobs) -> None:

@@ -301,3 +301,60 @@ async def test_an_edge_that_cannot_keep_up_refuses_all_but_lines_of_jobs(
     late = statuses.count(429)
     assert late == len(statuses) - statuses.count(200) > 0
     assert engine.refusals == [EdgeRefused("sim", over, Outcome.SHED)] * late
+
+
+HELD = 16  # bytes of two ids
+
+
+@pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
+async def test_whatever_ends_gives_its_bytes_back(
+    service: InferService, engine: TickingEngine, over: str, situation: Situation
+) -> None:
+    engine.refuse, engine.draining = situation.engine_says, situation.draining
+    await OVER[over](service, situation.ask)
+    assert service.lifecycle.budget.held == 0
+
+
+async def test_what_waits_holds_its_bytes_until_it_ends(
+    service: InferService, engine: TickingEngine, over: str
+) -> None:
+    budget = service.lifecycle.budget
+    engine.hold = True
+    ask = Ask()
+    answered, leaving = (asyncio.ensure_future(OVER[over](service, each)) for each in (Ask(), ask))
+    for _ in range(50):  # turns; it takes about five
+        await asyncio.sleep(0)
+    assert budget.held == 2 * HELD
+    ask.gone.set()
+    assert await leaving is None
+    assert budget.held == HELD
+    engine.release()
+    assert await answered == End(200, "3")
+    assert budget.held == 0
+
+
+async def test_without_room_clients_are_refused_and_lines_wait(
+    engine: TickingEngine, over: str
+) -> None:
+    service = InferService(
+        engine, ("sim",), MAX_ROWS, lambda: engine.now_s, max_decoded_bytes=2 * HELD
+    )
+    other = service.lifecycle.budget.reservation()
+    other.take(2 * HELD)
+    asking = asyncio.ensure_future(OVER[over](service, Ask()))
+    if over == "jobs":
+        await asyncio.wait((asking,), timeout=0.01)
+        assert not asking.done()
+        other.release()
+        assert await asking == End(200, "3")
+        return
+    refused_end = await asking
+    assert refused_end is not None
+    assert (refused_end.status, "decoded input" in refused_end.text) == (503, True)
+    assert engine.refusals == [EdgeRefused("sim", over, Outcome.UNAVAILABLE)]
+    other.release()
+    assert await OVER[over](service, Ask()) == End(200, "3")
+    too_large = await OVER[over](service, Ask(ids=(1,) * 5))
+    assert too_large is not None
+    assert "40 bytes" in too_large.text
+    assert service.lifecycle.budget.held == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from predictor.core.errors import StoreFull, Unavailable
+from predictor.core.errors import StartupError, StoreFull, Unavailable
 from predictor.jobs import connection as connection_module
 from predictor.jobs.connection import Connection
 from predictor.jobs.store import RedisJobs
@@ -99,3 +99,12 @@ async def test_a_redis_that_is_full_says_so(
         client.config_set("maxmemory", "0")
     async with working(connection):
         await ended(jobs, job.id)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:s3c/ret@host:6379", "redis://:s3c#ret@host:x", "http://u:s3cret@host"]
+)
+def test_a_url_that_is_none_shows_no_password(url: str) -> None:
+    with pytest.raises(StartupError, match=r"--redis_url: \w+://\*\*\*@host") as raised:
+        Connection(url)
+    assert "s3c" not in raised.value.message
