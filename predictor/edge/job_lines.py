@@ -12,6 +12,7 @@ from predictor.core.errors import InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
 from predictor.edge import http_codec
 from predictor.edge.exchange import Call
+from predictor.edge.generation_codec import check, is_heavy, prepared
 from predictor.edge.service import InferService
 from predictor.edge.tasks import TaskCodec, check_outputs
 from predictor.edge.tensors import InferAnswer, InferRequest
@@ -76,10 +77,10 @@ class LineChecker:
             request = await asyncio.to_thread(self._decode, line)
         else:
             request = self._decode(line)
-        if self._codec.is_heavy(request.inputs):
-            await asyncio.to_thread(self._codec.check, request.inputs)
+        if is_heavy(request, self._codec):
+            await asyncio.to_thread(check, request, self._codec)
         else:
-            self._codec.check(request.inputs)
+            check(request, self._codec)
 
     def _decode(self, line: bytes) -> InferRequest:
         if not line.strip():
@@ -96,7 +97,7 @@ class LineChecker:
         if request.binary or any(wanted.binary for wanted in request.wanted):
             raise InvalidRequest("binary outputs: a job's results are JSON; leave them out")
         check_outputs(request.wanted, self._codec.outputs)
-        return request
+        return prepared(request, self._codec)
 
 
 async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> AsyncIterator[bytes]:
