@@ -102,7 +102,7 @@ def test_sigterm_lets_streams_end(tmp_path: Path) -> None:
     """What is in flight within the grace goes on to its end; what comes then is refused."""
     with generating(tmp_path) as server, openai_client(server) as client:
         asked: Any = {"model": MODEL, "prompt": "abc", "seed": 1}
-        long = {"max_tokens": 500, "extra_body": {"ignore_eos": True}}
+        long: Any = {"max_tokens": 500, "extra_body": {"ignore_eos": True}}
         stream = iter(client.completions.create(**asked, **long, stream=True))
         text = next(stream).choices[0].text
         server.process.send_signal(signal.SIGTERM)
