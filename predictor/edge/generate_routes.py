@@ -6,25 +6,28 @@ it. A stream's events hold what the text has grown by.
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from predictor.core.errors import HeadwayError, InvalidRequest
-from predictor.edge.asgi import Receive, Scope, Send, send_not_allowed
+from predictor.edge.asgi import Receive, Scope, Send, send_json, send_not_allowed
 from predictor.edge.bodies import Bodies
 from predictor.edge.event_stream import EventStream, event
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change
-from predictor.edge.generation_codec import DEFAULT_MAX_TOKENS, GenerationCodec
-from predictor.edge.http_codec import JSON_TYPE, NOT_JSON
+from predictor.edge.generation_codec import DEFAULT_MAX_TOKENS
+from predictor.edge.http_codec import JSON_TYPE
+from predictor.edge.json_text import read_json
 from predictor.edge.parameters import RequestParameters, converted, readable
 from predictor.edge.sampling import SamplingFields
 from predictor.edge.service import InferService
 from predictor.edge.statuses import error_body
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import DEFAULT_VERSION, InferAnswer, InferRequest, new_id
+from predictor.edge.unserved import GENERATE
 from predictor.edge.watch import Watchers
 
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/(generate|generate_stream)")
@@ -63,6 +66,9 @@ class GenerateRoutes:
         named = _PATH.fullmatch(scope["path"])
         assert named is not None
         model, version, kind = named.groups("")
+        if self._generates_nothing(model):
+            await send_json(send, HTTPStatus.NOT_IMPLEMENTED, error_body(GENERATE))
+            return
         exchange = GenerateExchange(
             model, version, scope, receive, send, self._bodies, self._watchers
         )
@@ -74,6 +80,11 @@ class GenerateRoutes:
         except HeadwayError as error:
             await exchange.send_error(error)
 
+    def _generates_nothing(self, model: str) -> bool:
+        """False also where it is not known: the lifecycle says what is wrong."""
+        spec = self._service.engine.status().models.get(model)
+        return spec is not None and spec.generation is None
+
 
 class GenerateExchange(EventStream):
     """An `Exchange` of one prompt."""
@@ -83,10 +94,7 @@ class GenerateExchange(EventStream):
     streams: bool
 
     def decode(self, body: bytes, codec: TaskCodec) -> GenerateRequest:
-        try:
-            plain = _BODY.decode(body)
-        except NOT_JSON as error:
-            raise InvalidRequest(readable(str(error))) from None
+        plain = read_json(body, _BODY)
         own = {name: value for name, value in plain.items() if name in _OWN}
         beside = {name: value for name, value in plain.items() if name not in _OWN}
         try:
@@ -98,10 +106,11 @@ class GenerateExchange(EventStream):
                 "exclude_input_in_output: the output never holds the input here; leave it out"
             )
         options = {**beside, **(asked.parameters or {})}
+        twice = next((name for name in asked.parameters or () if name in beside), None)
+        if twice is not None:
+            raise InvalidRequest(f"{twice[:64]}: is beside parameters and in them; send it once")
         parameters = converted(options, RequestParameters, "parameters" if not beside else "")
         parameters.check()
-        if not isinstance(codec, GenerationCodec):
-            raise InvalidRequest(f"model {self.model[:128]!r} generates no text; use infer")
         self._id = asked.id or new_id()
         self.streams = self.streams or bool(asked.stream)
         return GenerateRequest(

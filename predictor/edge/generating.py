@@ -58,6 +58,10 @@ class Texts:
     def completion_tokens(self) -> int:
         return sum(self._counts)
 
+    def count(self, index: int) -> int:
+        """Tokens that a row has generated so far."""
+        return self._counts[index]
+
     def take(self, generated: Generated) -> bool:
         """Take in a part; whether the row is to go on."""
         stream = self._streams[generated.index]

@@ -11,7 +11,7 @@ from predictor.core.errors import InvalidRequest, StartupError
 from predictor.core.model import ModelSpec
 from predictor.edge.detokenising import PROMPT_TOKENS_SEEN
 from predictor.edge.generate_request import GenerateRequest
-from predictor.edge.generating import Texts
+from predictor.edge.generating import Change, Texts
 from predictor.edge.openai.chat import ChatTemplate
 from predictor.edge.openai.tokens import TokenTexts
 from predictor.edge.rows import IdReader, check_column, check_rows
@@ -83,8 +83,18 @@ class GenerationCodec:
         )
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
-        check_inputs(inputs, self.inputs)
-        self._prompts(inputs)
+        self.check_request(self.request(inputs, SamplingFields()))
+
+    def check_request(self, request: GenerateRequest) -> None:
+        """Refuse what `rows_of` would, as far as that can be told without tokenising."""
+        for prompt in request.prompts:
+            sampling_of(
+                request.fields,
+                self.spec,
+                prompt_tokens=1 if isinstance(prompt, str) else len(prompt),
+                max_tokens=request.max_tokens,
+                prompt=request.prompt_name,
+            )
 
     def is_heavy(self, inputs: Mapping[str, Tensor]) -> bool:
         text = inputs.get("text")
@@ -120,6 +130,22 @@ class GenerationCodec:
             Tensor("text", BYTES, shape, [text.text for text in whole]),
             Tensor("finish_reason", BYTES, shape, [text.finish.value for text in whole]),
             Tensor("completion_tokens", "INT64", shape, counts.tobytes()),
+        ]
+
+    @staticmethod
+    def encode_change(change: Change, completion_tokens: int) -> list[Tensor]:
+        """The outputs of a part: what its text grew by, and all the others with the last.
+
+        `completion_tokens`: of the row, so far.
+        """
+        text = Tensor("text", BYTES, (1,), [change.text])
+        if change.finish is None:
+            return [text]
+        count = np.array([completion_tokens], _INT64)
+        return [
+            text,
+            Tensor("finish_reason", BYTES, (1,), [change.finish.value]),
+            Tensor("completion_tokens", "INT64", (1,), count.tobytes()),
         ]
 
     # Requests for text.
@@ -212,10 +238,13 @@ class GenerationCodec:
 def prepared(request: InferRequest, codec: TaskCodec) -> InferRequest:
     """The request as its model takes it. Raises InvalidRequest where the two do not go together."""
     if not isinstance(codec, GenerationCodec):
-        if request.sampling is not None or isinstance(request, GenerateRequest):
+        if request.sampling is not None:
             raise InvalidRequest(
-                f"model {codec.spec.name!r} generates no text; leave out what is asked of it"
+                f"parameters.{request.sampling.asked[0]}: model {codec.spec.name!r} generates no"
+                " text; leave it out"
             )
+        if isinstance(request, GenerateRequest):
+            raise InvalidRequest(f"model {codec.spec.name!r} generates no text; use infer")
         return request
     if isinstance(request, GenerateRequest):
         return request
@@ -228,6 +257,15 @@ def prepared(request: InferRequest, codec: TaskCodec) -> InferRequest:
         wanted=request.wanted,
         binary=request.binary,
     )
+
+
+def check(request: InferRequest, codec: TaskCodec) -> None:
+    """Refuse what `rows_of` would, as far as that can be told without tokenising."""
+    if isinstance(request, GenerateRequest):
+        assert isinstance(codec, GenerationCodec)
+        codec.check_request(request)
+    else:
+        codec.check(request.inputs)
 
 
 def is_heavy(request: InferRequest, codec: TaskCodec) -> bool:

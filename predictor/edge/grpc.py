@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
@@ -15,18 +15,16 @@ from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from predictor.core.errors import HeadwayError, StartupError
-from predictor.edge import grpc_codec
-from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, Call, call_from_headers
+from predictor.edge.grpc_exchange import GrpcExchange
 from predictor.edge.grpc_options import service_handler
 from predictor.edge.grpc_triton import TritonMethods, repository_change
+from predictor.edge.in_flight import InFlight
 from predictor.edge.repository import check_load, refuse_unload
 from predictor.edge.service import InferService, check_version
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, retry_after, status_of
-from predictor.edge.tasks import TaskCodec
-from predictor.edge.tensors import DEFAULT_VERSION, InferAnswer, InferRequest
+from predictor.edge.tensors import DEFAULT_VERSION
 
 _LOG = logging.getLogger("headway.edge")
-T = TypeVar("T")
 
 _MESSAGE_BYTES = 1 << 10  # of an error
 _LAST_ANSWERS_S = 1.0  # for answers that were given but not sent yet
@@ -45,26 +43,18 @@ class EdgeServicer(InferenceServicer):
     def __init__(self, service: InferService, data_plane: object, repository: object) -> None:
         super().__init__(data_plane, repository)
         self.service = service
-        self._in_flight = 0
-        self.idle = asyncio.Event()  # set while no ModelInfer is in flight
-        self.idle.set()
+        self.in_flight = InFlight()
 
     async def ModelInfer(  # noqa: N802 - the protocol's name
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        self._in_flight += 1
-        self.idle.clear()
-        try:
+        with self.in_flight:
             return await self._infer(request, context)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self.idle.set()
 
     async def _infer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        exchange = _GrpcExchange(request, context)
+        exchange = GrpcExchange(request, context)
         try:
             await self.service.lifecycle.run(exchange)
         except HeadwayError as error:
@@ -118,51 +108,6 @@ class EdgeServicer(InferenceServicer):
         refuse_unload(self.service, repository_change(request).model)
 
 
-class _GrpcExchange:
-    """An `Exchange` of one ModelInfer. A client that leaves cancels its task."""
-
-    __slots__ = ("_context", "_request", "answer", "model", "version")
-
-    protocol = "grpc"
-    paced = True
-
-    def __init__(self, request: pb.ModelInferRequest, context: aio.ServicerContext) -> None:
-        self.model: str = request.model_name
-        self.version: str = request.model_version
-        self.answer: pb.ModelInferResponse | None = None
-        self._request = request
-        self._context = context
-
-    async def receive(self) -> pb.ModelInferRequest:
-        return self._request  # it was handed over whole
-
-    def size(self, body: pb.ModelInferRequest) -> int:
-        return int(body.ByteSize())
-
-    def decode(self, body: pb.ModelInferRequest, codec: TaskCodec) -> InferRequest:
-        return grpc_codec.decode_request(body)
-
-    def call(self) -> Call:
-        headers = dict(self._context.invocation_metadata() or ())
-        tier, timeout = headers.get(TIER_HEADER), headers.get(TIMEOUT_HEADER)
-        call = call_from_headers(
-            None if tier is None else str(tier), None if timeout is None else str(timeout)
-        )
-        remaining_s = self._context.time_remaining()
-        if remaining_s is None or (call.timeout_s is not None and call.timeout_s <= remaining_s):
-            return call
-        return Call(call.tier, remaining_s)
-
-    def wait(self, future: asyncio.Future[T]) -> Awaitable[T]:
-        return future
-
-    def encode(self, answer: InferAnswer, request: InferRequest) -> pb.ModelInferResponse:
-        return grpc_codec.encode_answer(answer, request)
-
-    async def send(self, encoded: pb.ModelInferResponse) -> None:
-        self.answer = encoded  # the method returns it
-
-
 async def _mapped(method: Awaitable[Any], context: aio.ServicerContext) -> Any:
     try:
         return await method
@@ -199,12 +144,17 @@ class EdgeGrpcServer(GRPCServer):
         address: str,
         *,
         options: Sequence[tuple[str, int]],
+        read_idle_s: float,
         grace_s: float,
     ) -> None:
-        """`address` is host:port; the port must have been found free before."""
+        """`address` is host:port; the port must have been found free before.
+
+        `read_idle_s`: the client of a stream that reads nothing for so long is given up.
+        """
         self._servicer = servicer
         self._address = address
         self._options = options
+        self._read_idle_s = read_idle_s
         self._grace_s = grace_s
         self._stopping = False
         self._server: aio.Server | None = None
@@ -214,9 +164,9 @@ class EdgeGrpcServer(GRPCServer):
         if self._stopping:
             return
         self._server = aio.server(ThreadPoolExecutor(max_workers), options=self._options)
-        self._server.add_generic_rpc_handlers(
-            (service_handler(self._servicer), TritonMethods(self._servicer.service))
-        )
+        servicer = self._servicer
+        triton = TritonMethods(servicer.service, servicer.in_flight, self._read_idle_s)
+        self._server.add_generic_rpc_handlers((service_handler(servicer), triton))
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:
@@ -239,5 +189,5 @@ class EdgeGrpcServer(GRPCServer):
             await self._server.stop(None)
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._servicer.idle.wait(), self._grace_s)
+            await asyncio.wait_for(self._servicer.in_flight.idle.wait(), self._grace_s)
         await self._server.stop(_LAST_ANSWERS_S)

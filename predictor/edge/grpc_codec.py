@@ -175,14 +175,19 @@ def encode_answer(answer: InferAnswer, request: InferRequest) -> pb.ModelInferRe
     parameters["batch_size"].int64_param = answer.batch_size
     if answer.truncated:
         parameters["truncated_rows"].int64_param = answer.truncated
+    add_outputs(message, answer.outputs, binary=request.binary)
+    return message
+
+
+def add_outputs(message: pb.ModelInferResponse, outputs: Sequence[Tensor], *, binary: bool) -> None:
+    """Put tensors into an answer, raw or typed."""
     add: Callable[..., Any] = message.outputs.add
-    for tensor in answer.outputs:
+    for tensor in outputs:
         output = add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        if request.binary:
+        if binary:
             message.raw_output_contents.append(raw_bytes(tensor))
         elif tensor.datatype == BYTES:
             output.contents.bytes_contents.extend(str(text).encode() for text in tensor.data)
         else:
             values = tensor.array().ravel().tolist()
             getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
-    return message

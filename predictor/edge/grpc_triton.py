@@ -4,7 +4,7 @@ Both call their service `inference.GRPCInferenceService`, but the SDK's has only
 methods, and its repository messages have the model's name in another field.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -12,16 +12,20 @@ import msgspec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, unknown_fields
 from grpc import aio
 
-from predictor.core.errors import InvalidRequest
+from predictor.core.errors import HeadwayError, InvalidRequest
+from predictor.edge.generation_codec import GenerationCodec
+from predictor.edge.grpc_stream import StreamInfer
+from predictor.edge.in_flight import InFlight
 from predictor.edge.repository import index
 from predictor.edge.service import InferService
-from predictor.edge.unserved import METHODS
+from predictor.edge.statuses import status_of
+from predictor.edge.triton_config import ConfigRequest, ConfigResponse, config_response
+from predictor.edge.unserved import CONFIG, METHODS
 
 _SERVICE = "/inference.GRPCInferenceService/"
 # In Triton's messages; the SDK's have the name in field 1, and nothing else.
 _MODEL_NAME = 2
 _PARAMETERS = 3
-_STREAMS = ("ModelStreamInfer",)
 
 
 class RepositoryChange(msgspec.Struct, frozen=True):
@@ -48,10 +52,12 @@ def repository_change(request: Any) -> RepositoryChange:
 
 
 class TritonMethods(grpc.GenericRpcHandler):
-    """The repository's index, and a sentence for each method that is not served."""
+    """The repository's index, streams, and a sentence for each method that is not served."""
 
-    def __init__(self, service: InferService) -> None:
+    def __init__(self, service: InferService, in_flight: InFlight, idle_s: float) -> None:
+        """`idle_s`: for how long the client of a stream may read nothing."""
         self._service = service
+        self._stream = StreamInfer(service, in_flight, idle_s, _StreamResponse)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         name = details.method.removeprefix(_SERVICE)
@@ -59,16 +65,31 @@ class TritonMethods(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(
                 self._index, _IndexRequest.FromString, _IndexResponse.SerializeToString
             )
+        if name == "ModelStreamInfer":
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream.serve, response_serializer=_StreamResponse.SerializeToString
+            )
+        if name == "ModelConfig":
+            return grpc.unary_unary_rpc_method_handler(
+                self._config, ConfigRequest.FromString, ConfigResponse.SerializeToString
+            )
         sentence = METHODS.get(name)
         if sentence is None:
             return None
-        if name in _STREAMS:
-            return grpc.stream_stream_rpc_method_handler(_stream_refusal(sentence))
         return grpc.unary_unary_rpc_method_handler(_refusal(sentence))
 
     async def _index(self, request: Any, context: aio.ServicerContext) -> Any:
         models = index(self._service, ready=request.ready)
         return _IndexResponse(models=[msgspec.structs.asdict(model) for model in models])
+
+    async def _config(self, request: Any, context: aio.ServicerContext) -> Any:
+        try:
+            codec = self._service.codec(request.name, request.version)
+        except HeadwayError as error:
+            await context.abort(status_of(error).grpc, error.message)
+        if isinstance(codec, GenerationCodec):
+            return config_response(codec)
+        return await context.abort(grpc.StatusCode.UNIMPLEMENTED, CONFIG)
 
 
 def _refusal(sentence: str) -> Callable[[object, aio.ServicerContext], Awaitable[None]]:
@@ -78,25 +99,13 @@ def _refusal(sentence: str) -> Callable[[object, aio.ServicerContext], Awaitable
     return refuse
 
 
-def _stream_refusal(
-    sentence: str,
-) -> Callable[[AsyncIterator[object], aio.ServicerContext], Awaitable[None]]:
-    async def refuse(requests: AsyncIterator[object], context: aio.ServicerContext) -> None:
-        # Clients do not read the status of a stream that ends before they wrote to it.
-        async for _ in requests:
-            break
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, sentence)
-
-    return refuse
-
-
 def _messages() -> tuple[Any, ...]:
-    """The messages of RepositoryIndex, and an entry of a map of parameters.
+    """The messages of RepositoryIndex, an entry of a map of parameters, a response of a stream.
 
     In a pool of their own: in the common one, the SDK's messages have the same package.
     """
     kinds = descriptor_pb2.FieldDescriptorProto
-    text, flag = kinds.TYPE_STRING, kinds.TYPE_BOOL
+    text, flag, message_bytes = kinds.TYPE_STRING, kinds.TYPE_BOOL, kinds.TYPE_BYTES
     file = descriptor_pb2.FileDescriptorProto(
         name="index.proto", package="inference", syntax="proto3"
     )
@@ -105,6 +114,8 @@ def _messages() -> tuple[Any, ...]:
         ("ModelIndex", dict.fromkeys(("name", "version", "state", "reason"), text)),
         ("RepositoryIndexResponse", {}),
         ("ParametersEntry", {"key": text}),
+        # A message within a message travels as its bytes do, and this pool has no ModelInfer.
+        ("ModelStreamInferResponse", {"error_message": text, "infer_response": message_bytes}),
     ):
         message = file.message_type.add(name=name)
         for number, (field, kind) in enumerate(fields.items(), 1):
@@ -120,8 +131,13 @@ def _messages() -> tuple[Any, ...]:
     pool.Add(file)
     return tuple(
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}"))
-        for name in ("RepositoryIndexRequest", "RepositoryIndexResponse", "ParametersEntry")
+        for name in (
+            "RepositoryIndexRequest",
+            "RepositoryIndexResponse",
+            "ParametersEntry",
+            "ModelStreamInferResponse",
+        )
     )
 
 
-_IndexRequest, _IndexResponse, _Entry = _messages()
+_IndexRequest, _IndexResponse, _Entry, _StreamResponse = _messages()

@@ -28,6 +28,7 @@ from predictor.edge.jobs import JobRoutes
 from predictor.edge.openai.routes import OpenAiRoutes
 from predictor.edge.repository import RepositoryRoutes
 from predictor.edge.service import InferService, check_version
+from predictor.edge.triton_config import ConfigRoutes
 from predictor.edge.unserved import UnservedRoutes
 from predictor.edge.v1 import V1Exchange
 from predictor.edge.watch import Watchers
@@ -64,6 +65,7 @@ class EdgeApp:
         self._routes = (
             OpenAiRoutes(service, self._bodies, self._watchers),
             GenerateRoutes(service, self._bodies, self._watchers),
+            ConfigRoutes(service),
             JobRoutes(service, jobs, self._bodies, job_owner_header),
             RepositoryRoutes(service, self._bodies),
             UnservedRoutes(service.names),

@@ -16,7 +16,13 @@ from msgspec import UNSET, Meta, UnsetType
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.shown import shown
-from predictor.edge.json_text import LARGE_BYTES, check_brackets, not_json, without_mark
+from predictor.edge.json_text import (
+    LARGE_BYTES,
+    NOT_JSON,
+    check_brackets,
+    not_json,
+    without_mark,
+)
 from predictor.edge.large_bodies import check_outline, numbers
 from predictor.edge.parameters import (
     InputParameters,
@@ -46,8 +52,6 @@ from predictor.edge.tensors import (
 
 JSON_TYPE = b"application/json"
 BINARY_TYPE = b"application/octet-stream"
-# What msgspec raises for text that is not the JSON it should be.
-NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Input(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from time import monotonic
 from typing import TypeVar
 
@@ -14,9 +14,10 @@ from predictor.core.shown import shown
 from predictor.edge import http_codec
 from predictor.edge.budget import DecodedBytes
 from predictor.edge.exchange import Call
+from predictor.edge.generation_codec import check, decoded_bytes_of, is_heavy, prepared
 from predictor.edge.service import InferService
 from predictor.edge.tasks import TaskCodec, check_outputs
-from predictor.edge.tensors import InferAnswer, InferRequest, Tensor
+from predictor.edge.tensors import InferAnswer, InferRequest
 from predictor.engine.port import Engine
 
 T = TypeVar("T")
@@ -81,16 +82,16 @@ class LineChecker:
             request = await asyncio.to_thread(self._decode, line)
         else:
             request = self._decode(line)
-        if self._codec.is_heavy(request.inputs):
-            await self._check_heavy(request.inputs)
+        if is_heavy(request, self._codec):
+            await self._check_heavy(request)
         else:
-            self._codec.check(request.inputs)
+            check(request, self._codec)
 
-    async def _check_heavy(self, inputs: Mapping[str, Tensor]) -> None:
+    async def _check_heavy(self, request: InferRequest) -> None:
         held = self._budget.reservation(of_line=True)
         try:
-            await held.wait(await asyncio.to_thread(self._codec.decoded_bytes, inputs))
-            await asyncio.to_thread(self._codec.check, inputs)
+            await held.wait(await asyncio.to_thread(decoded_bytes_of, request, self._codec))
+            await asyncio.to_thread(check, request, self._codec)
         finally:
             held.release()
 
@@ -109,7 +110,7 @@ class LineChecker:
         if request.binary or any(wanted.binary for wanted in request.wanted):
             raise InvalidRequest("binary outputs: a job's results are JSON; leave them out")
         check_outputs(request.wanted, self._codec.outputs)
-        return request
+        return prepared(request, self._codec)
 
 
 async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> AsyncIterator[bytes]:

@@ -7,10 +7,16 @@ which JavaScript and Java write as `\\ud83d`. JSON's grammar allows it, and it i
 import json
 import re
 from codecs import BOM_UTF8
+from typing import TypeVar
+
+import msgspec
 
 from predictor.core.errors import InvalidRequest
 from predictor.edge.parameters import readable
 
+T = TypeVar("T")
+# What msgspec raises for text that is not the JSON it should be.
+NOT_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _NAMED_BYTES = 1 << 20  # larger bodies are not read again only to name the field
 _MAX_NAME = 64
 # The first alternative takes what is well, so that the second finds what is left.
@@ -57,6 +63,16 @@ def check_brackets(body: bytes) -> None:
 def without_mark(body: bytes) -> bytes:
     """Without the byte order mark of UTF-8, which writers on Windows put there."""
     return body.removeprefix(BOM_UTF8)
+
+
+def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """What a body holds, read by its `decoder`. Raises InvalidRequest, naming the field."""
+    body = without_mark(body)
+    check_brackets(body)
+    try:
+        return decoder.decode(body)
+    except NOT_JSON as error:
+        raise not_json(error, body) from None
 
 
 def not_json(error: Exception, body: bytes) -> InvalidRequest:

@@ -16,8 +16,7 @@ from predictor.core.errors import HeadwayError, InvalidRequest, UnknownModel
 from predictor.edge.asgi import Receive, Scope, Send, send_error, send_json, send_not_allowed
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import ClientGoneError
-from predictor.edge.http_codec import NOT_JSON
-from predictor.edge.json_text import not_json, without_mark
+from predictor.edge.json_text import NOT_JSON, not_json, without_mark
 from predictor.edge.service import InferService
 from predictor.edge.tensors import DEFAULT_VERSION
 

@@ -45,6 +45,11 @@ class SamplingFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     logit_bias: Mapping[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
 
     @property
+    def asked(self) -> Sequence[str]:
+        """Names of the fields that the client set."""
+        return [name for name in self.__struct_fields__ if getattr(self, name) is not None]
+
+    @property
     def stop_strings(self) -> Sequence[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or ()
 

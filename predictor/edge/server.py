@@ -284,5 +284,6 @@ class EdgeServer(ModelServer):
                 max_send_bytes=settings.grpc_max_send_bytes,
                 max_connections=self._limits.most_grpc,
             ),
+            read_idle_s=settings.body_idle_s,
             grace_s=settings.grace_s,
         )

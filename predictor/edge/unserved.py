@@ -11,31 +11,26 @@ from predictor.edge.asgi import Receive, Scope, Send, send_json
 from predictor.edge.statuses import error_body
 
 _STATISTICS = "statistics are not served here; scrape /metrics, over HTTP"
-_CONFIG = "models have no Triton configuration here; ask for their metadata"
+CONFIG = "this model has no Triton configuration; ask for its metadata"
 _TRACE = "trace settings are not served here"
 _LOGGING = "log settings are not served here"
 _SHARED_MEMORY = "shared memory is not served here; send data in requests, read it from answers"
-_STREAMING = "streamed inference is not served here; send one request a call"
-_GENERATE = "no text is generated here; use infer"
+GENERATE = "no text is generated here; use infer"
 _EXPLAIN = "models here explain nothing; use :predict"
 
 _ALL_STATISTICS = "/v2/models/stats"
 _MODEL = r"/v2/models/[^/]+(?:/versions/[^/]+)?"
 _PATHS: Mapping[str, str] = {
     rf"{_ALL_STATISTICS}|{_MODEL}/stats": _STATISTICS,
-    rf"{_MODEL}/config": _CONFIG,
     rf"/v2/trace/setting|{_MODEL}/trace/setting": _TRACE,
     r"/v2/logging": _LOGGING,
     r"/v2/(?:system|cuda)sharedmemory(?:/.*)?": _SHARED_MEMORY,
-    rf"{_MODEL}/generate(?:_stream)?": _GENERATE,
     r"/v1/models/[^/]+:explain": _EXPLAIN,
 }
 _PATTERNS = [(re.compile(path), sentence) for path, sentence in _PATHS.items()]
 
 # By the names of gRPC methods. What is not listed is no method of any server of this protocol.
 METHODS: Mapping[str, str] = {
-    "ModelStreamInfer": _STREAMING,
-    "ModelConfig": _CONFIG,
     "ModelStatistics": _STATISTICS,
     "TraceSetting": _TRACE,
     "LogSettings": _LOGGING,

@@ -15,9 +15,9 @@ from kserve.protocol.dataplane import DataPlane
 from kserve.utils.utils import is_structured_cloudevent
 
 from predictor.core.errors import InvalidRequest
-from predictor.edge.http_codec import JSON_TYPE, NOT_JSON
+from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.http_exchange import AnswerHeaders, HttpExchange
-from predictor.edge.json_text import check_brackets, not_json, without_mark
+from predictor.edge.json_text import NOT_JSON, check_brackets, not_json, without_mark
 from predictor.edge.parameters import RequestParameters, converted
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, new_id

@@ -8,6 +8,7 @@ import queue
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,12 +84,23 @@ def unserved(client: InferenceServerClient) -> None:
     refused("UNIMPLEMENTED", "log settings", client.get_log_settings)
     refused("UNIMPLEMENTED", "shared memory", client.get_system_shared_memory_status)
     refused("UNIMPLEMENTED", "shared memory", client.get_cuda_shared_memory_status)
-    ends: queue.SimpleQueue[object] = queue.SimpleQueue()
-    client.start_stream(lambda result, error: ends.put(error))
-    client.async_stream_infer("sim", [ids_input([1])])
-    error = ends.get(timeout=60)
+
+
+def streamed(client: InferenceServerClient) -> None:
+    """A model that generates nothing answers each request of a stream once."""
+    answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    client.async_stream_infer("sim", [ids_input([1, 2])], enable_empty_final_response=True)
+    result, error = answers.get(timeout=60)
+    assert error is None
+    assert result.as_numpy("checksum").tolist() == [3]
+    assert result.get_response().parameters["triton_final_response"].bool_param
+    client.async_stream_infer("sim", [ids_input([-1])])
+    result, error = answers.get(timeout=60)
+    assert result is None
+    assert error is not None
     client.stop_stream()
-    assert "streamed inference is not served here" in str(error)
+    assert answers.empty()
 
 
 def main(port: str) -> None:
@@ -127,6 +139,7 @@ def main(port: str) -> None:
     versions(client)
     extensions(client)
     unserved(client)
+    streamed(client)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,9 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from tests.edge.server_process import Server
+from tests.server.generating import GENERATES, MODEL, all_are_gone
 from tests.server.process import document, metrics, serving
 
-MODEL = "words"
-FLAGS = (
-    *("--model_name", MODEL, "--task", "simulated"),
-    *("--simulated_fixed_ms", "1", "--simulated_token_us", "1"),
-    *("--simulated_output_tokens", "40"),
-)
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
@@ -28,7 +23,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Se
     parameters = tmp_path_factory.mktemp("openai") / "parameters.yaml"
     parameters.write_text(document(models={MODEL: {"max_batch_size": 256}}))
     models = 3 if request.param else 1  # the engine says it is ready, and so does each edge
-    with serving(Path(parameters), *FLAGS, *request.param, models=models) as started:
+    with serving(Path(parameters), *GENERATES, *request.param, models=models) as started:
         yield started
 
 
@@ -144,16 +139,6 @@ def test_service_tiers(client: OpenAI, server: Server) -> None:
         )
 
 
-def running(found: dict[str, float]) -> dict[str, float]:
-    """Rows that generate, by tier."""
-    label = f'headway_rows_running{{model="{MODEL}",tier="'
-    return {
-        name.removeprefix(label).split('"')[0]: rows
-        for name, rows in found.items()
-        if name.startswith(label)
-    }
-
-
 def _ended(tier: str) -> str:
     return f'headway_requests_total{{model="{MODEL}",outcome="ok",tier="{tier}"}}'
 
@@ -241,11 +226,7 @@ async def test_streams_that_are_dropped_leave_nothing(server: Server) -> None:
 
         seen = await asyncio.gather(*(read_some(number) for number in range(200)))
     assert all(seen)
-    while sum(running(left := metrics(server)).values()):
-        pass  # each scrape is a round trip
-    assert {"interactive", "bulk"} <= set(running(left))
-    assert left[f'headway_kv_pages{{model="{MODEL}",state="used"}}'] == 0
-    assert sum(value for name, value in left.items() if name.startswith("headway_queue_depth")) == 0
+    all_are_gone(server)
 
 
 def post(server: Server, path: str, body: Any) -> tuple[int, Any]:

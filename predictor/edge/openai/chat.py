@@ -2,7 +2,7 @@
 
 Templates are Jinja programs that come with a checkpoint. They get what transformers gives them:
 the messages, the special tokens, `raise_exception`, `strftime_now`, a `tojson` that escapes no
-HTML, and loop controls (https://huggingface.co/docs/transformers/chat_templating_writing).
+HTML, loop controls and the generation tag (https://huggingface.co/docs/transformers/chat_templating_writing).
 """
 
 import datetime as dt
@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from predictor.core.errors import InvalidRequest, StartupError
@@ -25,7 +27,9 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str], model: str) -> None:
         """Raises StartupError where `source` is no template."""
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _GenerationTag],
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _refuse
@@ -69,6 +73,16 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"messages: the model's chat template refuses them: {problem}"
             ) from None
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}` … `{% endgeneration %}`: marks for training what the assistant said."""
+
+    tags = {"generation"}  # noqa: RUF012 - as the library declares it
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _refuse(message: str) -> NoReturn:

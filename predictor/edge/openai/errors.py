@@ -14,9 +14,9 @@ _TYPES: tuple[tuple[type[HeadwayError], str, str | None], ...] = (
     (errors.UnknownModel, "invalid_request_error", "model_not_found"),
     (errors.InvalidRequest, "invalid_request_error", None),
     (errors.RequestTooLarge, "invalid_request_error", None),
+    (errors.Unavailable, "service_unavailable_error", None),  # which is an Overloaded, too
     (errors.Overloaded, "rate_limit_error", "rate_limit_exceeded"),
     (errors.DeadlineExceeded, "timeout_error", None),
-    (errors.Unavailable, "service_unavailable_error", None),
 )
 
 

@@ -1,5 +1,6 @@
 """A completion or a chat over HTTP, as an exchange of the lifecycle."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from predictor.edge.event_stream import EventStream, event
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change, Texts
 from predictor.edge.generation_codec import GenerationCodec
-from predictor.edge.http_codec import JSON_TYPE, NOT_JSON
+from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.http_exchange import AnswerHeaders
+from predictor.edge.json_text import LARGE_BYTES, read_json
 from predictor.edge.openai.answers import DONE, ChatForm, Choice, CompletionForm, Usage
 from predictor.edge.openai.errors import error_body, openai_error
 from predictor.edge.openai.options import (
@@ -27,7 +29,6 @@ from predictor.edge.openai.schema import (
     check_refused,
     texts_of_messages,
 )
-from predictor.edge.parameters import readable
 from predictor.edge.sampling import SamplingFields
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, new_id
@@ -48,12 +49,16 @@ class OpenAiExchange(EventStream):
     async def receive(self) -> CompletionRequest | ChatRequest:  # type: ignore[override]
         body = await self._bodies.whole(self.headers, self._receive)
         decoder: Any = _CHAT if self.chat else _COMPLETION
-        try:
-            asked: CompletionRequest | ChatRequest = decoder.decode(body)
-        except NOT_JSON as error:
-            raise InvalidRequest(readable(str(error))) from None
+        asked: CompletionRequest | ChatRequest
+        if len(body) > LARGE_BYTES:
+            asked = await asyncio.to_thread(read_json, body, decoder)
+        else:
+            asked = read_json(body, decoder)
         self.model = asked.model
         return asked
+
+    def size(self, body: CompletionRequest | ChatRequest) -> int:  # type: ignore[override]
+        return 0  # it is read already, because it names the model
 
     def decode(  # type: ignore[override]
         self, body: CompletionRequest | ChatRequest, codec: TaskCodec

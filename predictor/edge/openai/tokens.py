@@ -1,11 +1,12 @@
 """Single tokens as text and as bytes, for logprobs. A token may be a part of a character."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 
 from tokenizers import Tokenizer
 
-_BYTE_TOKEN_LENGTH = len("<0x0A>")
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # of a character that has no token
 
 
 class TokenTexts:
@@ -35,8 +36,9 @@ class TokenTexts:
         name = self._tokenizer.id_to_token(token)
         if name is None:  # a row of the weights without a token
             return b""
-        if len(name) == _BYTE_TOKEN_LENGTH and name.startswith("<0x") and name.endswith(">"):
-            return bytes.fromhex(name[3:5])
+        byte = _BYTE_TOKEN.fullmatch(name)
+        if byte is not None:
+            return bytes.fromhex(byte[1])
         if self._byte_level:
             alphabet = byte_alphabet()
             if all(character in alphabet for character in name):
