@@ -6,8 +6,10 @@ REDIS_PORT ?= 8082
 PROMETHEUS_PORT ?= 9090
 # 0: no dashboard.
 DASHBOARD_PORT ?= 8501
-# 1: the light form of `up`.
-REPLICAS ?= 2
+# Of `up`: 1 is the light form. Empty: 2, or 1 where the model generates text.
+REPLICAS ?=
+# Of `up`: topic, text-generation or another, whose default model is served.
+TASK ?= topic
 # For `load`: a server instead of one of its own, times the rate, the own server's policy.
 URL ?=
 RATE_FACTOR ?= 1
@@ -34,10 +36,11 @@ help: ## list what can be made
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
-up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1]
+up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1] [TASK=text-generation]
 	@$(BIN)/python -m predictor.local --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
 	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
-	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
+	--dashboard_port=$(DASHBOARD_PORT) --task=$(TASK) \
+	$(if $(REPLICAS),--replicas=$(REPLICAS)) $(FLAGS)
 
 test: check manifests-check ## check, manifests-check, then all tests but the long ones below
 	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadscope

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.facts import EdgesConnected, Observer, ParametersRejected, ProcessRestarted
 from predictor.core.jobs import LineRunner
-from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
+from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS, Parameters
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import AnyRunner, Engine, StepRunner
 from predictor.exits import report_failure
@@ -191,7 +191,8 @@ class _EngineParts:
         Raises StartupError where it is, and no other has taken hold before.
         """
         if self._store is None or self._last_good is None:
-            return DEFAULT_PARAMETERS, ""
+            generates = any(model.generates for model in self._settings.models)
+            return GENERATING_PARAMETERS if generates else DEFAULT_PARAMETERS, ""
         served = frozenset(self._names)
         try:
             parameters = self._store.load()

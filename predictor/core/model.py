@@ -110,3 +110,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     simulated_output_sigma: float = 0.8  # of the logarithm
     simulated_row_us: float = 2.0  # generating only: of a row in a step
     simulated_context_ns: float = 10.0  # generating only: of a position that a step looks at
+
+    @property
+    def generates(self) -> bool:
+        """Whether rows answer token by token."""
+        simulated = self.task is Task.SIMULATED and self.simulated_output_tokens > 0
+        return simulated or self.task is Task.TEXT_GENERATION

@@ -40,6 +40,19 @@ DEFAULT_DOCUMENT: Mapping[str, Any] = {
         },
     },
 }
+# Where a served model generates. What two CPU cores, and whatever else runs on them, hold with the
+# default model; a tier that asks for more than the device can do is refused all it sends.
+GENERATING_DOCUMENT: Mapping[str, Any] = {
+    **DEFAULT_DOCUMENT,
+    "tiers": {
+        **DEFAULT_DOCUMENT["tiers"],
+        "interactive": {
+            **DEFAULT_DOCUMENT["tiers"]["interactive"],
+            "slo_ms": 10_000,
+            "itl_slo_ms": 1000,
+        },
+    },
+}
 
 
 class Policy(StrEnum):
@@ -342,3 +355,4 @@ def _refusal(prefix: str, problem: str) -> ParametersRefused:
 
 
 DEFAULT_PARAMETERS = parse_plain(DEFAULT_DOCUMENT)
+GENERATING_PARAMETERS = parse_plain(GENERATING_DOCUMENT)

@@ -37,6 +37,7 @@ class Exposition:
         devices: DeviceReader,
     ) -> None:
         self._tallies = tallies
+        self._snapshot = snapshot
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -47,7 +48,8 @@ class Exposition:
         """The body and its content type: OpenMetrics where `accept` asks for it, else text."""
         encode, content_type = choose_encoder(accept)
         body = encode(self._registry)
-        histograms = "".join(_histogram_texts(self._tallies)).encode()
+        generating = {each.model for each in self._snapshot().generation}
+        histograms = "".join(_histogram_texts(self._tallies, generating)).encode()
         if body.endswith(_END):
             return body.removesuffix(_END) + histograms + _END, content_type
         return body + histograms, content_type
@@ -212,7 +214,8 @@ def _gauge(metric: Metric, values: Mapping[_Labels, float]) -> Family:
     return family
 
 
-def _histogram_texts(tallies: Tallies) -> Iterator[str]:
+def _histogram_texts(tallies: Tallies, generating: set[str]) -> Iterator[str]:
+    """`generating`: models; others have nothing of tokens."""
     tiers = tallies.tiers
     models = {(model,): tally for model, tally in tallies.models.items()}
     stages: dict[_Labels, Histogram] = {
@@ -224,16 +227,11 @@ def _histogram_texts(tallies: Tallies) -> Iterator[str]:
     yield _histogram_text(names.LATENCY, {key: t.latency for key, t in tiers.items()})
     yield _histogram_text(names.QUEUE_WAIT, {key: t.queue_wait for key, t in tiers.items()})
     yield _histogram_text(names.SERVICE_TIME, {key: t.service_time for key, t in tiers.items()})
-    generating = {key: tally for key, tally in tiers.items() if tally.output_tokens}
-    if generating:  # others have none of it
-        first: dict[_Labels, Histogram] = {
-            key: tally.first_token for key, tally in generating.items()
-        }
-        yield _histogram_text(names.FIRST_TOKEN, first)
-        between: dict[_Labels, Histogram] = {
-            key: tally.inter_token for key, tally in generating.items()
-        }
-        yield _histogram_text(names.INTER_TOKEN, between)
+    if generating:
+        # From the start: a rate does not see what a series has when it first comes.
+        spoken = {key: tally for key, tally in tiers.items() if key[0] in generating}
+        yield _histogram_text(names.FIRST_TOKEN, {key: t.first_token for key, t in spoken.items()})
+        yield _histogram_text(names.INTER_TOKEN, {key: t.inter_token for key, t in spoken.items()})
     yield _histogram_text(names.EDGE_STAGE, stages)
     yield _histogram_text(names.BATCH_ROWS, {key: t.batch_rows for key, t in models.items()})
     yield _histogram_text(names.BATCH_TOKENS, {key: t.batch_tokens for key, t in models.items()})

@@ -39,7 +39,7 @@ def load_model(settings: ModelSettings) -> AnyRunner:
     """
     check_settings(settings)
     if settings.task is Task.SIMULATED:
-        if settings.simulated_output_tokens:
+        if settings.generates:
             return SimulatedGenerator(settings)
         return SimulatedRunner(settings)
     # Importing torch takes seconds and hundreds of MB, which a simulated model does not need.

@@ -26,6 +26,7 @@ from dashboard.ports import (
     Split,
     StageBreakdown,
     TierNow,
+    Token,
     Traffic,
     Window,
 )
@@ -103,6 +104,16 @@ class NastyMetrics(FakeMetrics):
     ) -> Sequence[Series]:
         return named(super().latency(window, quantile, where, by))
 
+    def token_times(
+        self,
+        window: Window,
+        quantile: float,
+        token: Token,
+        where: Filter = ALL,
+        by: Split = Split.TIER,
+    ) -> Sequence[Series]:
+        return named(super().token_times(window, quantile, token, where, by))
+
     def stages(
         self, window: Window, where: Filter = ALL, by: Split = Split.TIER
     ) -> Sequence[StageBreakdown]:
@@ -139,7 +150,7 @@ def named(series: Sequence[Series]) -> tuple[Series, ...]:
 
 @pytest.fixture
 def nasty(fakes: FakeParts) -> FakeParts:
-    fakes.metrics = NastyMetrics()
+    fakes.metrics = NastyMetrics(generates=True)
     tiers = {f"{WORDS}{name}": tier for name, tier in DEFAULT_DOCUMENT["tiers"].items()}
     parameters = parse_plain({"generation": 2, "models": {WORDS: {}}, "tiers": tiers})
     document = msgspec.json.encode(parameters).decode()

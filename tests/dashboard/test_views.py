@@ -11,10 +11,23 @@ import pytest
 from dashboard.identity import identity
 from dashboard.login import Login
 from dashboard.parts import Reader
-from dashboard.ports import BatchShape, HistoryEntry, Pool, PoolUse, Price, Series, TierNow
+from dashboard.ports import (
+    BatchShape,
+    HistoryEntry,
+    Pool,
+    PoolUse,
+    Price,
+    Series,
+    ServiceModelFit,
+    TierNow,
+    Token,
+    TokenTimes,
+)
 from dashboard.views import batching, costs, load_tests, overview, times, tuning, units
 from dashboard.views.draft import Place, checked, edited
-from predictor.core.parameters import DEFAULT_PARAMETERS
+from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS
+from predictor.core.rows import Packing
+from predictor.policy.service_time import ServiceTimeModel
 from tests.dashboard.fakes import NOW_S, FakeMetrics, FakeStore, document_of, load_run, results
 
 WINDOW = times.window_of("1 h", NOW_S)
@@ -132,6 +145,39 @@ class TestOverview:
         said = overview.verdict([self.tier(p99_s=0.25)], DEFAULT_PARAMETERS, [], [])
         assert said == overview.Verdict("Interactive p99 is 250 ms of 200 ms.", well=False)
 
+    def test_tokens_are_judged_instead_of_whole_texts(self) -> None:
+        times = TokenTimes(0.1, 2.0, 0.1, 1.5)
+        tier = self.tier(p99_s=40.0, tokens=times)
+        said = overview.verdict([tier], GENERATING_PARAMETERS, [], [])
+        assert said == overview.Verdict(
+            "Interactive first token p99 is 2.00 s of 10.00 s;"
+            " interactive next tokens p99 is 1.50 s of 1.00 s.",
+            well=False,
+        )
+        kept = replace(tier, tokens=replace(times, next_p99_s=0.9))
+        assert overview.verdict([kept], GENERATING_PARAMETERS, [], []).well
+
+    def test_only_tiers_that_generated_are_told_of_tokens(self) -> None:
+        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, None))
+        (row,) = overview.token_table([self.tier(), texts], GENERATING_PARAMETERS)
+        assert row["tier"] == "chat/interactive"
+        assert (row["first token SLO ms"], row["next tokens SLO ms"]) == (10_000, 1000)
+        assert (row["first token p99 ms"], row["next tokens p99 ms"]) == (2000, None)
+        assert overview.token_table([self.tier()], GENERATING_PARAMETERS) == []
+        slo = [
+            each["SLO ms"] for each in overview.tier_table([self.tier(), texts], DEFAULT_PARAMETERS)
+        ]
+        assert slo == [200, None]
+
+    def test_whole_answers_have_an_slo_where_some_model_gives_them(self) -> None:
+        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, 0.2))
+        assert overview.answer_slos_s([texts], DEFAULT_PARAMETERS) == {}
+        for tiers in ([], [self.tier()], [self.tier(), texts]):
+            assert overview.answer_slos_s(tiers, DEFAULT_PARAMETERS) == {"interactive": 0.2}
+        assert overview.token_slos_s(GENERATING_PARAMETERS, Token.NEXT) == {"interactive": 1.0}
+        assert overview.token_slos_s(DEFAULT_PARAMETERS, Token.NEXT) == {}
+        assert overview.token_slos_s(None, Token.FIRST) == {}
+
     def test_refusals_are_said(self) -> None:
         said = overview.verdict([self.tier(refused_per_s=2.0)], DEFAULT_PARAMETERS, [], [])
         assert "20% of interactive is refused" in said.text
@@ -244,6 +290,19 @@ class TestBatching:
             "5 ms a batch + 10 µs a token, padding included"
         )
         assert batching.formula({}) == units.MISSING
+
+    def test_steps_of_a_model_that_generates_are_told_and_not_predicted(self) -> None:
+        weights = {"fixed": 0.05, "rows": 1e-3, "tokens": 2e-3, "context": 3e-6}
+        steps = ServiceModelFit("topics", "paged", weights, 0.03, 900)
+        assert batching.predicted_service_s(replace(self.shape(), fits=(steps,))) == []
+        (row,) = batching.fit_table([steps])
+        assert row["formula"] == (
+            "50 ms a batch + 1 ms a row + 2 ms a token + 3 µs a position that is looked back at"
+        )
+
+    @pytest.mark.parametrize("packing", Packing)
+    def test_every_feature_has_a_meaning(self, packing: Packing) -> None:
+        assert set(ServiceTimeModel(packing).names) <= set(batching.FEATURES)
 
     def test_captured_steps_are_counted(self) -> None:
         weights = {"fixed": 4e-3, "step_64_8": 0.67e-3, "step_128_8": 0.0, "step_256_8": 0.71e-3}
