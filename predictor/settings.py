@@ -214,7 +214,8 @@ def build_parser() -> argparse.ArgumentParser:
     serving.add_argument(
         "--body_idle_s",
         type=float,
-        help="give up a request of whose body nothing came for so long; default 60",
+        help="give up a request of whose body nothing came, or whose stream nobody read, for so"
+        " long; default 60",
     )
     serving.add_argument("--max_rows", type=int, help="most rows in one request; default 1024")
     serving.add_argument(

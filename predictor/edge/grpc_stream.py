@@ -54,14 +54,22 @@ class StreamInfer:
     async def serve(self, requests: AsyncIterator[bytes], context: aio.ServicerContext) -> None:
         places = asyncio.Semaphore(_MAX_REQUESTS)
         writing = asyncio.Lock()  # the library takes one message at a time
+        reads = True
 
         async def write(answer: pb.ModelInferResponse, error: str = "") -> None:
+            nonlocal reads
             message = self._response(error_message=error, infer_response=answer.SerializeToString())
-            try:
-                async with asyncio.timeout(self._idle_s), writing:
-                    await context.write(message)
-            except TimeoutError:
-                raise ClientGoneError from None
+            async with writing:
+                if not reads:  # the library still holds the message that was not taken
+                    raise ClientGoneError
+                try:
+                    async with asyncio.timeout(self._idle_s):
+                        await context.write(message)
+                except TimeoutError:
+                    reads = False
+                    raise ClientGoneError from None
+                except (aio.InternalError, aio.UsageError):  # the connection is gone
+                    raise ClientGoneError from None
 
         async def answer(sent: bytes) -> None:
             try:
@@ -70,6 +78,7 @@ class StreamInfer:
             finally:
                 places.release()
 
+        gone = False
         try:
             async with asyncio.TaskGroup() as group:
                 await places.acquire()
@@ -77,6 +86,8 @@ class StreamInfer:
                     group.create_task(answer(sent))
                     await places.acquire()
         except* ClientGoneError:
+            gone = True
+        if gone:  # not above: what is raised there comes in a group, which nobody expects
             await context.abort(
                 grpc.StatusCode.CANCELLED, f"no answer was read for {self._idle_s:g} s"
             )

@@ -132,7 +132,7 @@ def test_containers_are_counted_in_any_pieces(plain: Any, piece: int) -> None:
 
     text = json.dumps(plain).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_text, "_UNCHECKED_BYTES", 0)
+        patch.setattr(json_text, "LARGE_BYTES", 0)
         patch.setattr(json_text, "_COUNTED_AT_ONCE", piece)
         patch.setattr(json_text, "_MAX_BRACKETS", containers(plain))
         json_text.check_brackets(text)

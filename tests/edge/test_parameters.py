@@ -129,7 +129,7 @@ def test_what_is_applied(over: Any) -> None:
 def test_base64_that_is_none(over: Any) -> None:
     plain = {"name": "n", "datatype": "BYTES", "shape": [2], "data": ["aGk=", "!"]}
     body = {"inputs": [plain | {"parameters": {"content_type": "base64"}}]}
-    with pytest.raises(InvalidRequest, match="'n': element 1 is not base64"):
+    with pytest.raises(InvalidRequest, match=r"'n'\[1\]: is not base64"):
         http_codec.decode_request(json.dumps(body).encode())
     message = pb.ModelInferRequest(model_name="m")
     entry = message.inputs.add(name="n", datatype="INT64", shape=[1])

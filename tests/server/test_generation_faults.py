@@ -22,6 +22,7 @@ from tests.server.process import document, metrics, serving
 from tests.server.test_processes import children
 
 ENDLESS: dict[str, Any] = {"max_tokens": 30_000, "ignore_eos": True}
+SMALL_WINDOW = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4096)]
 BUFFERS = 8192  # bytes that the kernel keeps for a reader that does not read
 
 
@@ -165,7 +166,7 @@ def test_a_stream_of_grpc_that_nobody_reads(tmp_path: Path) -> None:
     request.parameters["ignore_eos"].bool_param = True
     with (
         generating(tmp_path, "--body_idle_s", "1") as server,
-        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", SMALL_WINDOW) as channel,
     ):
         method = channel.stream_stream(
             "/inference.GRPCInferenceService/ModelStreamInfer",
@@ -179,3 +180,4 @@ def test_a_stream_of_grpc_that_nobody_reads(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError, match="no answer was read for 1 s"):
             list(answers)
         assert server.stop() == 0
+        assert "Traceback" not in server.stderr.read()
