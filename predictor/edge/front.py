@@ -73,5 +73,7 @@ def is_probe(method: str, path: str) -> bool:
 
 async def _unknown_path(send: Send) -> None:
     await send_json(
-        send, HTTPStatus.NOT_FOUND, error_body("no such job, model or path: no name has a slash (%2F) in it")
+        send,
+        HTTPStatus.NOT_FOUND,
+        error_body("no such job, model or path: no name has a slash (%2F) in it"),
     )
