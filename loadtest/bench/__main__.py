@@ -10,6 +10,7 @@ from loadtest.bench.scenarios import (
     capacity,
     dashboard_scale,
     edge,
+    generation_policy,
     low_load,
     minilm,
     order,
@@ -31,6 +32,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "minilm": minilm.run,
     "preview": preview.run,
     "dashboard_scale": dashboard_scale.run,
+    "generation_policy": generation_policy.run,
 }
 
 

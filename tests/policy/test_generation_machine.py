@@ -97,9 +97,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(
         tier=st.sampled_from(["interactive", "bulk"]),
-        prompts=st.lists(
-            st.tuples(st.integers(0, 2), st.integers(1, 40)), min_size=1, max_size=3
-        ),
+        prompts=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), min_size=1, max_size=3),
         max_tokens=st.integers(1, 40),
         length=st.integers(1, 40),
         timeout_s=st.sampled_from([None, None, 0.02]),
