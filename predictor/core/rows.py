@@ -16,6 +16,7 @@ from predictor.core.work import Packing as Packing  # noqa: PLC0414 - it belongs
 from predictor.core.work import Work
 
 NO_DEADLINE = math.inf
+GAP_QUANTILE = 0.99
 AT_ITS_END = -1
 
 
@@ -61,13 +62,18 @@ class Progress:
     output: list[int] = field(default_factory=list)  # tokens that have come back
     cached_tokens: int = 0  # of its prompt, found in the prefix cache
     evictions: int = 0
+    began_s: float = math.nan  # when the device began its first piece
     first_token_s: float = math.nan
     last_token_s: float = math.nan
-    finish: Finish | None = None
+    gaps_s: list[float] = field(default_factory=list)  # between tokens
+    finish: Finish | None = None  # why it ended by itself
+    ended: bool = False  # takes part in no further step, for whatever reason
 
     def took(self, token: int, now_s: float) -> Finish | None:
         """Take in a token that came back; why the row ends with it, if it does."""
-        if not self.output:
+        if self.output:
+            self.gaps_s.append(now_s - self.last_token_s)
+        else:
             self.first_token_s = now_s
         self.last_token_s = now_s
         self.output.append(token)
@@ -76,7 +82,15 @@ class Progress:
             self.finish = Finish.STOP
         elif generated >= self.sampling.max_tokens:
             self.finish = Finish.LENGTH
+        self.ended = self.finish is not None
         return self.finish
+
+    @property
+    def gap_judged_s(self) -> float:
+        """The gap that an ITL deadline is held against: p99, of fewer than 100 the longest."""
+        if not self.gaps_s:
+            return 0.0
+        return sorted(self.gaps_s)[min(len(self.gaps_s) - 1, int(GAP_QUANTILE * len(self.gaps_s)))]
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +154,11 @@ class Batch:
     @property
     def size(self) -> int:
         return len(self.rows)
+
+    @property
+    def parts(self) -> Sequence[Row | Piece]:
+        """What the runner is given: pieces of rows that come back, or whole rows."""
+        return self.pieces or self.rows
 
     @property
     def tokens(self) -> int:

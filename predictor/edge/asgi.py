@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapp
 from http import HTTPStatus
 from typing import Any
 
-from predictor.core.errors import HeadwayError, InvalidRequest, Unavailable
+from predictor.core.errors import BodyTimeout, HeadwayError, InvalidRequest, Unavailable
 from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.statuses import error_body, retry_after, status_of
 
@@ -16,10 +16,6 @@ Receive = Callable[[], Coroutine[Any, Any, Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
-
-
-class ClientGoneError(Exception):
-    """The client hung up; there is nobody to answer."""
 
 
 def answering_when_cut_off(app: AsgiApp) -> AsgiApp:
@@ -60,7 +56,11 @@ async def send_not_allowed(send: Send, allowed: str) -> None:
 async def send_error(send: Send, error: HeadwayError) -> None:
     """Answer with the status, the body and, where it helps, the Retry-After of an error."""
     seconds = retry_after(error)
-    extra = () if seconds is None else ((b"retry-after", seconds.encode()),)
+    extra: tuple[tuple[bytes, bytes], ...] = ()
+    if seconds is not None:
+        extra = ((b"retry-after", seconds.encode()),)
+    if isinstance(error, BodyTimeout):
+        extra = (*extra, (b"connection", b"close"))  # what may still come is no request
     await send_json(send, status_of(error).http, error_body(error.message), extra)
 
 

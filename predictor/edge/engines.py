@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from predictor.core.errors import Unavailable
 from predictor.core.facts import EdgeFact, JobsSeen
+from predictor.core.generation import Generated
 from predictor.core.model import ModelSpec
 from predictor.edge.remote import RemoteEngine
 from predictor.engine.port import EngineStatus, Reply, Submission
@@ -28,7 +29,9 @@ class EngineGroup:
             engine.watch(self._refresh)
         self._refresh()
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         chosen = least_loaded(
             [
                 engine.outstanding_tokens if _serves(engine, submission.model) else None
@@ -37,9 +40,9 @@ class EngineGroup:
             self._last,
         )
         if chosen is None:  # any of them says why
-            return self._engines[0].submit(submission)
+            return self._engines[0].submit(submission, part)
         self._last = chosen
-        return self._engines[chosen].submit(submission)
+        return self._engines[chosen].submit(submission, part)
 
     def status(self) -> EngineStatus:
         return self._status

@@ -26,7 +26,9 @@ from predictor.core.errors import (
     Unavailable,
 )
 from predictor.core.facts import EdgeFact, EdgeRefused, JobsSeen
+from predictor.core.generation import Generated
 from predictor.core.rows import NO_DEADLINE, Outcome
+from predictor.core.shown import shown
 from predictor.edge.deadlines import Deadlines
 from predictor.engine import wire
 from predictor.engine.link import Link
@@ -42,8 +44,10 @@ from predictor.engine.wire import (
     Failed,
     FromEdge,
     FromEngine,
+    Part,
     Ping,
     Status,
+    StopRow,
     Submit,
 )
 
@@ -70,6 +74,7 @@ class _Waiting(msgspec.Struct, frozen=True, eq=False, gc=False):
     future: asyncio.Future[Reply]
     model: str
     tokens: int
+    part: Callable[[Generated], bool] | None
     slot: int  # of its deadline
 
 
@@ -135,7 +140,9 @@ class RemoteEngine:
 
     # The Engine port.
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         size = tokens = 0
         for row in submission.rows:
@@ -152,7 +159,7 @@ class RemoteEngine:
         request_id = next(self._ids)
         now_s = monotonic()
         slot = self._deadlines.add(request_id, self._due_s(submission, now_s), now_s)
-        self._waiting[request_id] = _Waiting(future, submission.model, tokens, slot)
+        self._waiting[request_id] = _Waiting(future, submission.model, tokens, part, slot)
         self.outstanding_tokens += tokens
         self._send(Submit(request_id, submission))
         future.add_done_callback(
@@ -199,7 +206,7 @@ class RemoteEngine:
         if self._silent:
             return Unavailable("the engine does not answer; try again shortly")
         if not self.connected:
-            return Unavailable(f"model {model[:128]!r} is loading; try again shortly")
+            return Unavailable(f"model {shown(model)} is loading; try again shortly")
         if size > MAX_REQUEST_BYTES:
             return RequestTooLarge(
                 f"the rows take {size} bytes, over {MAX_REQUEST_BYTES}; send fewer in a request"
@@ -229,7 +236,12 @@ class RemoteEngine:
         return waiting
 
     def _due_s(self, submission: Submission, now_s: float) -> float:
-        """When the edge ends a request itself, because the engine should have."""
+        """When the edge ends a request itself, because the engine should have.
+
+        Of a row that generates only the first token is due, which shows where it streams.
+        """
+        if submission.rows[:1] and submission.rows[0].sampling and not submission.streams:
+            return NO_DEADLINE
         arrived_s = now_s if submission.arrived_s is None else submission.arrived_s
         due_s = NO_DEADLINE
         if submission.timeout_s is not None:
@@ -332,6 +344,8 @@ class RemoteEngine:
                 waiting = self._settled(message.id)
                 if waiting is not None and not waiting.future.done():
                     waiting.future.set_result(message.reply)
+            elif isinstance(message, Part):
+                self._part(message)
             elif isinstance(message, Failed):
                 self._failed(message)
             elif isinstance(message, Status):
@@ -340,6 +354,14 @@ class RemoteEngine:
                 scrape = self._scrapes.get(message.id)
                 if scrape is not None and not scrape.done():
                     scrape.set_result(message)
+
+    def _part(self, message: Part) -> None:
+        waiting = self._waiting.get(message.id)
+        if waiting is None or waiting.part is None or waiting.future.done():
+            return
+        self._deadlines.ended(message.id, waiting.slot)
+        if not waiting.part(message.generated) and message.generated.finish is None:
+            self._send(StopRow(message.id, message.generated.index))
 
     def _failed(self, message: Failed) -> None:
         scrape = self._scrapes.get(message.id)

@@ -17,6 +17,7 @@ import msgspec
 
 from predictor.core.errors import QueueFull
 from predictor.core.facts import EdgeFact, EdgesConnected, Observer
+from predictor.core.generation import Generated
 from predictor.engine import wire
 from predictor.engine.link import Link
 from predictor.engine.local import LocalEngine
@@ -30,9 +31,11 @@ from predictor.engine.wire import (
     Exposed,
     FromEdge,
     FromEngine,
+    Part,
     Ping,
     Pong,
     Status,
+    StopRow,
     Submit,
 )
 
@@ -205,12 +208,16 @@ class Gateway:
                 return
             answer = partial(_answer, link, waiting, message.id)
             ticket = waiting[message.id] = Ticket(answer)
-            self._engine.take(message.submission, ticket, waited_s)
+            part = partial(_part, link, message.id) if message.submission.streams else None
+            self._engine.take(message.submission, ticket, waited_s, part)
         elif isinstance(message, EdgeFact):
             self._engine.report(message)
         elif isinstance(message, Cancel):
             if message.id in waiting:
                 waiting[message.id].cancel()
+        elif isinstance(message, StopRow):
+            if message.id in waiting:
+                self._engine.stop_row(waiting[message.id], message.index)
         elif isinstance(message, Ping):
             link.send(Pong())
         else:
@@ -229,6 +236,12 @@ class Gateway:
             link.send(wire.failed(asked.id, error))
             return
         link.send(Exposed(asked.id, body, content_type))
+
+
+def _part(link: EdgeLink, request_id: int, generated: Generated) -> bool:
+    """The edge says with a `StopRow` when it wants no more."""
+    link.send(Part(request_id, generated))
+    return True
 
 
 def _answer(

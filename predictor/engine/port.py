@@ -90,12 +90,14 @@ class Engine(Protocol):
     """What an edge needs. All methods are called on the edge's event loop."""
 
     def submit(
-        self, submission: Submission, part: Callable[[Generated], None] | None = None
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
     ) -> asyncio.Future[Reply]:
         """Queue the rows.
 
-        `part` is called with what rows generate, in order and before the future ends, where the
-        submission streams. The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
+        Where the submission streams, `part` is called with what rows generate, in order and before
+        the future ends; if it returns False, that row has ended, and generates no more.
+
+        The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
         tier, row too long), UnknownModel, QueueFull, Shed, DeadlineExceeded, RowFailed,
         Unavailable. Never raises itself, and the future never stays pending for ever.
         """
@@ -155,6 +157,7 @@ class PipelinedRunner(Runner, Protocol):
         ...
 
 
+@runtime_checkable
 class StepRunner(Protocol):
     """A loaded model whose rows run more than once. `run_step` is never called on the event loop.
 
@@ -169,6 +172,9 @@ class StepRunner(Protocol):
         """In the order of pieces: the token that a piece sampled, None for one that samples none,
         and what is wrong where one row alone cannot go on, as with logits that are no numbers."""
         ...
+
+
+AnyRunner = Runner | StepRunner
 
 
 class DeviceMemoryExhausted(Exception):

@@ -1,12 +1,15 @@
 """From the device, or a decision, to the futures: how requests end, and who is told."""
 
 import logging
+from collections.abc import Sequence
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed, Unavailable
-from predictor.core.facts import Observer, Settled
-from predictor.core.rows import Outcome, Row
+from predictor.core.facts import Observer, Settled, TokenCame, TokensCame
+from predictor.core.generation import Finish, Sampled
+from predictor.core.rows import NO_DEADLINE, Outcome, Row
 from predictor.engine.device import Finished
 from predictor.engine.isolation import said_by
+from predictor.engine.outputs import Output
 from predictor.engine.port import DeviceMemoryExhausted
 from predictor.engine.request import Request
 from predictor.policy.scheduler import Scheduler
@@ -27,12 +30,76 @@ class Settling:
         """Settle the rows of a batch; how many failed."""
         failed = 0
         for row, result in zip(done.batch.rows, done.ran.results, strict=True):
-            if isinstance(result, Exception):
+            if isinstance(result, bytes):
+                self._row_done(row, result, done)
+            else:
+                assert isinstance(result, Exception)
                 failed += 1
                 self._row_failed(row, result, done)
-            else:
-                self._row_done(row, result, done)
         return failed
+
+    def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:
+        """Hand on the tokens of a step, and settle the rows that ended; how many failed."""
+        failed = 0
+        came = [_came(output.row, done) for output in outputs if output.token is not None]
+        if came:
+            self._observer.observe(TokensCame(done.batch.model, came))
+        for output in outputs:
+            request = output.row.owner
+            assert isinstance(request, Request)
+            if request.settled:
+                continue
+            if output.error is not None:
+                failed += 1
+                self._row_failed(output.row, output.error, done)
+            elif output.token is not None:
+                self._token_came(output.row, output.token, request, done)
+        return failed
+
+    def stopped(self, row: Row, now_s: float) -> None:
+        """Whoever reads the row wants no more of it."""
+        progress = row.progress
+        request = row.owner
+        assert progress is not None
+        assert isinstance(request, Request)
+        if progress.ended or request.settled:
+            return
+        progress.ended, progress.finish = True, Finish.STOP
+        self._scheduler.cancel(row)
+        self._row_ended(row, request, now_s)
+
+    def _token_came(self, row: Row, token: Sampled, request: Request, done: Finished) -> None:
+        progress = row.progress
+        assert progress is not None
+        request.batch_size = done.batch.size
+        goes_on = request.generated(row, token)
+        if progress.ended:
+            self._row_ended(row, request, done.finished_s)
+        elif not goes_on:
+            self.stopped(row, done.finished_s)
+
+    def _row_ended(self, row: Row, request: Request, now_s: float) -> None:
+        """The request's times are those of the row that ended last."""
+        if not request.row_ended():
+            return
+        progress = row.progress
+        assert progress is not None
+        queue_s = progress.began_s - row.arrival_s
+        service_s = now_s - progress.began_s
+        rows = request.rows
+        request.answer(queue_s, service_s, request.batch_size)
+        self._observer.observe(
+            Settled(
+                request.model,
+                request.tier,
+                Outcome.OK,
+                request.size,
+                now_s - row.arrival_s,
+                queue_s,
+                service_s,
+                deadline_met=all(map(self._in_time, rows)),
+            )
+        )
 
     def gave_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
         """The scheduler let go of a row that waited."""
@@ -74,6 +141,17 @@ class Settling:
             )
         )
 
+    def _in_time(self, row: Row) -> bool:
+        """Whether a row that generated met both its deadlines."""
+        progress = row.progress
+        assert progress is not None
+        first_in_time = not row.relegated and progress.first_token_s <= row.deadline_s
+        return first_in_time and progress.gap_judged_s <= self._itl_slo_s(row.tier)
+
+    def _itl_slo_s(self, tier: str) -> float:
+        promised = self._scheduler.parameters.tiers.get(tier)
+        return NO_DEADLINE if promised is None else promised.itl_slo_s
+
     def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
         said = said_by(error)
         _LOG.warning("model %s failed for one row: %s", row.model, said)
@@ -101,3 +179,13 @@ class Settling:
             return
         request.fail(error)
         self.ended(request, error.outcome, now_s)
+
+
+def _came(row: Row, done: Finished) -> TokenCame:
+    """What there is to tell of the token that the row was given last."""
+    progress = row.progress
+    assert progress is not None
+    if len(progress.output) > 1:
+        return TokenCame(row.tier, progress.gaps_s[-1])
+    waited_s = done.finished_s - row.arrival_s
+    return TokenCame(row.tier, waited_s, row.tokens, progress.cached_tokens)

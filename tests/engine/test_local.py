@@ -204,6 +204,25 @@ async def test_draining_refuses_the_new_and_answers_the_old() -> None:
         assert [total((await each).results[0]) for each in (busy, waiting)] == [1000, 1]
 
 
+async def test_bytes_that_wait_are_bounded_and_given_back() -> None:
+    runner = Sums()
+    async with running(runner, max_queued_bytes=24) as (engine, _):
+        runner.hold()
+        answered, cancelled, third = (engine.submit(submission(row(n))) for n in range(3))
+        with pytest.raises(QueueFull, match=r"\(24\); try"):
+            await engine.submit(submission(row(4)))
+        cancelled.cancel()
+        await asyncio.wait((cancelled,))
+        again = engine.submit(submission(row(5)))
+        with pytest.raises(QueueFull):
+            await engine.submit(submission(row(6)))
+        runner.release()
+        assert [total((await each).results[0]) for each in (answered, third, again)] == [0, 2, 5]
+        await asyncio.sleep(0)  # a future tells of its end in the next turn
+        all_three = [engine.submit(submission(row(n))) for n in range(3)]
+        assert [total((await each).results[0]) for each in all_three] == [0, 1, 2]
+
+
 async def test_a_loading_model_is_unavailable() -> None:
     engine = LocalEngine(["sums"], parameters(), Memory(), exposition=lambda _: (b"", ""))
     assert engine.status().loading == ("sums",)

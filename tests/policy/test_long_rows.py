@@ -107,13 +107,19 @@ def test_alone_they_run_at_once_and_in_order() -> None:
     assert device.run.ended_s == pytest.approx(2 * 0.33, rel=0.02)
 
 
-def test_without_a_pause_they_wait_until_the_driver_is_told_to_ask_again() -> None:
+def beside_urgent(*bulk: Row) -> Scheduler:
+    """These rows wait, 10 ms after an urgent one came, which has been answered."""
     made = scheduler(document())
     made.submit([Row(MODEL, "interactive", 10, 0.0, SLO_S)], 0.0)
     urgent = made.next_action(0.0).action
     assert isinstance(urgent, Dispatch)
-    made.submit([Row(MODEL, "bulk", LONG, 0.0)], 0.0)
+    made.submit(bulk, 0.0)
     made.completed(urgent.batch, 0.01)
+    return made
+
+
+def test_without_a_pause_they_wait_until_the_driver_is_told_to_ask_again() -> None:
+    made = beside_urgent(Row(MODEL, "bulk", LONG, 0.0))
     waits = made.next_action(0.01).action
     assert isinstance(waits, WaitUntil)
     assert waits.time_s == pytest.approx(IN_USE_S)
@@ -121,13 +127,8 @@ def test_without_a_pause_they_wait_until_the_driver_is_told_to_ask_again() -> No
 
 
 def test_a_row_held_back_can_be_cancelled_and_is_counted() -> None:
-    made = scheduler(document())
-    made.submit([Row(MODEL, "interactive", 10, 0.0, SLO_S)], 0.0)
-    urgent = made.next_action(0.0).action
-    assert isinstance(urgent, Dispatch)
     rows = [Row(MODEL, "bulk", LONG, 0.0) for _ in range(3)]
-    made.submit(rows, 0.0)
-    made.completed(urgent.batch, 0.01)
+    made = beside_urgent(*rows)
     made.next_action(0.01)
     assert [row.held_back for row in rows] == [True] * 3
     (bulk,) = [each for each in made.snapshot(0.01).queues if each.tier == "bulk"]
@@ -139,12 +140,7 @@ def test_a_row_held_back_can_be_cancelled_and_is_counted() -> None:
 
 
 def test_an_edit_that_takes_the_slo_away_lets_them_run() -> None:
-    made = scheduler(document())
-    made.submit([Row(MODEL, "interactive", 10, 0.0, SLO_S)], 0.0)
-    urgent = made.next_action(0.0).action
-    assert isinstance(urgent, Dispatch)
-    made.submit([Row(MODEL, "bulk", LONG, 0.0)], 0.0)
-    made.completed(urgent.batch, 0.01)
+    made = beside_urgent(Row(MODEL, "bulk", LONG, 0.0))
     assert isinstance(made.next_action(0.01).action, WaitUntil)
     plain = {"interactive": {"priority": 1, "slo_ms": None}, "bulk": {"priority": 2}}
     made.apply(parse_plain({"generation": 2, "tiers": plain}))

@@ -116,7 +116,7 @@ class GenerationPolicyResult(msgspec.Struct, frozen=True, kw_only=True):
                 "ours",
                 "÷ best (asked)",
                 f"÷ {USUAL_CHUNK}",
-                *(f"goodput at {load:g}×" for load in OVERLOADS),
+                *(f"goodput, load {load:g}" for load in OVERLOADS),
                 "held",
             ),
             rows=[_row(cell) for cell in self.cells],
