@@ -11,6 +11,7 @@ from loadtest.bench.scenarios import (
     dashboard_scale,
     edge,
     generation,
+    generation_policy,
     low_load,
     minilm,
     order,
@@ -31,6 +32,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "tiers": tiers.run,
     "minilm": minilm.run,
     "generation": generation.run,
+    "generation_policy": generation_policy.run,
     "preview": preview.run,
     "dashboard_scale": dashboard_scale.run,
 }

@@ -9,16 +9,16 @@ from tokenizers import Tokenizer
 
 from predictor.core.errors import InvalidRequest, StartupError
 from predictor.core.model import ModelSpec
+from predictor.edge.chat_template import ChatTemplate
 from predictor.edge.detokenising import PROMPT_TOKENS_SEEN
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change, Texts
-from predictor.edge.openai.chat import ChatTemplate
-from predictor.edge.openai.tokens import TokenTexts
 from predictor.edge.rows import IdReader, check_column, check_rows
 from predictor.edge.sampling import SamplingFields, sampling_of, seeds_for
 from predictor.edge.tasks import TaskCodec, TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, NUMPY_TYPES, InferRequest, Tensor
 from predictor.edge.tensors import texts_of as texts_of_tensor
+from predictor.edge.token_texts import TokenTexts
 from predictor.engine.port import RowInput
 
 DEFAULT_MAX_TOKENS = 16  # where a client names no max_tokens, as in OpenAI's completions

@@ -131,10 +131,10 @@ class GeneratingModel(ModelQueues):
             forming.prefill([owed])
         shed = self._late(urgent, start_s, limit_s)
         forming.prefill(urgent)
-        for queue in bulk:
-            if queue is not turn.queue:
-                forming.decode(queue)
-        forming.prefill(bulk)
+        others = [queue for queue in bulk if queue is not turn.queue]
+        for queue in others:
+            forming.decode(queue)
+        forming.prefill(others)
         if forming.is_empty and self.cache.steps_ended == self.cache.steps_planned:
             forming.unblock()
         return self._planned(forming, shed)

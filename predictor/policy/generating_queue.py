@@ -15,7 +15,7 @@ from predictor.policy.load import DecayingRate
 from predictor.policy.margin import Margin
 from predictor.policy.output_lengths import OutputLengths
 from predictor.policy.promptness import Prompt, late_prompts
-from predictor.policy.running import Running
+from predictor.policy.running import MOST_TOKENS, Running
 from predictor.policy.search import largest
 from predictor.policy.tier_queue import TierQueue
 
@@ -157,7 +157,7 @@ class GeneratingQueue(TierQueue):
         return [
             Prompt(row, _left(row, running.cached_pages(row) * page_tokens), row.deadline_s)
             for row in self.prompts(WINDOW_ROWS)
-            if row not in running.evicted
+            if row not in running.evicted and not has_output(row)
         ]
 
     # Rows come.
@@ -190,7 +190,7 @@ class GeneratingQueue(TierQueue):
             self.pessimism.refused()
             return False
         if self.urgent and rows[-1].deadline_s < NO_DEADLINE:
-            late = self._late(rows, self._row_free_s(rows, free_s), now_s, stretch)
+            late = self._late(rows, self._row_free_s(rows, free_s, now_s), now_s, stretch)
             if any(row in late for row in rows):
                 self.pessimism.refused()
                 return False
@@ -234,15 +234,24 @@ class GeneratingQueue(TierQueue):
                     queue.displaced.append(row)
                     break
 
-    def _row_free_s(self, rows: Sequence[Row], free_s: float) -> float:
+    def _row_free_s(self, rows: Sequence[Row], free_s: float, now_s: float) -> float:
         """When there is a place for the last of these rows, if all are taken by urgent ones."""
         urgent = self.siblings.urgent
         taken = sum(queue.running.size + len(queue.rows) for queue in urgent) + len(rows)
         over = taken - self.siblings.max_rows
         if over <= 0:
             return free_s
-        ends = sum(queue.ends.per_s(free_s) for queue in urgent)
+        ends = sum(queue.ends_per_s(now_s) for queue in urgent)
         return free_s + over / ends if ends else free_s
+
+    def ends_per_s(self, now_s: float) -> float:
+        """How many rows end in a second: as recently, or as many as can be expected of those that
+        run, where they began only just now."""
+        rows = len(self.running.decoding) + len(self.running.ending)
+        if not rows or not self.step_s:
+            return self.ends.per_s(now_s)
+        expected_s = self.lengths.expected(0, MOST_TOKENS) * self.step_s
+        return max(self.ends.per_s(now_s), rows / expected_s)
 
     def _has_room(self, rows: Sequence[Row]) -> bool:
         """Whether rows that decode would still be in time beside these, and the pages suffice."""
@@ -313,7 +322,7 @@ class GeneratingQueue(TierQueue):
 
     def _generating_s(self, rows: int, prompt_tokens: int) -> float:
         """Device seconds for the outputs of so many rows."""
-        tokens = self.lengths.expected(0, 1 << 20)
+        tokens = self.lengths.expected(0, MOST_TOKENS)
         context = int(prompt_tokens / rows + tokens / 2)
         return rows * tokens * self._added_s(NOTHING.with_decodes(1, context))
 
@@ -321,6 +330,11 @@ class GeneratingQueue(TierQueue):
         """What work adds to a step that runs anyway."""
         service = self.batching.service
         return max(service.predict_s(work) - service.predict_s(NOTHING), 0.0)
+
+
+def has_output(row: Row) -> bool:
+    """Whether a row has had its first token."""
+    return row.progress is not None and bool(row.progress.output)
 
 
 def _left(row: Row, cached_tokens: int) -> int:

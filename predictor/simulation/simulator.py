@@ -10,7 +10,6 @@ arrival says, which the scheduler is not told.
 
 import heapq
 import math
-import operator
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -42,16 +41,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How one row ended. `started_s` is NaN for a row that never ran.
-
-    `tokens_s`: when each token that it generated came.
-    """
+    """How one row ended. `started_s` is NaN for a row that never ran."""
 
     row: Row
     outcome: Outcome
     started_s: float
     settled_s: float
-    tokens_s: Sequence[float] = ()
 
     @property
     def latency_s(self) -> float:
@@ -61,19 +56,14 @@ class Settlement:
     def in_time(self) -> bool:
         """A relegated row is late by definition."""
         answered = self.outcome is Outcome.OK and not self.row.relegated
-        due_s = self.tokens_s[0] if self.tokens_s else self.settled_s
+        progress = self.row.progress
+        due_s = self.settled_s if progress is None else progress.first_token_s
         return answered and due_s <= self.row.deadline_s
 
     @property
-    def ttft_s(self) -> float:
-        """Time to the first token; NaN without any."""
-        return self.tokens_s[0] - self.row.arrival_s if self.tokens_s else math.nan
-
-    @property
     def itl_s(self) -> float:
-        """The gap between tokens that 99% of its gaps do not exceed: the longest of up to 100."""
-        gaps_s = sorted(map(operator.sub, self.tokens_s[1:], self.tokens_s))
-        return gaps_s[min(int(0.99 * len(gaps_s)), len(gaps_s) - 1)] if gaps_s else 0.0
+        """The gap between tokens of a row that generates which is held against its deadline."""
+        return 0.0 if self.row.progress is None else self.row.progress.gap_judged_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +228,7 @@ class Simulator:
             if math.isnan(output.started_s):
                 output.started_s = started_s
             if piece.samples:
-                output.tokens_s.append(self.now_s)
-                last = len(output.tokens_s) >= output.length
+                last = len(progress.output) + 1 >= output.length
                 if progress.took(STOP if last else STOP + 1, self.now_s) is not None:
                     ended.append(piece.row)
         return ended
@@ -269,22 +258,20 @@ class Simulator:
                     return
 
     def _settle(self, row: Row, outcome: Outcome, started_s: float) -> Settlement:
-        output = self._generating.pop(row, None)
-        tokens_s = () if output is None else output.tokens_s
-        settled = Settlement(row, outcome, started_s, self.now_s, tokens_s)
+        self._generating.pop(row, None)
+        settled = Settlement(row, outcome, started_s, self.now_s)
         self.run.settlements.append(settled)
         return settled
 
 
 class _Output:
-    """What a row generates, and when it did."""
+    """How much a row generates, and when it began."""
 
-    __slots__ = ("length", "started_s", "tokens_s")
+    __slots__ = ("length", "started_s")
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.started_s = math.nan
-        self.tokens_s: list[float] = []
 
 
 def quantile_of(values: Iterable[float], quantile: float) -> float:

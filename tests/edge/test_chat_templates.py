@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from predictor.core.errors import InvalidRequest, StartupError
-from predictor.edge.openai.chat import ChatTemplate
+from predictor.edge.chat_template import ChatTemplate
 
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}

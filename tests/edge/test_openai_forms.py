@@ -26,7 +26,7 @@ from predictor.edge.openai.schema import (
     check_refused,
     texts_of_messages,
 )
-from predictor.edge.openai.tokens import TokenTexts
+from predictor.edge.token_texts import TokenTexts
 
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=2)
 HELLO = [{"role": "user", "content": "hello"}]

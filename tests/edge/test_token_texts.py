@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from predictor.edge.openai.tokens import TokenTexts, byte_alphabet
+from predictor.edge.token_texts import TokenTexts, byte_alphabet
 
 
 def byte_level() -> Tokenizer:

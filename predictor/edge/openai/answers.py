@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from predictor.core.generation import Sampled
-from predictor.edge.openai.tokens import TokenTexts
+from predictor.edge.token_texts import TokenTexts
 
 DONE = b"data: [DONE]\n\n"
 _ENCODER = msgspec.json.Encoder()
