@@ -85,7 +85,7 @@ def test_json_is_counted_before_it_is_decoded(
     body = (
         f'{{"inputs":[{{"name":"a","datatype":"{datatype}","shape":{shape},"data":{data}}}]}}'
     ).encode()
-    with at_most(2.5 * len(body)), pytest.raises(InvalidRequest, match="elements|lists"):
+    with at_most(2.5 * len(body)), pytest.raises(InvalidRequest, match=r"elements|lists"):
         http_codec.decode_request(body)
 
 
