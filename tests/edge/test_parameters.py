@@ -57,7 +57,7 @@ def over(request: pytest.FixtureRequest) -> Any:
 
 
 REFUSED: dict[str, tuple[Asked, Asked, Asked, str]] = {
-    "unknown": ({"temperature": 1}, {}, {}, r"^parameters\.temperature: not known here; leave it"),
+    "unknown": ({"shout": 1}, {}, {}, r"^parameters\.shout: not known here; leave it"),
     "unknown double": ({"top_p": 0.5}, {}, {}, r"^parameters\.top_p: not known here"),
     "almost known": ({"Priority": 1}, {}, {}, r"^parameters\.Priority: .*use: priority, timeout"),
     "reserved by Triton": ({"triton_x": 1}, {}, {}, r"^parameters\.triton_x: not known"),
