@@ -58,7 +58,7 @@ def over(request: pytest.FixtureRequest) -> Any:
 
 REFUSED: dict[str, tuple[Asked, Asked, Asked, str]] = {
     "unknown": ({"shout": 1}, {}, {}, r"^parameters\.shout: not known here; leave it"),
-    "unknown double": ({"top_p": 0.5}, {}, {}, r"^parameters\.top_p: not known here"),
+    "unknown double": ({"shouts": 0.5}, {}, {}, r"^parameters\.shouts: not known here"),
     "almost known": ({"Priority": 1}, {}, {}, r"^parameters\.Priority: .*use: priority, timeout"),
     "reserved by Triton": ({"triton_x": 1}, {}, {}, r"^parameters\.triton_x: not known"),
     "odd name": ({"a`b\n": "x"}, {}, {}, r"^parameters\.a`b\n: not known"),
