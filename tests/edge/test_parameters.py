@@ -57,8 +57,8 @@ def over(request: pytest.FixtureRequest) -> Any:
 
 
 REFUSED: dict[str, tuple[Asked, Asked, Asked, str]] = {
-    "unknown": ({"warmth": 1}, {}, {}, r"^parameters\.warmth: not known here; leave it"),
-    "unknown double": ({"top_q": 0.5}, {}, {}, r"^parameters\.top_q: not known here"),
+    "unknown": ({"shout": 1}, {}, {}, r"^parameters\.shout: not known here; leave it"),
+    "unknown double": ({"shouts": 0.5}, {}, {}, r"^parameters\.shouts: not known here"),
     "almost known": ({"Priority": 1}, {}, {}, r"^parameters\.Priority: .*use: priority, timeout"),
     "reserved by Triton": ({"triton_x": 1}, {}, {}, r"^parameters\.triton_x: not known"),
     "odd name": ({"a`b\n": "x"}, {}, {}, r"^parameters\.a`b\n: not known"),
