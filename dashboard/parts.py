@@ -26,3 +26,4 @@ class Parts:
     price_table: tuple[Price, ...]  # for pools that Prometheus knows no price of
     now: Callable[[], float]  # Unix time
     who: Callable[[Reader], str | None]  # the name that an edit carries; None: not known
+    login_problem: Callable[[], str]  # why nobody can log in, in a sentence; empty: all is well

@@ -1,4 +1,7 @@
-"""Plotly figures from what the ports tell. Every axis has its unit; edits and SLOs are marked."""
+"""Plotly figures from what the ports tell. Every axis has its unit; edits and SLOs are marked.
+
+Names are other people's words: each passes `plot_text` where it enters a figure.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +20,7 @@ from dashboard.theme import (
     Palette,
     template,
 )
+from dashboard.views.literal import plot_text
 
 MOST_EDITS = 50  # markers on one plot, the newest
 MOST_LINES = 20  # series on one plot; more could not be told apart
@@ -36,8 +40,8 @@ class Look:
         figure = go.Figure()
         figure.update_layout(
             template=template(self.palette),
-            title=title,
-            yaxis_title=y_title,
+            title=plot_text(title),
+            yaxis_title=plot_text(y_title),
             height=self.height_px,
         )
         if over_time:
@@ -100,7 +104,7 @@ def lines(
         figure.add_scatter(
             x=look.times(each.times_s),
             y=[value * scale for value in each.values],
-            name=each.name,
+            name=plot_text(each.name),
             mode="lines",
             line={
                 "width": 1 if stacked else 2,
@@ -136,7 +140,7 @@ def limit_line(figure: go.Figure, name: str, value: float) -> None:
     figure.add_hline(
         y=value,
         line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dash"},
-        annotation={"text": name, "font": {"size": 10, "color": LIMIT_COLOUR}},
+        annotation={"text": plot_text(name), "font": {"size": 10, "color": LIMIT_COLOUR}},
         annotation_position="top left",
     )
 
@@ -187,7 +191,7 @@ def stage_bars(look: Look, groups: Sequence[StageBreakdown], title: str) -> go.F
     names = dict.fromkeys(each.stage for group in groups for each in group.stages)
     for index, name in enumerate(names):
         figure.add_bar(
-            y=[group.group for group in groups],
+            y=[plot_text(group.group) for group in groups],
             x=[
                 sum((each.mean_s or 0.0) * 1e3 for each in group.stages if each.stage is name)
                 for group in groups
@@ -213,9 +217,9 @@ def part_bars(
     parts = dict.fromkeys(part for bar in bars.values() for part in bar)
     for index, part in enumerate(parts):
         figure.add_bar(
-            x=list(bars),
+            x=[plot_text(bar) for bar in bars],
             y=[bar.get(part, 0.0) for bar in bars.values()],
-            name=part,
+            name=plot_text(part),
             marker={"color": look.colour(index)},
         )
     figure.update_layout(barmode="stack", xaxis={"type": "category"})
@@ -231,16 +235,17 @@ def grouped_bars(
 ) -> go.Figure:
     """For each group, a bar of each name beside the others."""
     figure = look.figure(title, y_title, over_time=False)
+    shown = [plot_text(group) for group in groups]
     for index, (name, values) in enumerate(bars.items()):
         figure.add_bar(
-            x=list(groups),
+            x=shown,
             y=list(values),
-            name=name,
+            name=plot_text(name),
             marker={"color": look.colour(index)},
         )
     # Else a run's name, which begins with a date, might be taken for one.
     figure.update_layout(barmode="group", xaxis={"type": "category", "tickangle": 0})
-    figure.update_xaxes(ticktext=[_broken(group) for group in groups], tickvals=list(groups))
+    figure.update_xaxes(ticktext=[_broken(group) for group in shown], tickvals=shown)
     # Above, beside the title: below are names of several lines.
     figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})
     return figure
@@ -259,14 +264,14 @@ def curves(
         figure.add_scatter(
             x=list(along),
             y=list(up),
-            name=name,
+            name=plot_text(name),
             mode="lines+markers",
             line={
                 "color": look.colour(index),
                 "dash": look.dash(index),
             },
         )
-    figure.update_layout(xaxis_title=x_title, showlegend=len(named) > 1)
+    figure.update_layout(xaxis_title=plot_text(x_title), showlegend=len(named) > 1)
     return figure
 
 

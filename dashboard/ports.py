@@ -98,6 +98,16 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """Of rows that generate, over the window: seconds to the first token, and between tokens."""
+
+    first_p50_s: float | None
+    first_p99_s: float | None
+    next_p50_s: float | None  # since the token before
+    next_p99_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class TierNow:
     """A tier of a model over the window, all replicas together, and its queue at the end."""
 
@@ -114,6 +124,7 @@ class TierNow:
     queue_depth: float  # rows that wait now
     backlog_s: float  # predicted device seconds that wait now
     offered_load: float  # arriving work ÷ capacity, of the busiest replica
+    tokens: TokenTimes | None = None  # None where nothing was generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,13 @@ class Split(StrEnum):
 
     TIER = "tier"
     POOL = "pool"
+
+
+class Token(StrEnum):
+    """Which tokens of an answer: each kind has a deadline of its own."""
+
+    FIRST = "first token"  # since the request arrived
+    NEXT = "next tokens"  # since the token before
 
 
 class Stage(StrEnum):
@@ -301,6 +319,17 @@ class Metrics(Protocol):
         self, window: Window, quantile: float, where: Filter = ALL, by: Split = Split.TIER
     ) -> Sequence[Series]:
         """Seconds at `quantile` (0 to 1) over time; a series for each tier or pool."""
+        ...
+
+    def token_times(
+        self,
+        window: Window,
+        quantile: float,
+        token: Token,
+        where: Filter = ALL,
+        by: Split = Split.TIER,
+    ) -> Sequence[Series]:
+        """The same of tokens; empty, not NoData, where nothing was generated."""
         ...
 
     def latency_heatmap(self, window: Window, where: Filter = ALL) -> Heatmap: ...

@@ -88,13 +88,21 @@ def _served(arrivals: Sequence[ArrivalStats], parameters: Parameters) -> list[Ar
 def _services(
     fits: Sequence[ServiceModelFit], models: set[str]
 ) -> Mapping[str, Sequence[ServiceModelFit]]:
-    """By model, the packing most in use first. Raises NoData where a model has none."""
+    """By model, the packing most in use first.
+
+    Raises NoData where a model has none, or generates: its rows run more than once.
+    """
     by_use = sorted(fits, key=lambda fit: -fit.batches)
     services = {model: [fit for fit in by_use if fit.model == model] for model in models}
     for model, known in services.items():
         if not known:
             raise NoData(
                 f"No service-time model of {model} in Prometheus; is a replica of it scraped?"
+            )
+        if any(fit.packing == Packing.PAGED for fit in known):
+            raise NoData(
+                f"{model} generates text, and what it would do cannot be previewed; choose another"
+                " model above, or apply the edit and watch Overview and Latency."
             )
     return services
 

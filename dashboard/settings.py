@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import yaml
 from msgspec import Meta
 
+from dashboard.hosts import Host, parse_host
 from dashboard.ports import Pool, Price, Refused
 from predictor.config_maps import (
     NAMESPACE_VARIABLE,
@@ -17,6 +17,7 @@ from predictor.config_maps import (
     config_map_place,
 )
 from predictor.core.errors import StartupError
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_PRICES_BYTES = 1 << 16
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
@@ -42,7 +43,12 @@ USER_HEADER = Variable(
     "",
     "The header in which a proxy tells who the reader is. Only where every request passes it.",
 )
-VARIABLES = (PROMETHEUS, PARAMETERS, NAMESPACE, RESULTS, EDIT, PRICES, USER_HEADER)
+HOSTS = Variable(
+    "HEADWAY_HOSTS",
+    "",
+    "Names by which a proxy or Ingress serves the dashboard: host or host:port, with commas.",
+)
+VARIABLES = (PROMETHEUS, PARAMETERS, NAMESPACE, RESULTS, EDIT, PRICES, USER_HEADER, HOSTS)
 
 _UsdPerHour = Annotated[float, Meta(ge=0, le=100_000)]
 
@@ -66,13 +72,14 @@ class Settings:
     may_edit: bool
     prices: tuple[Price, ...]
     user_header: str | None
+    hosts: frozenset[Host]
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Raises Refused, naming the variable."""
 
     def value(variable: Variable) -> str:
-        return environment.get(variable.name, variable.default).strip()
+        return _value(environment, variable)
 
     url = value(PROMETHEUS)
     if not url.startswith(("http://", "https://")):
@@ -85,7 +92,27 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         may_edit=_flag(EDIT, value(EDIT)),
         prices=_read_prices(Path(table)) if table else (),
         user_header=value(USER_HEADER) or None,
+        hosts=read_hosts(environment),
     )
+
+
+def read_hosts(environment: Mapping[str, str]) -> frozenset[Host]:
+    """The names that the operator gave. Raises Refused."""
+    hosts = set()
+    for text in filter(None, map(str.strip, _value(environment, HOSTS).split(","))):
+        host = parse_host(text)
+        if host is None:
+            raise Refused(
+                f"{HOSTS.name}: {text[:100]!r} is no host; write headway.example.org, or with its"
+                " port headway.example.org:8443, without https:// and without a path.",
+                HOSTS.name,
+            )
+        hosts.add(host)
+    return frozenset(hosts)
+
+
+def _value(environment: Mapping[str, str], variable: Variable) -> str:
+    return environment.get(variable.name, variable.default).strip()
 
 
 def _parameters(text: str, environment: Mapping[str, str]) -> Path | ConfigMapPlace:
@@ -105,12 +132,16 @@ def _flag(variable: Variable, text: str) -> bool:
 def _read_prices(path: Path) -> tuple[Price, ...]:
     try:
         with path.open("rb") as file:
-            document = file.read(MAX_PRICES_BYTES)
-        return msgspec.convert(yaml.safe_load(document), PriceTable).prices
+            document = file.read(MAX_PRICES_BYTES + 1)
+        if len(document) > MAX_PRICES_BYTES:
+            raise Refused(
+                f"{PRICES.name}: {path} is over {MAX_PRICES_BYTES} bytes; shorten it.", PRICES.name
+            )
+        return msgspec.convert(load_yaml(document), PriceTable).prices
     except OSError as error:
         raise Refused(
             f"{PRICES.name}: {path} cannot be read: {error.strerror}.", PRICES.name
         ) from None
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (YamlRefusedError, msgspec.ValidationError) as error:
         text = " ".join(str(error).split())
         raise Refused(f"{PRICES.name}: {path} is no price table: {text}.", PRICES.name) from None

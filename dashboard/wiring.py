@@ -3,11 +3,14 @@
 import getpass
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 
+from dashboard.hosts import is_loopback, is_this_machine
 from dashboard.identity import identity
+from dashboard.login import Login, read_login
 from dashboard.parts import Parts
 from dashboard.ports import ParameterStore, Refused
 from dashboard.preview import preview
@@ -15,8 +18,6 @@ from dashboard.settings import PARAMETERS, Settings, read_settings
 from dashboard.sources.prometheus import PrometheusMetrics
 from dashboard.sources.results import ResultsFolder
 from dashboard.stores.file import FileParameterStore
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @st.cache_resource(show_spinner=False)
@@ -30,8 +31,23 @@ def parts() -> Parts:
         results=ResultsFolder(settings.results),
         price_table=settings.prices,
         now=time.time,
-        who=identity(trusted_header=settings.user_header, os_user=_os_user()),
+        who=identity(
+            trusted_header=settings.user_header,
+            os_user=_os_user(),
+            login=login,
+            at_this_machine=_at_this_machine,
+        ),
+        login_problem=lambda: login().problem,
     )
+
+
+def login() -> Login:
+    """Read anew each time: one that breaks meanwhile lets nobody edit."""
+    return read_login(st.get_option("secrets.files"))
+
+
+def _at_this_machine(headers: Mapping[str, str]) -> bool:
+    return is_this_machine(headers, st.get_option("server.port"))
 
 
 def _store(settings: Settings) -> ParameterStore:
@@ -50,7 +66,7 @@ def _store(settings: Settings) -> ParameterStore:
 
 def _os_user() -> str | None:
     """Where only this machine can reach the port, its user is the reader."""
-    if st.get_option("server.address") not in LOOPBACK:
+    if not is_loopback(st.get_option("server.address") or ""):
         return None
     try:
         return getpass.getuser()

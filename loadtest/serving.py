@@ -12,6 +12,7 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.servers import HOST, ServerCommand, one_model_parameters, running_server
 from loadtest.target import LiveParameters, Target, edited_live
 from predictor.core.parameters import ModelParameters
+from predictor.core.shown import without_secrets
 
 ASK_LIMIT_S = 5.0
 READY_LIMIT_S = 300.0  # a model may have to load
@@ -71,6 +72,6 @@ def task_of(target: Target) -> str:
         names = {each["name"] for each in answer["inputs"]}
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         raise BenchError(
-            f"{target.url}{path} does not say what the model takes; give --task"
+            f"{without_secrets(target.url)}{path} does not say what the model takes; give --task"
         ) from None
     return TEXT if TEXT in names else SIMULATED

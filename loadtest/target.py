@@ -15,6 +15,7 @@ from loadtest.bench.servers import parameter_document
 from loadtest.bench.tuning import in_force
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.parameters import ModelParameters, Parameters, parse_document
+from predictor.core.shown import without_secrets
 from predictor.metrics import names
 from predictor.stores.file import FileStore
 
@@ -43,7 +44,9 @@ class Target:
         except ValueError:
             host, port = None, 0
         if parts.scheme != "http" or not host:
-            raise BenchError(f"--url {self.url} is not a URL such as http://127.0.0.1:8080")
+            raise BenchError(
+                f"--url {without_secrets(self.url)} is not a URL such as http://127.0.0.1:8080"
+            )
         return host, port
 
     def check(self) -> Scrape:
@@ -51,13 +54,15 @@ class Target:
         seen = self.scrape()
         generations = seen.values(GENERATION)
         if not generations:
-            raise BenchError(f"{self.url} has metrics, but not Headway's; is it a predictor?")
+            raise BenchError(
+                f"{without_secrets(self.url)} has metrics, but not Headway's; is it a predictor?"
+            )
         served = {
             dict(labels)["model"] for labels in seen.values(names.QUEUE_DEPTH.name) if labels
         } or {self.model}
         if self.model not in served:
             raise BenchError(
-                f"model {self.model!r} is not served at {self.url}; served: "
+                f"model {self.model!r} is not served at {without_secrets(self.url)}; served: "
                 f"{', '.join(sorted(served))}; choose one with --model"
             )
         return seen

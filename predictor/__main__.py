@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,21 @@ from typing import TYPE_CHECKING
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.facts import EdgesConnected, Observer, ParametersRejected, ProcessRestarted
 from predictor.core.jobs import LineRunner
-from predictor.core.parameters import DEFAULT_PARAMETERS, Parameters
+from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS, Parameters
 from predictor.engine.local import LocalEngine
-from predictor.engine.port import Engine, Runner
+from predictor.engine.port import AnyRunner, Engine, StepRunner
 from predictor.exits import report_failure
+from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
+from predictor.redis_password import with_password
 from predictor.settings import Settings, parse_settings
-from predictor.supervisor.child import EdgeOrder, EngineOrder, hold_lifeline, take_order
+from predictor.supervisor.child import (
+    EdgeOrder,
+    EngineOrder,
+    hold_lifeline,
+    keep_pulse,
+    take_order,
+)
 
 if TYPE_CHECKING:
     from predictor.edge.server import EdgeSettings, JobKeeping
@@ -38,6 +46,7 @@ LEAST_HELD_LINES = 128  # of a model by one edge: two batches of the default siz
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until a signal, and return the exit code: 2 where the settings are wrong."""
+    escape_log_lines()
     order = take_order(os.environ)
     who = f"{order.name}: " if order is not None else ""
     logging.basicConfig(format=f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s")
@@ -73,6 +82,7 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
         _edge_settings(settings),
         background=parts.load_and_follow,
         on_drain=parts.engine.drain,
+        on_end=parts.engine.abandon,
         jobs=_job_keeping(settings, parts.engine),
     )
 
@@ -97,10 +107,18 @@ def _serve_engine(order: EngineOrder) -> int:
     async def background() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(hold_lifeline(order, edge_restarted))
+            group.create_task(keep_pulse(order, lambda: not parts.engine.status().loading))
             group.create_task(parts.load_and_follow(ready))
 
     listener = socket.socket(fileno=order.listener_fd)
-    return serve(parts.engine, observer, listener, background=background, grace_s=settings.grace_s)
+    return serve(
+        parts.engine,
+        observer,
+        listener,
+        background=background,
+        grace_s=settings.grace_s,
+        edges=settings.workers,
+    )
 
 
 def _serve_edge(order: EdgeOrder) -> int:
@@ -117,6 +135,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _collect_garbage_rarely()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(hold_lifeline(order))
+            tasks.create_task(keep_pulse(order, lambda: True))
             for engine in engines:
                 tasks.create_task(engine.stay_connected())
 
@@ -125,6 +144,7 @@ def _serve_edge(order: EdgeOrder) -> int:
         _edge_settings(order.settings, shared_ports=True),
         background=background,
         on_drain=group.drain,
+        on_end=group.abandon,
         jobs=_job_keeping(order.settings, group, order.replica),
     )
 
@@ -135,7 +155,7 @@ class _EngineParts:
     def __init__(self, settings: Settings) -> None:
         """Raises StartupError where the settings of a model or the parameters are wrong."""
         from predictor.runner.loading import check_settings
-        from predictor.stores.choice import store_of
+        from predictor.stores.choice import last_good_of, store_of
 
         # The device's thread asks for the interpreter when a batch is done, and the device stands
         # idle until it gets it: Python's own 5 ms would be as long as many a batch.
@@ -145,11 +165,8 @@ class _EngineParts:
         self._settings = settings
         self._names = _names(settings)
         self._store = store_of(settings.parameters, settings.parameters_fallback)
-        self._parameters = self._store.load() if self._store else DEFAULT_PARAMETERS
-        try:
-            self._parameters.check_models(frozenset(self._names))
-        except ParametersRefused as refusal:
-            raise StartupError(f"--parameters {settings.parameters}: {refusal.message}") from None
+        self._last_good = last_good_of(settings.parameters) if self._store else None
+        self._parameters, refused = self._first_parameters()
         self.observer = PrometheusObserver(
             lambda: self.engine.snapshot(), self._names, lambda: tuple(self._parameters.tiers)
         )
@@ -160,22 +177,64 @@ class _EngineParts:
             exposition=self.observer.exposition,
             batch_timeout_s=settings.batch_timeout_s,
             warmed_up=self._traced,
+            # In one process its edge has counted them.
+            max_queued_bytes=None if settings.in_one_process else settings.max_decoded_bytes,
         )
+        if refused:
+            self.observer.observe(ParametersRejected(refused))
+        elif self._last_good:
+            self._last_good.keep(self._parameters)
 
-    def _traced(self, runner: Runner) -> Runner:
+    def _first_parameters(self) -> tuple[Parameters, str]:
+        """What to start with; and why the document in place is refused, if it is.
+
+        Raises StartupError where it is, and no other has taken hold before.
+        """
+        if self._store is None or self._last_good is None:
+            generates = any(model.generates for model in self._settings.models)
+            return GENERATING_PARAMETERS if generates else DEFAULT_PARAMETERS, ""
+        served = frozenset(self._names)
+        try:
+            parameters = self._store.load()
+            parameters.check_models(served)
+            return parameters, ""
+        except ParametersRefused as refusal:
+            refused = f"--parameters {self._settings.parameters}: {refusal.message}"
+        except StartupError as error:
+            refused = error.message
+        kept = self._last_good.read()
+        try:
+            if kept is None:
+                raise StartupError(refused)
+            kept.check_models(served)
+        except ParametersRefused:
+            raise StartupError(refused) from None
+        _LOG.error(
+            "%s; started with generation %d, the last that was in force, kept in %s",
+            refused,
+            kept.generation,
+            self._last_good.path,
+        )
+        return kept, refused
+
+    def _traced(self, runner: AnyRunner) -> AnyRunner:
         batches = self._settings.profile_batches
         if not batches:
             return runner
+        if isinstance(runner, StepRunner):
+            raise StartupError(
+                "--profile_batches: models that generate are not traced; leave it out"
+            )
         from predictor.runner.profiling import traced
 
         return traced(runner, batches, Path(self._settings.profile_dir))
 
     async def load_and_follow(self, ready: Callable[[], None] = lambda: None) -> None:
         """Load the models, say that they are ready, then follow the parameters."""
-        from predictor.runner.loading import load_runner
+        from predictor.runner.loading import load_model
 
         await self.engine.start(
-            {model.name: partial(load_runner, model) for model in self._settings.models}
+            {model.name: partial(load_model, model) for model in self._settings.models}
         )
         _collect_garbage_rarely()
         ready()
@@ -186,9 +245,11 @@ class _EngineParts:
                 news = self._store.watch()
                 group.create_task(follow(news, self._put_in_force, self.observer, served))
 
-    def _put_in_force(self, edited: Parameters) -> None:
+    async def _put_in_force(self, edited: Parameters) -> None:
         self.engine.set_parameters(edited)
         self._parameters = edited
+        if self._last_good:
+            await asyncio.to_thread(self._last_good.keep, edited)
 
 
 def _names(settings: Settings) -> tuple[str, ...]:
@@ -213,14 +274,21 @@ def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSe
         enable_grpc=settings.enable_grpc,
         shared_ports=shared_ports,
         max_body_bytes=settings.max_body_bytes,
+        body_idle_s=settings.body_idle_s,
         max_rows=settings.max_rows,
+        max_decoded_bytes=settings.max_decoded_bytes,
         grace_s=settings.grace_s,
         timeout_keep_alive_s=settings.timeout_keep_alive,
+        header_timeout_s=settings.header_timeout_s,
+        max_connections=settings.max_connections,
+        max_connections_per_client=settings.max_connections_per_client,
+        grpc_keepalive=settings.grpc_keepalive,
         max_threads=settings.max_threads,
         max_asyncio_workers=settings.max_asyncio_workers,
         grpc_max_send_bytes=settings.grpc_max_send_message_length,
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
+        job_owner_header=settings.job_owner_header,
     )
 
 
@@ -235,7 +303,7 @@ def _job_keeping(
     from predictor.jobs.store import RedisJobs
     from predictor.jobs.worker import Worker
 
-    connection = Connection(settings.redis_url)
+    connection = Connection(with_password(settings.redis_url, os.environ))
 
     def worker(runner: LineRunner) -> Worker:
         return Worker(
@@ -253,7 +321,7 @@ def _job_keeping(
 
 async def follow(
     news: AsyncIterator[Parameters | ParametersRefused],
-    apply: Callable[[Parameters], None],
+    apply: Callable[[Parameters], Awaitable[None]],
     observer: Observer,
     served: frozenset[str],
 ) -> None:
@@ -263,7 +331,7 @@ async def follow(
             if isinstance(told, ParametersRefused):
                 raise told
             told.check_models(served)
-            apply(told)
+            await apply(told)
         except ParametersRefused as refusal:
             observer.observe(ParametersRejected(refusal.message))
             _LOG.warning("parameters refused, the last good ones stay: %s", refusal.message)

@@ -39,7 +39,7 @@ def status_message(body: bytes | str) -> str:
     """Of an answer that is an ApiStatus; a proxy's error page is none, and empty."""
     try:
         return msgspec.json.decode(body, type=ApiStatus).message
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_MODELS_FILE_BYTES = 1 << 20
 MAX_MODELS = 64
@@ -62,11 +62,11 @@ def _read_yaml(path: Path) -> object:
             raise StartupError(
                 f"--models {path}: is over {MAX_MODELS_FILE_BYTES} bytes; shorten it"
             )
-        return yaml.safe_load(document)
+        return load_yaml(document)
     except OSError as error:
         raise StartupError(f"--models {path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise StartupError(f"--models {path}: not YAML: {' '.join(str(error).split())}") from None
+    except YamlRefusedError as error:
+        raise StartupError(f"--models {path}: not YAML: {error}") from None
 
 
 def _model(given: object, prefix: str) -> ModelSettings:

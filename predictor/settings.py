@@ -15,10 +15,17 @@ from typing import Any, NoReturn
 import msgspec
 
 from predictor.config_maps import config_map_name
+from predictor.connection_flags import (
+    CONNECTION_LIMITS,
+    GrpcKeepalive,
+    add_connection_flags,
+    grpc_keepalive,
+)
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.devices import nvml_uuids, visible_devices
 from predictor.models_file import MAX_MODELS, models_of
+from predictor.redis_password import PASSWORD_VARIABLE
 
 # Smallest and largest value of each number that a flag sets.
 LIMITS: Mapping[str, tuple[float, float]] = {
@@ -31,12 +38,15 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "timeout_keep_alive": (1, 86_400),
     "grpc_max_send_message_length": (1024, 1 << 30),
     "max_body_bytes": (1024, 1 << 30),
+    "body_idle_s": (0.1, 3600),
     "max_rows": (1, 65_536),
+    "max_decoded_bytes": (1 << 20, 1 << 40),
     "grace_s": (0, 3600),
     "batch_timeout_s": (1, 86_400),
     "profile_batches": (1, 10_000),
     "job_keep_s": (1, 30 * 86_400),
     "job_lease_s": (1, 3600),
+    **CONNECTION_LIMITS,
 }
 
 
@@ -59,13 +69,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
     max_body_bytes: int = 16 << 20
+    body_idle_s: float = 60.0  # a body of which nothing came for so long is given up
+    header_timeout_s: float = 10.0
+    max_connections: int | None = None  # of HTTP to one edge
+    max_connections_per_client: int | None = None
+    grpc_keepalive: GrpcKeepalive = GrpcKeepalive()
     max_rows: int = 1024  # in one request
+    max_decoded_bytes: int = 1 << 30  # of all requests that a process holds
     grace_s: float = 30.0  # for requests in flight after SIGTERM
     batch_timeout_s: float = 120.0  # a batch that takes longer means that the device hangs
     profile_batches: int = 0  # trace that many of each model's first batches in traffic
     profile_dir: str = "."
-    redis_url: str = ""  # where jobs are kept; empty: none are
+    redis_url: str = ""  # where jobs are kept, without a password; empty: none are
     job_keep_s: float = 86_400.0  # results, after the job's end
+    job_owner_header: str = ""  # names a job's owner; empty: who knows its id may ask for it
     job_lease_s: float = 30.0  # a replica that was not heard of for so long loses its lines
 
     @property
@@ -86,7 +103,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     given = {name: value for name, value in vars(flags).items() if value is not None}
     _check(given)
     kept = {name: given[name] for name in Settings.__struct_fields__ if name in given}
-    return Settings(models=models_of(given), **kept)
+    return Settings(models=models_of(given), grpc_keepalive=grpc_keepalive(given), **kept)
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -130,6 +147,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="false: never capture CUDA graphs; default true",
     )
     model.add_argument(
+        "--kv_cache_gib",
+        type=float,
+        help="text-generation only: memory for keys and values; default: a share of what is free",
+    )
+    model.add_argument(
+        "--prefix_cache",
+        type=_boolean,
+        help="text-generation only: false: compute equal beginnings of prompts anew; default true",
+    )
+    model.add_argument(
         "--simulated_fixed_ms", type=float, help="simulated only: time of any batch; default 5"
     )
     model.add_argument(
@@ -139,6 +166,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--simulated_packed",
         type=_boolean,
         help="simulated only: true if padding takes no time; default false",
+    )
+    model.add_argument(
+        "--simulated_output_tokens",
+        type=float,
+        help="simulated only: median of the tokens that a row generates; default 0: none",
+    )
+    model.add_argument(
+        "--simulated_output_sigma",
+        type=float,
+        help="simulated only: spread of their logarithm; default 0.8",
+    )
+    model.add_argument(
+        "--simulated_row_us",
+        type=float,
+        help="simulated only: time of a row in a step; default 2",
+    )
+    model.add_argument(
+        "--simulated_context_ns",
+        type=float,
+        help="simulated only: time of a position that a step looks at; default 10",
     )
     model.add_argument(
         "--models",
@@ -164,7 +211,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     serving.add_argument("--host", type=_host, help="address to listen on; default: all")
     serving.add_argument("--max_body_bytes", type=int, help="largest request; default 16 MiB")
+    serving.add_argument(
+        "--body_idle_s",
+        type=float,
+        help="give up a request of whose body nothing came, or whose stream nobody read, for so"
+        " long; default 60",
+    )
     serving.add_argument("--max_rows", type=int, help="most rows in one request; default 1024")
+    serving.add_argument(
+        "--max_decoded_bytes",
+        type=int,
+        help="most bytes of decoded input that a process holds at a time; default 1 GiB",
+    )
     serving.add_argument(
         "--grace_s", type=float, help="time to finish requests after SIGTERM; default 30"
     )
@@ -180,11 +238,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="write a torch profiler trace of each model's first N batches in traffic",
     )
     serving.add_argument("--profile_dir", help="folder for the traces; default: this one")
+    add_connection_flags(parser, _boolean)
     jobs = parser.add_argument_group("jobs")
     jobs.add_argument(
         "--redis_url",
         type=_redis_url,
-        help="the Redis that keeps jobs, redis://, rediss:// or unix://; without it there are none",
+        help="the Redis that keeps jobs, redis://, rediss:// or unix://; without it there are none."
+        f" Its password, if any, is {PASSWORD_VARIABLE} of the environment",
+    )
+    jobs.add_argument(
+        "--job_owner_header",
+        type=_header,
+        help="the header in which a proxy names the caller; a job is then its submitter's alone",
     )
     jobs.add_argument(
         "--job_keep_s", type=float, help="results are kept so long after the job's end; default 1 d"
@@ -240,11 +305,22 @@ def _engines(text: str) -> int:
 
 
 def _redis_url(text: str) -> str:
+    if re.search(r"://.*:.*@|[?&]password=", text, re.IGNORECASE):  # which is not said again
+        raise argparse.ArgumentTypeError(
+            "must have no password, because every process can read this command line; give it in"
+            f" the environment, as {PASSWORD_VARIABLE}"
+        )
     if not re.match(r"(rediss?|unix)://.", text):
         raise argparse.ArgumentTypeError(
             "must begin with redis://, rediss:// or unix://, as redis://127.0.0.1:6379/0"
         )
     return text
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise argparse.ArgumentTypeError(f"{text[:64]!r} is no header; use e.g. x-forwarded-user")
+    return text.lower()
 
 
 def _host(text: str) -> str:

@@ -42,9 +42,9 @@ def locked(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, new_mode: int = NEW_FILE_MODE) -> None:
     """A reader sees the old content or the new, whole, under the same permissions."""
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else NEW_FILE_MODE
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else new_mode
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:

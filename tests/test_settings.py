@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from predictor.connection_flags import GrpcKeepalive
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, Task
 from predictor.models_file import MAX_MODELS
@@ -55,6 +56,15 @@ def test_every_flag_is_kept() -> None:
             "--timeout-keep-alive=5",
             "--grpc_max_send_message_length=2048",
             "--max_body_bytes=4096",
+            "--body_idle_s=3.5",
+            "--header_timeout_s=4.5",
+            "--max_connections=100",
+            "--max_connections_per_client=9",
+            "--grpc_keepalive_time=1000",
+            "--grpc-keepalive-timeout=2000",
+            "--grpc_keepalive_permit_without_calls=false",
+            "--grpc-http2-max-ping-strikes=5",
+            "--grpc_max_connection_age=60000",
             "--max_rows=7",
             "--grace_s=1.5",
             "--batch_timeout_s=9",
@@ -89,6 +99,17 @@ def test_every_flag_is_kept() -> None:
         timeout_keep_alive=5,
         grpc_max_send_message_length=2048,
         max_body_bytes=4096,
+        body_idle_s=3.5,
+        header_timeout_s=4.5,
+        max_connections=100,
+        max_connections_per_client=9,
+        grpc_keepalive=GrpcKeepalive(
+            grpc_keepalive_time=1000,
+            grpc_keepalive_timeout=2000,
+            grpc_keepalive_permit_without_calls=False,
+            grpc_http2_max_ping_strikes=5,
+            grpc_max_connection_age=60_000,
+        ),
         max_rows=7,
         grace_s=1.5,
         batch_timeout_s=9.0,
@@ -115,6 +136,11 @@ def test_labels_are_split_and_trimmed() -> None:
         ("--task=translation", "--task"),
         ("--labels=a,,b", "--labels"),
         ("--redis_url=localhost", "--redis_url: must begin with redis://"),
+        ("--redis_url=redis://:s3cret@host", "HEADWAY_REDIS_PASSWORD"),
+        ("--redis_url=redis://me:s3/cret@host", "HEADWAY_REDIS_PASSWORD"),
+        ("--redis_url=rediss://:s3cret#@host:6379/0", "HEADWAY_REDIS_PASSWORD"),
+        ("--redis_url=unix://:s3cret@/run/redis.sock", "HEADWAY_REDIS_PASSWORD"),
+        ("--redis_url=redis://host/0?password=s3cret", "HEADWAY_REDIS_PASSWORD"),
         ("--labels=", "--labels"),
         ("--model_name=a/b", "--model_name"),
         ("--model_name=", "--model_name"),

@@ -18,7 +18,8 @@ from dashboard.views.costs import (
     told_prices,
     what_if,
 )
-from dashboard.views.units import MISSING, count, escaped, share, usd
+from dashboard.views.literal import escaped
+from dashboard.views.units import MISSING, count, share, usd
 
 SAVED_HELP = "What the replica time on spot would have cost more at the on-demand price."
 

@@ -1,20 +1,28 @@
 """Latency: where the time goes, and how it spreads."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from dashboard import plots, tables
-from dashboard.asking import ask, guarded
+from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Split
+from dashboard.token_plots import show_tokens
 from dashboard.views.latency import stage_table
-from dashboard.views.overview import slos_s
+from dashboard.views.overview import answer_slos_s, limits_ms
 
+WHAT_COUNTS = "First tokens count from the arrival, each of the next ones from the one before."
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def limits(spot: Here) -> Mapping[str, float]:
+    tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, spot.where), ())
+    return limits_ms(answer_slos_s(tiers, spot.parameters()))
 
 
 def show_over_time(spot: Here, quantile: str, by: Split) -> None:
     series = ask(spot.parts.metrics.latency, spot.window, QUANTILES[quantile], spot.where, by)
-    limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
     st.plotly_chart(
         plots.lines(
             spot.look(),
@@ -22,7 +30,7 @@ def show_over_time(spot: Here, quantile: str, by: Split) -> None:
             f"{quantile} latency by {by.value}",
             "latency (ms)",
             scale=1e3,
-            limits=limits,
+            limits=limits(spot),
         ),
         theme=None,
         key="latency-lines",
@@ -31,7 +39,6 @@ def show_over_time(spot: Here, quantile: str, by: Split) -> None:
 
 def show_heat(spot: Here) -> None:
     found = ask(spot.parts.metrics.latency_heatmap, spot.window, spot.where)
-    limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
     st.plotly_chart(
         plots.heat(
             spot.look(),
@@ -39,7 +46,7 @@ def show_heat(spot: Here) -> None:
             "All answered requests",
             "latency (ms)",
             scale=1e3,
-            limits=limits,
+            limits=limits(spot),
         ),
         theme=None,
         key="latency-heat",
@@ -77,6 +84,9 @@ def draw() -> None:
         show_over_time(spot, quantile, by)
     with right, guarded("The heat map"):
         show_heat(spot)
+    with guarded("Tokens"):
+        if show_tokens(spot, QUANTILES[quantile], by, key="latency"):
+            st.caption(WHAT_COUNTS)
     with guarded("The stages"):
         show_stages(spot, by)
 

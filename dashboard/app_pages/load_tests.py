@@ -8,6 +8,7 @@ from dashboard import plots, tables
 from dashboard.asking import ask_now, guarded
 from dashboard.here import Here, here
 from dashboard.ports import LoadRun, Sweep
+from dashboard.views.literal import escaped
 from dashboard.views.load_tests import (
     Curve,
     compared_settings,
@@ -117,4 +118,4 @@ with guarded("Load tests"):
         with guarded("The sweeps"):
             show_sweeps(spot, found.sweeps)
     for sentence in found.unreadable:
-        st.warning(sentence)
+        st.warning(escaped(sentence))

@@ -7,9 +7,19 @@ from dashboard import plots, tables
 from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Pool
+from dashboard.token_plots import show_tokens
 from dashboard.views.costs import pool_costs
-from dashboard.views.overview import pool_counts, slos_s, tier_table, totals, verdict
-from dashboard.views.units import MISSING, escaped, share, usd
+from dashboard.views.literal import escaped
+from dashboard.views.overview import (
+    answer_slos_s,
+    limits_ms,
+    pool_counts,
+    tier_table,
+    token_table,
+    totals,
+    verdict,
+)
+from dashboard.views.units import MISSING, share, usd
 
 PLOT_PX = 340  # all of it fits 1280 by 800 pixels
 
@@ -27,10 +37,21 @@ def say_verdict(spot: Here) -> None:
 def show_tiers(spot: Here) -> None:
     tiers = ask(spot.parts.metrics.tiers, spot.window, spot.where)
     tables.show(tier_table(tiers, spot.parameters()))
+    if rows := token_table(tiers, spot.parameters()):
+        tables.show(rows)
 
 
 def tile(where: DeltaGenerator, label: str, value: str, below: str, why: str | None = None) -> None:
-    where.metric(label, value, below, delta_color="off", delta_arrow="off", border=True, help=why)
+    """`label` and `why` may be other people's words; `value` and `below` are numbers of ours."""
+    where.metric(
+        escaped(label),
+        value,
+        below,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        help=None if why is None else escaped(why),
+    )
 
 
 def show_traffic_tiles(spot: Here) -> None:
@@ -70,7 +91,8 @@ def show_replicas(spot: Here) -> None:
 
 def show_p99(spot: Here) -> None:
     series = ask(spot.parts.metrics.latency, spot.window, 0.99, spot.where)
-    limits = {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s(spot.parameters()).items()}
+    tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, spot.where), ())
+    limits = limits_ms(answer_slos_s(tiers, spot.parameters()))
     st.plotly_chart(
         plots.lines(spot.look(PLOT_PX), series, "p99 latency", "ms", scale=1e3, limits=limits),
         theme=None,
@@ -135,6 +157,8 @@ def draw() -> None:
     for column, show in zip(st.columns(len(shown)), shown, strict=True):
         with column, guarded("This plot"):
             show(spot)
+    with guarded("Tokens"):
+        show_tokens(spot, 0.99, key="overview", height_px=PLOT_PX)
 
 
 refreshing(draw)

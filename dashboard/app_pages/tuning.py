@@ -7,6 +7,7 @@ from dashboard.asking import guarded, optional
 from dashboard.here import here, refreshing
 from dashboard.tuning import form, history, state
 from dashboard.tuning.following import follow_s, lately
+from dashboard.views.literal import escaped
 from dashboard.views.overview import Fleet
 from dashboard.views.tuning import replica_table, take_hold
 
@@ -20,7 +21,7 @@ def show_take_hold() -> None:
         replicas = lately(spot, spot.parts.metrics.replicas)
         generation = stored.parameters.generation if stored else Fleet.of(replicas).generation
         hold = take_hold(replicas, generation or 0, applied.time_s if applied else None)
-        (st.success if hold.done else st.info)(hold.text)
+        (st.success if hold.done else st.info)(escaped(hold.text))
         with st.expander("Replicas"):
             tables.show(replica_table(replicas))
         if hold.done:

@@ -16,6 +16,7 @@ from urllib3.util.retry import Retry
 from dashboard.ports import NoData, SourceDown, Window
 from dashboard.sources.coverage import first_seen_s
 from dashboard.sources.promql import ENGINES, OFFERED, Grid
+from predictor.core.shown import without_secrets
 
 TIMEOUT_S = 10
 MAX_SERIES = 20_000  # an answer with more would not fit a page, or a browser
@@ -59,11 +60,11 @@ class Connection:
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         """`url` as http://host:port, with a path if there is one. `clock` gives Unix time."""
-        self.url = url.rstrip("/")
+        self.url = without_secrets(url).rstrip("/")  # as it is shown
         self.now_s = clock
         # A page that waits for retries is worse than one that says what is wrong.
         self._client = PrometheusConnect(
-            self.url, retry=Retry(total=0), timeout=TIMEOUT_S, method="POST"
+            url.rstrip("/"), retry=Retry(total=0), timeout=TIMEOUT_S, method="POST"
         )
         self._known: dict[str, tuple[float, float]] = {}  # value and when it was learned
         self._beginnings: dict[str, _Beginning] = {}
@@ -170,7 +171,7 @@ def _said(error: Exception) -> str:
     if "HTTP Status Code 5" in text and "too many" not in text:
         return "is starting or overloaded; try again in a moment."
     if "HTTP Status Code 40" in text and "bad_data" not in text:
-        return "lets this dashboard not in; correct its address or its proxy."
+        return "lets this dashboard not in; correct the user and password in its address."
     for mark in ("too many samples", "timed out", "exceeded maximum resolution"):
         if mark in text:
             return f"refused a query ({mark}); choose a shorter time range or fewer models."

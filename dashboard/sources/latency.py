@@ -4,25 +4,62 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from dashboard.ports import Heatmap, Series, Split, Stage, StageBreakdown, StageTime
+from dashboard.ports import (
+    Heatmap,
+    Series,
+    Split,
+    Stage,
+    StageBreakdown,
+    StageTime,
+    Token,
+    TokenTimes,
+)
 from dashboard.sources import promql
 from dashboard.sources.connection import Line, need
 from dashboard.sources.promql import Grid
 from dashboard.sources.reading import Key, Reading, series
 
 MOST_BINS = 40
+_NO_TOKENS = TokenTimes(None, None, None, None)
 NO_ANSWER = "No request was answered in this time range; send some, or choose another range."
 _BY = {Split.TIER: "tier", Split.POOL: promql.POOL}
+_OF_TOKENS = {Token.FIRST: promql.TO_FIRST, Token.NEXT: promql.BETWEEN}
 _OF_REQUESTS = {Stage.QUEUE: promql.QUEUE_WAIT, Stage.SERVICE: promql.SERVICE_TIME}
 
 
 def quantiles(reading: Reading, q: float, by: Split) -> Sequence[Series]:
+    found = _quantiles(reading, promql.LATENCY, q, by)
+    need(found, NO_ANSWER)
+    return found
+
+
+def token_quantiles(reading: Reading, q: float, token: Token, by: Split) -> Sequence[Series]:
+    """Without those of tiers that generated nothing."""
+    found = _quantiles(reading, _OF_TOKENS[token], q, by)
+    return [each for each in found if not all(map(math.isnan, each.values))]
+
+
+def _quantiles(reading: Reading, histogram: str, q: float, by: Split) -> Sequence[Series]:
     grid = reading.grid()
     label = _BY[by]
-    buckets = reading.moving_rate(promql.bucket(promql.LATENCY), (label, "le"), grid)
-    found = reading.lines(promql.quantile(q, buckets), (label,), grid)
-    need(list(found), NO_ANSWER)
-    return series(found, grid)
+    buckets = reading.moving_rate(promql.bucket(histogram), (label, "le"), grid)
+    return series(reading.lines(promql.quantile(q, buckets), (label,), grid), grid)
+
+
+def token_times(reading: Reading, by: Sequence[str]) -> Mapping[Key, TokenTimes]:
+    """Without keys for which nothing was generated."""
+    first = distributions(reading, promql.TO_FIRST, by)
+    between = distributions(reading, promql.BETWEEN, by)
+    found = {
+        key: TokenTimes(
+            quantile(cumulative, 0.50),
+            quantile(cumulative, 0.99),
+            quantile(between.get(key, {}), 0.50),
+            quantile(between.get(key, {}), 0.99),
+        )
+        for key, cumulative in first.items()
+    }
+    return {key: each for key, each in found.items() if each != _NO_TOKENS}
 
 
 def heatmap(reading: Reading, histogram: str, unit: str) -> Heatmap:

@@ -18,6 +18,7 @@ from dashboard.ports import (
     Split,
     StageBreakdown,
     TierNow,
+    Token,
     Traffic,
     Utilisation,
     Window,
@@ -52,6 +53,16 @@ class PrometheusMetrics:
         self, window: Window, quantile: float, where: Filter = ALL, by: Split = Split.TIER
     ) -> Sequence[Series]:
         return latency.quantiles(self._reading(window, where), quantile, by)
+
+    def token_times(
+        self,
+        window: Window,
+        quantile: float,
+        token: Token,
+        where: Filter = ALL,
+        by: Split = Split.TIER,
+    ) -> Sequence[Series]:
+        return latency.token_quantiles(self._reading(window, where), quantile, token, by)
 
     def latency_heatmap(self, window: Window, where: Filter = ALL) -> Heatmap:
         return latency.heatmap(self._reading(window, where), promql.LATENCY, "s")

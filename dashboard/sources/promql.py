@@ -61,6 +61,8 @@ PADDING = Counter("headway_padding_tokens_total", ("model",))
 BUSY = Counter("headway_device_busy_seconds_total", ("model",))
 BATCHES = Counter("headway_batches_total", ("model", "reason"))
 LATENCY = "headway_request_latency_seconds"
+TO_FIRST = "headway_time_to_first_token_seconds"
+BETWEEN = "headway_inter_token_latency_seconds"
 QUEUE_WAIT = "headway_queue_wait_seconds"
 SERVICE_TIME = "headway_service_time_seconds"
 EDGE_STAGE = "headway_edge_stage_seconds"
@@ -69,6 +71,7 @@ BATCH_ROWS = "headway_batch_rows"
 BATCH_TOKENS = "headway_batch_tokens"
 _HISTOGRAMS = {
     **dict.fromkeys((LATENCY, QUEUE_WAIT, SERVICE_TIME, ROW_TOKENS), _TIER),
+    **dict.fromkeys((TO_FIRST, BETWEEN), _TIER),
     EDGE_STAGE: ("model", "stage"),
     **dict.fromkeys((BATCH_ROWS, BATCH_TOKENS), ("model",)),
 }

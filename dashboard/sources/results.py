@@ -6,6 +6,7 @@ with cells.csv. A capacity search or a sweep keeps its runs in folders within it
 
 import csv
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -24,6 +25,7 @@ from dashboard.ports import (
     SourceDown,
     Sweep,
 )
+from predictor.core.shown import without_secrets
 
 RUN_FILE, SUMMARY_FILE, CELLS_FILE = "run.json", "summary.json", "cells.csv"
 MOST_FILE_BYTES = 16 << 20
@@ -75,7 +77,7 @@ class ResultsFolder:
         sweeps: list[Sweep] = []
         unreadable: list[str] = []
         for folder in folders:
-            name = str(folder.relative_to(self._folder))
+            name = os.fsencode(folder.relative_to(self._folder)).decode(errors="replace")
             try:
                 if len(runs) < limit and (folder / SUMMARY_FILE).exists():
                     runs.append(_run(name, folder))
@@ -116,7 +118,7 @@ def _run(name: str, folder: Path) -> LoadRun:
         script=run.script,
         started_s=run.started.timestamp(),
         seconds=summary.seconds,
-        settings=run.settings,
+        settings={name: without_secrets(value) for name, value in run.settings.items()},
         generation=run.generation,
         revision=run.revision,
         machine=", ".join(str(part) for part in parts if part),

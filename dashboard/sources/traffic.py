@@ -5,7 +5,7 @@ from dashboard.sources import promql
 from dashboard.sources.connection import need
 from dashboard.sources.demand import TIER as _TIER
 from dashboard.sources.demand import demand
-from dashboard.sources.latency import distributions, quantile
+from dashboard.sources.latency import distributions, quantile, token_times
 from dashboard.sources.reading import Key, Reading, series
 from predictor.core.rows import Outcome
 
@@ -22,6 +22,7 @@ def tiers(reading: Reading) -> list[TierNow]:
     need(list(asked.read), NO_REPLICA)
     good = reading.rates(promql.GOOD, _TIER)
     latencies = distributions(reading, promql.LATENCY, _TIER)
+    tokens = token_times(reading, _TIER)
     depth = _gauge(reading, promql.QUEUE_DEPTH, "sum")
     backlog = _gauge(reading, promql.BACKLOG, "sum")
     load = _gauge(reading, promql.OFFERED_LOAD, "max")
@@ -41,6 +42,7 @@ def tiers(reading: Reading) -> list[TierNow]:
             queue_depth=depth.get(key, 0.0),
             backlog_s=backlog.get(key, 0.0),
             offered_load=load.get(key, 0.0),
+            tokens=tokens.get(key),
         )
         for key in asked.read
     ]

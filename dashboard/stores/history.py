@@ -16,7 +16,7 @@ def decoded(text: bytes) -> list[HistoryEntry]:
     for line in text.splitlines():
         try:
             entries.append(msgspec.json.decode(line, type=HistoryEntry))
-        except msgspec.DecodeError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
     return entries
 

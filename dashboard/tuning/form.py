@@ -13,8 +13,8 @@ from dashboard.tuning import history, preview, state
 from dashboard.tuning.following import lately
 from dashboard.views.draft import Place, edit_changes, edited, problems, told
 from dashboard.views.knobs import Knob, knobs_of
+from dashboard.views.literal import escaped, one_line
 from dashboard.views.tuning import clash, known_parameters, value_per_replica
-from dashboard.views.units import escaped
 from predictor.core.parameters import ModelParameters, Parameters, TierParameters
 
 Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
@@ -33,7 +33,7 @@ def draw() -> None:
     with guarded("The form"):
         spot = here()
         with st.container():
-            _show_notice()
+            _show_notice(spot)
         try:
             stored = spot.parts.store.read()
         except Refused as refusal:
@@ -75,10 +75,10 @@ def _part(section: str, name: str) -> Mapping[Place, Knob]:
     return {Place(section, name, knob.name): knob for knob in knobs_of(kind)}
 
 
-def _show_notice() -> None:
-    sentence = state.take_notice()
-    if sentence is not None:
-        st.error(escaped(sentence))
+def _show_notice(spot: Here) -> None:
+    for sentence in (state.take_notice(), spot.parts.login_problem()):
+        if sentence:
+            st.error(escaped(sentence))
 
 
 def _show_refused(spot: Here, refusal: Refused) -> None:
@@ -86,18 +86,20 @@ def _show_refused(spot: Here, refusal: Refused) -> None:
     st.error(escaped(f"{str(refusal).rstrip('.')}. Replicas go on with what they have."))
     entries = spot.parts.store.history(1)
     if not entries:
-        st.text(f"There is no edit to go back to; mend {spot.parts.store.place} by hand.")
+        st.text(one_line(f"There is no edit to go back to; mend {spot.parts.store.place} by hand."))
         return
-    st.text(f"Mend {spot.parts.store.place} by hand, or go back to the last edit made here.")
+    st.text(
+        one_line(f"Mend {spot.parts.store.place} by hand, or go back to the last edit made here.")
+    )
     history.offer(spot, None, entries[0].generation, "tuning-mend")
 
 
 def _show_clash(current: state.Draft, stored: Stored) -> None:
     found = clash(current.base.parameters, stored.parameters, current.edits)
-    st.warning(found.text)
+    st.warning(escaped(found.text))
     lines = [f"Theirs: {line}" for line in found.theirs]
     lines += [f"Both of you changed {field}." for field in found.both]
-    st.text("\n".join(lines))  # names are other people's words, and never markup
+    st.text("\n".join(map(one_line, lines)))  # names are other people's words, and never markup
     row = st.container(horizontal=True)
     generation = stored.parameters.generation
     if row.button(f"Put my edits on top of generation {generation}", key="tuning-rebase"):
@@ -126,7 +128,7 @@ def _show_fields(
                 if place in wrong:
                     st.error(escaped(f"{knob.name}: {wrong[place]}. Range: {knob.range}."))
                 else:
-                    st.caption(f"In force: {value_per_replica(place, replicas, known)}")
+                    st.caption(escaped(f"In force: {value_per_replica(place, replicas, known)}"))
 
 
 def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
@@ -159,7 +161,7 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
             st.error(escaped(wrong[None]))
         if current.edits and not wrong:
             changes = edit_changes(current.base.parameters, current.edits)
-            st.text("\n".join(told(each) for each in changes))
+            st.text("\n".join(one_line(told(each)) for each in changes))
     who = spot.who()
     row = st.container(horizontal=True, vertical_alignment="bottom")
     wants_preview = row.button("Preview", disabled=bool(wrong), key="tuning-preview")
@@ -179,8 +181,9 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
         st.rerun()
     with st.container():
         if obstacle:
-            st.caption(obstacle)
-        _show_login(who)
+            st.caption(escaped(obstacle))
+        if not spot.parts.login_problem():
+            _show_login(who)
     with st.container(), guarded("The preview"):
         preview.draw(spot, current, run=wants_preview)
     if wants_apply and who is not None:
@@ -216,6 +219,8 @@ def _obstacle(
             " Preview all the same."
         )
     if who is None:
+        if problem := spot.parts.login_problem():
+            return problem
         return "Nothing tells who you are, and an edit carries a name: log in first."
     if not current.edits:
         return f"Nothing is edited. Parameters lie in {spot.parts.store.place}."

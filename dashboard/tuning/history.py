@@ -6,9 +6,9 @@ from dashboard.here import Here, here
 from dashboard.ports import DashboardError, HistoryEntry, Refused, Stored
 from dashboard.tuning import state
 from dashboard.views.draft import told
+from dashboard.views.literal import escaped, one_line
 from dashboard.views.times import clock
 from dashboard.views.tuning import generation_of
-from dashboard.views.units import escaped
 
 ENTRIES = 20
 
@@ -54,7 +54,7 @@ def _row(
     what, button = st.columns([5, 1.4], vertical_alignment="center")
     with what:
         # Names and reasons are other people's words: shown as they are, never as markup.
-        st.text(f"Generation {generation}. {heading}")
+        st.text(one_line(f"Generation {generation}. {heading}"))
         if entry is not None:
             changes = "; ".join(told(change) for change in entry.changes)
             st.caption(escaped(changes or "What lay there was wrong, and was replaced whole."))

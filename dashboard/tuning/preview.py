@@ -9,6 +9,7 @@ from dashboard.ports import ALL, Forecast
 from dashboard.tuning import state
 from dashboard.views.costs import pool_costs, usd_per_1000
 from dashboard.views.draft import checked
+from dashboard.views.literal import escaped
 from dashboard.views.tuning import Whole, forecast_table, question_of, whole_of
 from dashboard.views.units import MISSING, share, usd
 
@@ -30,7 +31,7 @@ def draw(spot: Here, current: state.Draft, *, run: bool) -> None:
     tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, ALL), ())
     tables.show(forecast_table(tiers, forecast))
     simulated = f"{forecast.requests:,} requests, {forecast.simulated_s:.0f} s simulated."
-    st.caption(" ".join(part for part in (simulated, forecast.note) if part))
+    st.caption(escaped(" ".join(part for part in (simulated, forecast.note) if part)))
 
 
 def _simulate(spot: Here, current: state.Draft) -> Forecast:

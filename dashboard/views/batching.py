@@ -17,6 +17,8 @@ FEATURES = {
     "tokens_squared": "a squared token",
     "area": "a token, padding included",
     "area_longest": "such a token, for each token of the longest row",
+    "context": "a position that is looked back at",  # by rows that generate
+    "tokens_context": "such a position, for each token that looks back at it",
 }
 
 
@@ -61,14 +63,15 @@ def _time(seconds: float) -> str:
 def predicted_service_s(shape: BatchShape) -> Sequence[Series]:
     """What the models, as they are now, say of the mean batch of each moment.
 
-    A batch counts as rows of one length: its tokens, padding included, over its rows.
+    A batch counts as rows of one length: its tokens, padding included, over its rows. Steps of
+    models that generate are left out: their time hangs on contexts, too, which nobody told.
     """
     rows = {series.name: series for series in shape.mean_rows}
     tokens = {series.name: series for series in shape.mean_tokens}
     padding = {series.name: series for series in shape.padding_share}
     found = []
     for fit in shape.fits:
-        if fit.model not in rows or fit.model not in tokens:
+        if fit.packing == Packing.PAGED or fit.model not in rows or fit.model not in tokens:
             continue
         model = _restored(fit)
         if model is None:

@@ -1,7 +1,6 @@
 """Numbers as a person reads them, with their unit. What nobody measured reads "-"."""
 
 import math
-import re
 from collections.abc import Sequence
 
 MISSING = "-"
@@ -58,11 +57,6 @@ def usd(amount: float | None) -> str:
         return f"${amount:,.2f}"
     digits = 2 - math.floor(math.log10(abs(amount)))
     return f"${amount:.{digits}f}"
-
-
-def escaped(text: str) -> str:
-    """Other people's words as Markdown that shows them as they are."""
-    return re.sub(r"([\\`*_\[\]<>$~|#])", r"\\\1", text)
 
 
 def plural(number: int, noun: str) -> str:

@@ -10,6 +10,8 @@ from loadtest.bench.scenarios import (
     capacity,
     dashboard_scale,
     edge,
+    generation,
+    generation_policy,
     low_load,
     minilm,
     order,
@@ -29,6 +31,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "order": order.run,
     "tiers": tiers.run,
     "minilm": minilm.run,
+    "generation": generation.run,
+    "generation_policy": generation_policy.run,
     "preview": preview.run,
     "dashboard_scale": dashboard_scale.run,
 }

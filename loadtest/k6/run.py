@@ -17,6 +17,7 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.report import Machine, this_machine
 from loadtest.k6.result import K6Result, read_summary
 from loadtest.k6.server import check_ready, parameter_generation
+from predictor.core.shown import without_secrets
 
 PROGRAM = "k6"
 SCRIPTS = Path(__file__).resolve().parents[1]
@@ -89,7 +90,7 @@ def run_k6(
     folder = _new_folder(results, script)
     record = RunRecord(
         script=script,
-        settings=dict(settings),
+        settings={name: without_secrets(value) for name, value in settings.items()},
         started=datetime.now(UTC),
         generation=parameter_generation(url),
         revision=_revision(),
@@ -105,12 +106,25 @@ def run_k6(
         environment.setdefault("K6_PROMETHEUS_RW_TREND_STATS", "p(50),p(95),p(99),avg,max")
     command = [program, "run", "--quiet", "--no-usage-report", "--address", ""]
     command += ["--include-system-env-vars=false", *options, str(path)]
-    code = _run(command, environment, folder, limit_s)
+    try:
+        code = _run(command, environment, folder, limit_s)
+    finally:
+        _hide_secrets(folder)
     if code not in _HAS_SUMMARY:
         raise BenchError(f"k6 failed with code {code}: {_complaint(folder / LOG)}")
     result = read_summary(folder / SUMMARY)
     _check_alive(result, url, model)
     return result
+
+
+def _hide_secrets(folder: Path) -> None:
+    """In what k6 wrote: where it sent requests and series to may name a password."""
+    for path in (folder / TEXT, folder / LOG, folder / SUMMARY):
+        if path.is_file():
+            text = path.read_bytes().decode(errors="surrogateescape")
+            hidden = without_secrets(text)
+            if hidden != text:
+                path.write_bytes(hidden.encode(errors="surrogateescape"))
 
 
 def as_settings(pairs: Sequence[str]) -> Mapping[str, str]:

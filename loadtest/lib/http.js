@@ -3,6 +3,7 @@ import { check } from 'k6';
 import http from 'k6/http';
 import { isRight } from './answers.js';
 import { OK, outcomeOfResponse } from './measures.js';
+import { withoutSecrets } from './settings.js';
 
 http.setResponseCallback(http.expectedStatuses(200, 202, 429));
 
@@ -10,11 +11,12 @@ http.setResponseCallback(http.expectedStatuses(200, 202, 429));
 export function checkReady(settings) {
   const url = `${settings.text('URL')}/v2/models/${settings.text('MODEL')}/ready`;
   const response = http.get(url, { timeout: '5s', tags: { name: 'ready' } });
+  const shown = withoutSecrets(url);
   if (response.status === 0) {
-    throw new Error(`${url} does not answer (${response.error}); start the server or set URL`);
+    throw new Error(`${shown} does not answer (${response.error}); start the server or set URL`);
   }
   if (response.status !== 200) {
-    throw new Error(`${url} answers ${response.status}; set MODEL, or wait until it is ready`);
+    throw new Error(`${shown} answers ${response.status}; set MODEL, or wait until it is ready`);
   }
 }
 

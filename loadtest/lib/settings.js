@@ -98,3 +98,8 @@ export class Settings {
     throw new Error(`${name} is '${this.text(name)}'; it must be ${wanted}`);
   }
 }
+
+// An address as it may be shown, as predictor/core/shown.py does it: without who logs in, or a query.
+export function withoutSecrets(url) {
+  return url.replace(/^([a-z][a-z0-9+.-]*:\/\/).*@/is, '$1***@').replace(/[?#].*$/s, '?***');
+}

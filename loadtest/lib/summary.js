@@ -1,5 +1,6 @@
 // The end of a run: a short text for a person, and JSON that loadtest/k6/result.py reads.
 import { FAILURES, OK, REFUSED } from './measures.js';
+import { withoutSecrets } from './settings.js';
 import { GIVE_UP_AT, percent } from './thresholds.js';
 
 const NOTED_LAG_MS = 20; // part of every latency
@@ -11,7 +12,7 @@ export function summarised(run, thresholds, data, closing) {
   const names = [...new Set(phases.map(({ name }) => name))];
   const summary = {
     script: settings.script,
-    settings: settings.values,
+    settings: { ...settings.values, URL: withoutSecrets(settings.values.URL) },
     seconds: duration_s,
     dropped: valuesOf(data.metrics, 'dropped_iterations').count || 0,
     lag_p99_ms: valuesOf(data.metrics, 'headway_lag')['p(99)'] || 0,

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from loadtest.scaling.monitoring import MODEL, SimulatedMonitoring
 from manifests.check.build import MANIFESTS, build
 from predictor.core.parameters import Parameters, parse_plain
 from predictor.core.rows import Batch, Packing
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 from predictor.policy.scheduler import Scheduler
 from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.day import Arrivals, Rhythm, bursts
@@ -83,7 +82,7 @@ class World:
 
 def world(slower: float, bulk: bool = False, file: Path = PARAMETERS) -> World:
     """With the manifests' parameters; without `bulk` their urgent tiers alone, which is faster."""
-    given = yaml.safe_load(file.read_text())
+    given = load_yaml(file.read_text())
     batching = given["models"][MODEL]
     batching["max_batch_size"] = round(batching["max_batch_size"] / ROWS_IN_ONE)
     tiers = {
@@ -97,9 +96,9 @@ def world(slower: float, bulk: bool = False, file: Path = PARAMETERS) -> World:
 def applied(file: Path = BASE) -> ScaledObject:
     """What a manifest says. Raises OSError, and ValueError for what is no ScaledObject."""
     try:
-        document: Mapping[str, Any] = yaml.safe_load(file.read_text())
+        document: Mapping[str, Any] = load_yaml(file.read_text())
         return scaled_object(document)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (YamlRefusedError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no ScaledObject: {error!r}") from None
 
 

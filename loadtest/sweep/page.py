@@ -1,5 +1,6 @@
 """sweep.html: the charts of a sweep to look into, in one page that needs no network."""
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ HEADING = "<!doctype html><html><head><meta charset='utf-8'><title>{0}</title></
 
 def write_page(path: Path, cells: Sequence[Cell], grid: Grid, title: str) -> None:
     """Raises OSError where it cannot be written."""
+    title = html.escape(title, quote=False)  # HTML, and what Plotly takes for it
     figures = [_latency_over_utilisation(cells, title)]
     figures += [_over_grid(cells, grid, measure) for measure in MEASURES]
     parts = [

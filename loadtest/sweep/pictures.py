@@ -30,7 +30,7 @@ def write_pictures(folder: Path, cells: Sequence[Cell], grid: Grid, title: str) 
 def _panels(rows: int, cols: int, title: str) -> tuple[Figure, Sequence[Sequence[Axes]]]:
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width * cols, height * rows), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a name may have dollars in it
     panels: Sequence[Sequence[Axes]] = figure.subplots(rows, cols, squeeze=False).tolist()
     return figure, panels
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
+from dashboard.views.literal import escaped
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import Table, section_text, this_machine
 from loadtest.sweep.cells import Cell, Grid, best_of_rounds
@@ -23,7 +26,8 @@ def write_report(
     try:
         write_page(folder / PAGE_FILE, cells, grid, title)
         write_pictures(folder, cells, grid, title)
-        summary = section_text(table, command, datetime.now(UTC), this_machine())
+        as_markdown = msgspec.structs.replace(table, title=escaped(title))
+        summary = section_text(as_markdown, command, datetime.now(UTC), this_machine())
         (folder / SUMMARY_FILE).write_text(summary + "\n")
     except OSError as error:
         raise BenchError(f"the report cannot be written into {folder}: {error.strerror}") from None

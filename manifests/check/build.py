@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import yaml
-
 from manifests.check.objects import Object, World
+from predictor.core.yaml_documents import RENDERED, YamlRefusedError, load_all_yaml
 
 MANIFESTS = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 60
@@ -45,7 +44,10 @@ def build(folder: Path) -> Sequence[Object]:
     if done.returncode:
         reason = " ".join(done.stderr.split()).removeprefix("error: ")
         raise BuildError(f"{folder} cannot be built: {reason}.")
-    documents = yaml.load_all(done.stdout, yaml.CSafeLoader)
+    try:
+        documents = load_all_yaml(done.stdout, RENDERED)
+    except YamlRefusedError as error:
+        raise BuildError(f"{folder} is not YAML: {error}.") from None
     return [Object(each) for each in documents if each is not None]
 
 

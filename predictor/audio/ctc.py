@@ -10,13 +10,21 @@ import numpy as np
 
 from predictor.audio.windows import Frames
 
+# What transformers does where a tokenizer asks for clean_up_tokenization_spaces, in its order.
+_TIDIED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
-def transcript(frames: Frames, labels: Sequence[str]) -> str:
+
+def transcript(frames: Frames, labels: Sequence[str], *, tidy: bool = False) -> str:
     """The text of the most likely label of each frame [n].
 
-    `labels` say what each id is written as: nothing for the blank, a space between words.
+    `labels` say what each id is written as: nothing for the blank, a space between words. `tidy`
+    leaves out spaces before punctuation and what English shortens.
     """
     changed = np.ones(frames.size, dtype=bool)
     np.not_equal(frames[1:], frames[:-1], out=changed[1:])
     written = "".join(labels[index] for index in frames[changed].tolist())
-    return " ".join(written.split())
+    text = " ".join(written.split())
+    if tidy:
+        for spaced in _TIDIED:
+            text = text.replace(spaced, spaced.strip())
+    return text

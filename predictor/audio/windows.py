@@ -28,6 +28,12 @@ def cut(samples: Samples, speech: SpeechSpec) -> list[Samples]:
     return [samples[start : start + speech.window_samples] for start in starts]
 
 
+def windowed_samples(samples: int, speech: SpeechSpec) -> int:
+    """How many the windows of clips of so many samples have together, at most."""
+    step = speech.window_samples - 2 * speech.margin_samples
+    return -(-samples * speech.window_samples // step)
+
+
 def join(windows: Sequence[Frames], speech: SpeechSpec) -> Frames:
     """The frames of a clip from those of its windows, in order."""
     margin = speech.margin_samples // speech.samples_per_frame

@@ -9,6 +9,9 @@ from typing import ClassVar
 
 from predictor.core.rows import Outcome
 
+# What is quoted from others is cut where it is quoted (core/shown.py); this holds whatever was not.
+MAX_MESSAGE_CHARACTERS = 4096
+
 
 class HeadwayError(Exception):
     """Base of all errors that Headway raises on purpose."""
@@ -17,7 +20,8 @@ class HeadwayError(Exception):
 
     @property
     def message(self) -> str:
-        return str(self.args[0]) if self.args else type(self).__name__
+        text = str(self.args[0]) if self.args else type(self).__name__
+        return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "…"
 
 
 class InvalidRequest(HeadwayError):
@@ -30,8 +34,12 @@ class RequestTooLarge(InvalidRequest):
     """The body is over the size limit."""
 
 
+class BodyTimeout(InvalidRequest):
+    """The body stopped coming, or came too slowly."""
+
+
 class UnknownModel(HeadwayError):
-    """No model of that name is served here."""
+    """No model of that name, or no such version of it, is served here."""
 
     outcome = Outcome.INVALID
 
@@ -78,6 +86,10 @@ class Unavailable(Overloaded):
     """Draining, loading or restarting; another replica, or this one later, will answer."""
 
     outcome = Outcome.UNAVAILABLE
+
+
+class StoreFull(Unavailable):
+    """The store of jobs has no room now; it has some when others have ended and were forgotten."""
 
 
 class RowFailed(HeadwayError):

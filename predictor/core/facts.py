@@ -51,6 +51,23 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     deadline_met: bool = False
 
 
+class TokenCame(msgspec.Struct, frozen=True, gc=False):
+    """One generated token. `seconds`: since its row's last one, or, of a first one, since its row
+    arrived; a first one has the `prompt_tokens`, of which `cached_tokens` were not computed."""
+
+    tier: str
+    seconds: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class TokensCame(msgspec.Struct, frozen=True, gc=False):
+    """What a step of a generating model gave."""
+
+    model: str
+    tokens: Sequence[TokenCame]
+
+
 class EdgeTimed(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Time that an edge spent on one request, by stage, in seconds."""
 
@@ -77,6 +94,7 @@ class JobsSeen(msgspec.Struct, frozen=True, array_like=True, tag=True):
     leased: int
     parked: int
     replicas: int  # by their heartbeats, this one included
+    stalled: bool = False  # lines wait, and the store lets none begin
 
 
 EdgeFact = EdgeTimed | EdgeRefused | JobsSeen
@@ -116,6 +134,7 @@ Fact = (
     | Dispatched
     | Completed
     | Settled
+    | TokensCame
     | EdgeTimed
     | EdgeRefused
     | JobsSeen
@@ -150,9 +169,21 @@ class ServiceModelSnapshot(msgspec.Struct, frozen=True):
     batches: int
 
 
+class GenerationSnapshot(msgspec.Struct, frozen=True):
+    """What the device holds of a generating model."""
+
+    model: str
+    pages_used: int
+    pages_cached: int  # held by no row, but a prompt may find them
+    pages_free: int
+    running: Mapping[str, int]  # rows that have begun and not ended, by tier
+    recomputed_tokens: int  # ever
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The scheduler at one instant, for gauges."""
 
     queues: Sequence[QueueSnapshot]
     service_models: Sequence[ServiceModelSnapshot]
     overloaded: bool  # more urgent work arrives than the device can do
+    generation: Sequence[GenerationSnapshot] = ()

@@ -38,6 +38,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     created_s: float  # Unix time, as the store's clock tells it
     ended_s: float | None = None
     kept_until_s: float | None = None  # results are there until then; known once it has ended
+    problem: str | None = None  # why no line begins at the moment, and what to do
 
     @property
     def progress(self) -> float:
@@ -50,6 +51,7 @@ class JobStart(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     tier: str
+    owner: str = ""  # who alone may ask for it; empty: anyone who knows its id
 
 
 class LineRunner(Protocol):
@@ -72,18 +74,19 @@ class Jobs(Protocol):
     """Where jobs are kept.
 
     All methods raise Unavailable while the store cannot be reached, and UnknownJob for an id that
-    is not known or was forgotten.
+    is not known, was forgotten, or is of a job that `owner` does not own (empty: not asked).
     """
 
     async def submit(self, start: JobStart, lines: AsyncIterator[bytes]) -> JobStatus:
         """Keep the job, a bounded part of it in memory at a time.
 
         What `lines` raises is raised again, and nothing of the job is queued. Raises
-        InvalidRequest where there is no line, or more than MAX_JOB_LINES.
+        InvalidRequest where there is no line, or more than MAX_JOB_LINES, RequestTooLarge where the
+        store could never hold it, and StoreFull where others are in its way.
         """
         ...
 
-    async def status(self, job_id: str) -> JobStatus: ...
+    async def status(self, job_id: str, owner: str = "") -> JobStatus: ...
 
     def results(self, job_id: str) -> AsyncIterator[bytes]:
         """What has ended so far, in input order, a JSON object a line, without line ends.
@@ -94,6 +97,6 @@ class Jobs(Protocol):
         """
         ...
 
-    async def cancel(self, job_id: str) -> JobStatus:
+    async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
         """Have no further line begin. Cancelling again changes nothing, and is no error."""
         ...

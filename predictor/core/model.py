@@ -4,6 +4,7 @@ A runner makes a `ModelSpec` when it loads; the edge builds the codec of the mod
 task from it. It holds plain values only, so that it crosses a process boundary as it is.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
@@ -14,6 +15,7 @@ class Task(StrEnum):
     TEXT_CLASSIFICATION = "text-classification"
     TEXT_EMBEDDING = "text-embedding"
     SPEECH_RECOGNITION = "speech-recognition"
+    TEXT_GENERATION = "text-generation"
     SIMULATED = "simulated"
 
 
@@ -38,6 +40,23 @@ class SpeechSpec(msgspec.Struct, frozen=True):
     min_samples: int  # fewer give no frame
     window_samples: int
     margin_samples: int
+    tidy: bool = False  # a transcript has no space before punctuation
+
+
+class GenerationSpec(msgspec.Struct, frozen=True):
+    """What a generating model's device holds, and how its texts begin and end.
+
+    `max_tokens` of the model is its context: prompt and output together.
+    """
+
+    page_tokens: int  # positions whose keys and values lie in one page
+    pages: int
+    slots: int  # rows that it can hold at a time; max_batch_size may be less
+    end_ids: tuple[int, ...]  # tokens that end a text
+    chat_template: str = ""  # Jinja; empty where the checkpoint has none
+    special_tokens: Mapping[str, str] = {}  # what templates call bos_token, eos_token, …
+    defaults: Mapping[str, float] = {}  # of sampling, by the checkpoint, where a client is silent
+    prefix_cache: bool = True  # pages of equal beginnings are shared
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
@@ -57,11 +76,13 @@ class ModelSpec(msgspec.Struct, frozen=True):
     max_tokens: int  # longest row that the model takes
     labels: tuple[str, ...] = ()
     tokenizer_file: str = ""  # path of a tokenizer.json; empty where text is not taken
+    prompt: str = ""  # goes before each text, ahead of tokenising
     vocabulary_size: int = 0  # ids must be in [0, vocabulary_size); 0: any id is allowed
     packed: bool = False  # the runner can run rows without padding
     steps: tuple[Step, ...] = ()  # where packed batches run in steps, from small to large
     device: str = "cpu"
     speech: SpeechSpec | None = None  # set for speech; labels are then what each id is written as
+    generation: GenerationSpec | None = None  # set where rows generate
 
     @property
     def items_per_token(self) -> int:
@@ -80,6 +101,18 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     device: str = "auto"  # auto | cpu | cuda | cuda:N
     dtype: str = "auto"  # auto | float32 | bfloat16 | float16
     capture_graphs: bool = True  # where the device can: whole batches as one launch
+    kv_cache_gib: float | None = None  # for keys and values, where rows generate; None: a share
+    prefix_cache: bool = True  # where rows generate: equal beginnings are computed once
     simulated_fixed_ms: float = 5.0
     simulated_token_us: float = 10.0
     simulated_packed: bool = False
+    simulated_output_tokens: float = 0.0  # median that a row generates; 0: rows do not generate
+    simulated_output_sigma: float = 0.8  # of the logarithm
+    simulated_row_us: float = 2.0  # generating only: of a row in a step
+    simulated_context_ns: float = 10.0  # generating only: of a position that a step looks at
+
+    @property
+    def generates(self) -> bool:
+        """Whether rows answer token by token."""
+        simulated = self.task is Task.SIMULATED and self.simulated_output_tokens > 0
+        return simulated or self.task is Task.TEXT_GENERATION

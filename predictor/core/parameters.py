@@ -5,17 +5,19 @@ the document with a message that names the field, and whatever was in force stay
 Descriptions, units and ranges are part of the types, so that a form can be built from them.
 """
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest, ParametersRefused
 from predictor.core.rows import NO_DEADLINE
+from predictor.core.shown import shown, shown_in_path
+from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_DOCUMENT_BYTES = 1 << 17  # a thousand models' worth, parsed in a fraction of a second
 MAX_MODELS = 256
@@ -35,6 +37,19 @@ DEFAULT_DOCUMENT: Mapping[str, Any] = {
             "weight": 1,
             "min_share": 0.05,
             "max_age_s": 600,
+        },
+    },
+}
+# Where a served model generates. What two CPU cores, and whatever else runs on them, hold with the
+# default model; a tier that asks for more than the device can do is refused all it sends.
+GENERATING_DOCUMENT: Mapping[str, Any] = {
+    **DEFAULT_DOCUMENT,
+    "tiers": {
+        **DEFAULT_DOCUMENT["tiers"],
+        "interactive": {
+            **DEFAULT_DOCUMENT["tiers"]["interactive"],
+            "slo_ms": 10_000,
+            "itl_slo_ms": 1000,
         },
     },
 }
@@ -110,6 +125,14 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
             extra={"unit": "ms"},
         ),
     ] = None
+    itl_slo_ms: Annotated[
+        Annotated[float, Meta(gt=0, le=60_000)] | None,
+        Meta(
+            description="Where a model generates: slo_ms is for the first token, this for each"
+            " later one, from the one before it (99% of them); null: none.",
+            extra={"unit": "ms"},
+        ),
+    ] = None
     max_queue_size: Annotated[
         int,
         Meta(ge=1, le=10_000_000, description="Most rows that wait.", extra={"unit": "rows"}),
@@ -162,6 +185,10 @@ class TierParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def slo_s(self) -> float:
         return NO_DEADLINE if self.slo_ms is None else self.slo_ms / 1e3
 
+    @property
+    def itl_slo_s(self) -> float:
+        return NO_DEADLINE if self.itl_slo_ms is None else self.itl_slo_ms / 1e3
+
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """A whole document, checked. `tiers` is ordered from most to least urgent."""
@@ -204,7 +231,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
         if name is None and priority is None:
             return self.default_tier
         if name is not None and name not in self.tiers:
-            raise InvalidRequest(f"tier {name!r} does not exist; use one of: {self._listed()}")
+            raise InvalidRequest(f"tier {shown(name)} does not exist; use one of: {self._listed()}")
         if priority is None:
             assert name is not None
             return name
@@ -212,7 +239,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
             if self.tiers[name].priority == priority:
                 return name
             raise InvalidRequest(
-                f"priority {priority} is not that of tier {name!r}; send one of the two"
+                f"priority {priority} is not that of tier {shown(name)}; send one of the two"
             )
         for tier, parameters in self.tiers.items():
             if parameters.priority == priority:
@@ -242,28 +269,25 @@ def parse_document(document: bytes) -> Parameters:
         raise ParametersRefused("", f"the document is over {MAX_DOCUMENT_BYTES} bytes")
     try:
         plain = _decode(document)
-    except Exception as error:  # `!!bool x` and the like raise whatever they stumble over
-        raise ParametersRefused("", f"not YAML: {' '.join(str(error).split())}") from None
+    except (YamlRefusedError, RecursionError) as error:
+        raise ParametersRefused("", f"not YAML: {error}") from None
     return parse_plain(plain)
 
 
 def _decode(document: bytes) -> Any:
     try:
-        return msgspec.json.decode(document)  # YAML 1.1 would take JSON's 1e3 for a string
-    except msgspec.DecodeError:
-        return yaml.load(document, _StrictLoader)  # noqa: S506 - it is a safe loader
+        # YAML 1.1 would take JSON's 1e3 for a string.
+        return json.loads(document, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        return load_yaml(document)
 
 
-class _StrictLoader(yaml.CSafeLoader):
-    """Refuses a key that is there twice, where YAML loaders let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise ValueError(f"{key.value!r} is there twice (line {key.start_mark.line + 1})")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for a key that is there twice; as YAML, the document is refused for it."""
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        raise ValueError
+    return plain
 
 
 def parse_plain(plain: object) -> Parameters:
@@ -272,7 +296,9 @@ def parse_plain(plain: object) -> Parameters:
         raise ParametersRefused("", "the document must be a mapping with generation and tiers")
     for name in plain:
         if name not in ("generation", "models", "tiers"):
-            raise ParametersRefused(_shown(name), "unknown name; use generation, models, tiers")
+            raise ParametersRefused(
+                shown_in_path(name), "unknown name; use generation, models, tiers"
+            )
     generation = plain.get("generation")
     if type(generation) is not int or not 0 <= generation <= MAX_GENERATION:
         raise ParametersRefused("generation", f"must be an integer from 0 to {MAX_GENERATION}")
@@ -280,6 +306,12 @@ def parse_plain(plain: object) -> Parameters:
     tiers = _sections(plain, "tiers", TierParameters, MAX_TIERS)
     if not tiers:
         raise ParametersRefused("tiers", "at least one tier is needed")
+    for name, tier in tiers.items():
+        if tier.itl_slo_ms is not None and tier.slo_ms is None:
+            raise ParametersRefused(
+                f"tiers.{name}.itl_slo_ms",
+                "needs slo_ms: a tier without a deadline for the first token has none for others",
+            )
     by_priority = sorted(tiers.items(), key=lambda item: item[1].priority)
     for (first, one), (second, other) in pairwise(by_priority):
         if one.priority == other.priority:
@@ -305,7 +337,7 @@ def _sections(
     for key, values in sections.items():
         if not isinstance(key, str) or not 0 < len(key) <= MAX_NAME_LENGTH or not key.isprintable():
             raise ParametersRefused(
-                f"{name}.{_shown(key)}",
+                f"{name}.{shown_in_path(key)}",
                 f"names must be strings of 1 to {MAX_NAME_LENGTH} printable characters",
             )
         try:
@@ -313,12 +345,6 @@ def _sections(
         except msgspec.ValidationError as error:
             raise _refusal(f"{name}.{key}", str(error)) from None
     return parsed
-
-
-def _shown(key: object) -> str:
-    """A key as a message may hold it: short and printable."""
-    text = str(key)[:MAX_NAME_LENGTH]
-    return text if text.isprintable() else ascii(text)
 
 
 def _refusal(prefix: str, problem: str) -> ParametersRefused:
@@ -329,3 +355,4 @@ def _refusal(prefix: str, problem: str) -> ParametersRefused:
 
 
 DEFAULT_PARAMETERS = parse_plain(DEFAULT_DOCUMENT)
+GENERATING_PARAMETERS = parse_plain(GENERATING_DOCUMENT)

@@ -1,10 +1,12 @@
 """The ASGI vocabulary, and answers that every route gives."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from predictor.core.errors import HeadwayError, InvalidRequest
+from predictor.core.errors import BodyTimeout, HeadwayError, InvalidRequest, Unavailable
 from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.statuses import error_body, retry_after, status_of
 
@@ -16,8 +18,20 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Mapping[bytes, bytes]
 
 
-class ClientGoneError(Exception):
-    """The client hung up; there is nobody to answer."""
+def answering_when_cut_off(app: AsgiApp) -> AsgiApp:
+    """The app, with an answer to requests that the end of the server cancels.
+
+    Without it the server would log a trace for each, and say that it was its own fault.
+    """
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):  # it may have been answered in part
+                await send_error(send, Unavailable("the server stopped; try another replica"))
+
+    return answering
 
 
 def check_encoding(headers: Headers) -> None:
@@ -42,7 +56,11 @@ async def send_not_allowed(send: Send, allowed: str) -> None:
 async def send_error(send: Send, error: HeadwayError) -> None:
     """Answer with the status, the body and, where it helps, the Retry-After of an error."""
     seconds = retry_after(error)
-    extra = () if seconds is None else ((b"retry-after", seconds.encode()),)
+    extra: tuple[tuple[bytes, bytes], ...] = ()
+    if seconds is not None:
+        extra = ((b"retry-after", seconds.encode()),)
+    if isinstance(error, BodyTimeout):
+        extra = (*extra, (b"connection", b"close"))  # what may still come is no request
     await send_json(send, status_of(error).http, error_body(error.message), extra)
 
 

@@ -15,4 +15,9 @@ def codec_for(spec: ModelSpec, max_rows: int) -> TaskCodec:
         from predictor.edge.speech import SpeechCodec
 
         return SpeechCodec(spec, max_rows)
+    if spec.generation is not None:
+        # A library for chat templates that no other task needs.
+        from predictor.edge.generation_codec import GenerationCodec
+
+        return GenerationCodec(spec, max_rows)
     return TextCodec(spec, max_rows)

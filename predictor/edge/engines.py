@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from predictor.core.errors import Unavailable
 from predictor.core.facts import EdgeFact, JobsSeen
+from predictor.core.generation import Generated
 from predictor.core.model import ModelSpec
 from predictor.edge.remote import RemoteEngine
 from predictor.engine.port import EngineStatus, Reply, Submission
@@ -28,7 +29,9 @@ class EngineGroup:
             engine.watch(self._refresh)
         self._refresh()
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         chosen = least_loaded(
             [
                 engine.outstanding_tokens if _serves(engine, submission.model) else None
@@ -37,9 +40,9 @@ class EngineGroup:
             self._last,
         )
         if chosen is None:  # any of them says why
-            return self._engines[0].submit(submission)
+            return self._engines[0].submit(submission, part)
         self._last = chosen
-        return self._engines[chosen].submit(submission)
+        return self._engines[chosen].submit(submission, part)
 
     def status(self) -> EngineStatus:
         return self._status
@@ -71,6 +74,10 @@ class EngineGroup:
         for engine in self._engines:
             engine.drain()
 
+    def abandon(self) -> None:
+        for engine in self._engines:
+            engine.abandon()
+
     def _refresh(self) -> None:
         """Requests ask for the status far more often than it changes."""
         statuses = [engine.status() for engine in self._engines]
@@ -88,6 +95,9 @@ class EngineGroup:
             tightest_slo_s=min(status.tightest_slo_s for status in statuses),
             bulk_tier=next((each.bulk_tier for each in statuses if each.bulk_tier), ""),
             tiers=next((each.tiers for each in statuses if each.tiers), {}),
+            edges_missing=max(status.edges_missing for status in statuses),
+            silent=not models and any(status.silent for status in statuses),
+            alive=all(status.alive for status in statuses),
         )
 
 

@@ -3,34 +3,30 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
 from kserve import errors as sdk_errors
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import (
-    add_GRPCInferenceServiceServicer_to_server,
-)
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from predictor.core.errors import HeadwayError, StartupError
-from predictor.edge import grpc_codec
-from predictor.edge.service import (
-    TIER_HEADER,
-    TIMEOUT_HEADER,
-    Call,
-    InferService,
-    Pending,
-    timeout_from_header,
-)
+from predictor.edge.grpc_exchange import GrpcExchange
+from predictor.edge.grpc_options import service_handler
+from predictor.edge.grpc_triton import TritonMethods, repository_change
+from predictor.edge.in_flight import InFlight
+from predictor.edge.repository import check_load, refuse_unload
+from predictor.edge.service import InferService, check_version
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, retry_after, status_of
+from predictor.edge.tensors import DEFAULT_VERSION
 
 _LOG = logging.getLogger("headway.edge")
+
+_MESSAGE_BYTES = 1 << 10  # of an error
 _LAST_ANSWERS_S = 1.0  # for answers that were given but not sent yet
 _SDK_STATUSES: dict[type[Exception], grpc.StatusCode] = {
     sdk_errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
@@ -46,47 +42,25 @@ class EdgeServicer(InferenceServicer):
 
     def __init__(self, service: InferService, data_plane: object, repository: object) -> None:
         super().__init__(data_plane, repository)
-        self._service = service
-        self._in_flight = 0
-        self.idle = asyncio.Event()  # set while no ModelInfer is in flight
-        self.idle.set()
+        self.service = service
+        self.in_flight = InFlight()
 
     async def ModelInfer(  # noqa: N802 - the protocol's name
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        self._in_flight += 1
-        self.idle.clear()
-        try:
+        with self.in_flight:
             return await self._infer(request, context)
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self.idle.set()
 
     async def _infer(
         self, request: pb.ModelInferRequest, context: aio.ServicerContext
     ) -> pb.ModelInferResponse:
-        started_s = self._service.arrived()
-        pending: Pending | None = None
+        exchange = GrpcExchange(request, context)
         try:
-            self._service.check_pace(started_s)
-            codec = self._service.codec(request.model_name)
-            decoded = grpc_codec.decode_request(request)
-            call = _call(request.model_name, context, started_s)
-            pending = await self._service.submit(decoded, call, codec)
-            reply = await pending.future
-            replied_s = monotonic()
-            answer = grpc_codec.encode_answer(
-                self._service.answer(pending, reply, decoded.id), decoded
-            )
-            self._service.report(pending, replied_s)
-        except Exception as error:
-            if pending is not None:
-                self._service.failed(pending, error)
-            elif isinstance(error, HeadwayError):
-                self._service.refused(request.model_name, "grpc", error)
+            await self.service.lifecycle.run(exchange)
+        except HeadwayError as error:
             await _abort(context, error)
-        return answer
+        assert exchange.answer is not None
+        return exchange.answer
 
     async def ServerMetadata(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
         return await _mapped(super().ServerMetadata(request, context), context)
@@ -94,32 +68,44 @@ class EdgeServicer(InferenceServicer):
     async def ServerReady(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
         return await _mapped(super().ServerReady(request, context), context)
 
-    async def ModelReady(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
+    async def ModelReady(  # noqa: N802
+        self, request: pb.ModelReadyRequest, context: aio.ServicerContext
+    ) -> Any:
+        if request.version and request.name in self.service.names:
+            ready = self.service.is_ready(request.name, request.version)
+            return pb.ModelReadyResponse(ready=ready)
         return await _mapped(super().ModelReady(request, context), context)
 
-    async def ModelMetadata(self, request: Any, context: aio.ServicerContext) -> Any:  # noqa: N802
-        return await _mapped(super().ModelMetadata(request, context), context)
+    async def ModelMetadata(  # noqa: N802
+        self, request: pb.ModelMetadataRequest, context: aio.ServicerContext
+    ) -> Any:
+        return await _mapped(self._metadata(request, context), context)
+
+    async def _metadata(
+        self, request: pb.ModelMetadataRequest, context: aio.ServicerContext
+    ) -> pb.ModelMetadataResponse:
+        metadata = await super().ModelMetadata(request, context)
+        check_version(request.name, request.version)
+        metadata.versions.append(DEFAULT_VERSION)
+        return metadata
 
     async def RepositoryModelLoad(  # noqa: N802
-        self, request: Any, context: aio.ServicerContext
+        self, request: pb.RepositoryModelLoadRequest, context: aio.ServicerContext
     ) -> Any:
-        return await _mapped(super().RepositoryModelLoad(request, context), context)
+        return await _mapped(self._load(request), context)
+
+    async def _load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
+        change = repository_change(request)
+        check_load(self.service, change.model, change.parameters)
+        return pb.RepositoryModelLoadResponse(model_name=change.model, isLoaded=True)
 
     async def RepositoryModelUnload(  # noqa: N802
-        self, request: Any, context: aio.ServicerContext
+        self, request: pb.RepositoryModelUnloadRequest, context: aio.ServicerContext
     ) -> Any:
-        return await _mapped(super().RepositoryModelUnload(request, context), context)
+        return await _mapped(self._unload(request), context)
 
-
-def _call(model: str, context: aio.ServicerContext, started_s: float) -> Call:
-    headers = dict(context.invocation_metadata() or ())
-    timeout = headers.get(TIMEOUT_HEADER)
-    timeout_s = None if timeout is None else timeout_from_header(str(timeout))
-    remaining_s = context.time_remaining()
-    if remaining_s is not None and (timeout_s is None or remaining_s < timeout_s):
-        timeout_s = remaining_s
-    tier = headers.get(TIER_HEADER)
-    return Call(model, "grpc", started_s, None if tier is None else str(tier), timeout_s)
+    async def _unload(self, request: pb.RepositoryModelUnloadRequest) -> None:
+        refuse_unload(self.service, repository_change(request).model)
 
 
 async def _mapped(method: Awaitable[Any], context: aio.ServicerContext) -> Any:
@@ -134,13 +120,19 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> NoReturn:
     if isinstance(error, HeadwayError):
         seconds = retry_after(error)
         trailing = () if seconds is None else (("retry-after", seconds),)
-        await context.abort(status_of(error).grpc, error.message, trailing)
+        await context.abort(status_of(error).grpc, _short(error.message), trailing)
     for kind, code in _SDK_STATUSES.items():
         if isinstance(error, kind):
-            await context.abort(code, str(error))
+            await context.abort(code, _short(str(error)))
     _LOG.error("a gRPC call failed", exc_info=error)
     await context.abort(INTERNAL.grpc, INTERNAL_MESSAGE)
     raise AssertionError("abort raises")
+
+
+def _short(message: str) -> str:
+    """What fits the trailers, of which a client takes 8 KiB: each byte may become three."""
+    cut = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
+    return message if len(cut) == len(message) else cut + "…"
 
 
 class EdgeGrpcServer(GRPCServer):
@@ -151,17 +143,18 @@ class EdgeGrpcServer(GRPCServer):
         servicer: EdgeServicer,
         address: str,
         *,
-        max_receive_bytes: int,
-        max_send_bytes: int,
+        options: Sequence[tuple[str, int]],
+        read_idle_s: float,
         grace_s: float,
     ) -> None:
-        """`address` is host:port; the port must have been found free before."""
+        """`address` is host:port; the port must have been found free before.
+
+        `read_idle_s`: the client of a stream that reads nothing for so long is given up.
+        """
         self._servicer = servicer
         self._address = address
-        self._options = [
-            ("grpc.max_receive_message_length", max_receive_bytes),
-            ("grpc.max_send_message_length", max_send_bytes),
-        ]
+        self._options = options
+        self._read_idle_s = read_idle_s
         self._grace_s = grace_s
         self._stopping = False
         self._server: aio.Server | None = None
@@ -171,7 +164,9 @@ class EdgeGrpcServer(GRPCServer):
         if self._stopping:
             return
         self._server = aio.server(ThreadPoolExecutor(max_workers), options=self._options)
-        add_GRPCInferenceServiceServicer_to_server(self._servicer, self._server)
+        servicer = self._servicer
+        triton = TritonMethods(servicer.service, servicer.in_flight, self._read_idle_s)
+        self._server.add_generic_rpc_handlers((service_handler(servicer), triton))
         try:
             self._server.add_insecure_port(self._address)
         except RuntimeError as error:
@@ -194,5 +189,5 @@ class EdgeGrpcServer(GRPCServer):
             await self._server.stop(None)
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._servicer.idle.wait(), self._grace_s)
+            await asyncio.wait_for(self._servicer.in_flight.idle.wait(), self._grace_s)
         await self._server.stop(_LAST_ANSWERS_S)

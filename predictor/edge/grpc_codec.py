@@ -1,5 +1,6 @@
 """v2 requests and answers as protobuf messages, with raw or typed tensor contents."""
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,12 +9,17 @@ from google.protobuf import unknown_fields
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.core.errors import InvalidRequest
+from predictor.core.shown import shown
+from predictor.edge.parameters import (
+    InputParameters,
+    OutputParameters,
+    RequestParameters,
+    converted,
+)
 from predictor.edge.tensors import (
     BYTES,
     MAX_INPUTS,
     MAX_OUTPUTS,
-    MAX_PRIORITY,
-    MAX_TIMEOUT_US,
     NUMPY_TYPES,
     InferAnswer,
     InferRequest,
@@ -21,13 +27,19 @@ from predictor.edge.tensors import (
     WantedOutput,
     check_datatype,
     check_length,
+    check_strings,
+    checked_id,
+    decoded_base64,
     new_id,
     raw_bytes,
     tensor_from_binary,
 )
 
-# Triton's clients send `priority` as uint64_param, a field that the SDK's message lacks.
+# Fields of a parameter that Triton's clients send (`priority` is unsigned), and the SDK's message
+# lacks.
+_DOUBLE_PARAM = 4
 _UINT64_PARAM = 5
+_DEFAULTS = RequestParameters()
 _CONTENTS = {
     "INT32": "int_contents",
     "INT64": "int64_contents",
@@ -44,6 +56,8 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
         raise InvalidRequest(f"inputs: send 1 to {MAX_INPUTS} of them, not {len(entries)}")
     if len(message.outputs) > MAX_OUTPUTS:
         raise InvalidRequest(f"outputs: name at most {MAX_OUTPUTS}")
+    parameters = _parameters(message)
+    asked = [_input_parameters(index, entry) for index, entry in enumerate(entries)]
     if raw and len(raw) != len(entries):
         raise InvalidRequest(
             f"raw_input_contents: has {len(raw)} entries for {len(entries)} inputs; send one each"
@@ -54,21 +68,84 @@ def decode_request(message: pb.ModelInferRequest) -> InferRequest:
             tensor = _from_contents(entry)
         elif entry.HasField("contents"):
             raise InvalidRequest(
-                f"input {entry.name!r} has both contents and raw_input_contents; send one"
+                f"input {shown(entry.name)} has both contents and raw_input_contents; send one"
             )
         else:
             tensor = tensor_from_binary(entry.name, entry.datatype, list(entry.shape), raw[index])
+        own = asked[index]
+        if own is not None:
+            tensor = _as_asked(index, tensor, own, len(raw[index]) if raw else None)
         if inputs.setdefault(entry.name, tensor) is not tensor:
-            raise InvalidRequest(f"input {entry.name!r} is there twice; send it once")
-    parameters = message.parameters
+            raise InvalidRequest(f"input {shown(entry.name)} is there twice; send it once")
+    binary = parameters.binary_data_output
     return InferRequest(
-        id=message.id or new_id(),
+        id=checked_id(message.id) or new_id(),
         inputs=inputs,
-        priority=_integer(parameters, "priority", MAX_PRIORITY),
-        timeout_us=_integer(parameters, "timeout", MAX_TIMEOUT_US),
-        wanted=[WantedOutput(output.name) for output in message.outputs],
-        binary=bool(raw),
+        priority=parameters.priority,
+        timeout_us=parameters.timeout,
+        wanted=[_wanted(index, output) for index, output in enumerate(message.outputs)],
+        binary=bool(raw) if binary is None else binary,
+        truncate=parameters.truncate is not False,
+        sampling=parameters.sampling,
     )
+
+
+def _parameters(message: pb.ModelInferRequest) -> RequestParameters:
+    if not message.parameters:
+        return _DEFAULTS
+    parameters = converted(_plain(message.parameters), RequestParameters, "parameters")
+    parameters.check()
+    return parameters
+
+
+def _input_parameters(index: int, entry: Any) -> InputParameters | None:
+    if not entry.parameters:
+        return None
+    where = f"inputs[{index}].parameters"
+    parameters = converted(_plain(entry.parameters), InputParameters, where)
+    parameters.check_memory(where)
+    return parameters
+
+
+def _as_asked(index: int, tensor: Tensor, asked: InputParameters, size: int | None) -> Tensor:
+    """`size`: bytes of its raw contents, where they are raw."""
+    if asked.binary_data_size is not None and asked.binary_data_size != size:
+        raise InvalidRequest(
+            f"inputs[{index}].parameters.binary_data_size: is {asked.binary_data_size}, but "
+            + ("its contents are not raw" if size is None else f"{size} bytes came")
+            + "; leave it out"
+        )
+    return decoded_base64(tensor) if asked.is_base64(index, tensor.datatype) else tensor
+
+
+def _wanted(index: int, output: Any) -> WantedOutput:
+    if not output.parameters:
+        return WantedOutput(output.name)
+    where = f"outputs[{index}].parameters"
+    parameters = converted(_plain(output.parameters), OutputParameters, where)
+    parameters.check(index)
+    if parameters.binary_data is not None:
+        raise InvalidRequest(
+            f"{where}.binary_data: over gRPC all outputs travel alike; use"
+            " parameters.binary_data_output of the request"
+        )
+    return WantedOutput(output.name, classes=parameters.classification or 0)
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, object]:
+    return {name: _value(parameter) for name, parameter in parameters.items()}
+
+
+def _value(parameter: Any) -> object:
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind is not None:
+        return getattr(parameter, kind)
+    for field in unknown_fields.UnknownFieldSet(parameter):
+        if field.field_number == _UINT64_PARAM and isinstance(field.data, int):
+            return field.data
+        if field.field_number == _DOUBLE_PARAM and isinstance(field.data, int):
+            return struct.unpack("<d", struct.pack("<Q", field.data))[0]
+    return ""  # a parameter without a value; no name takes it for one that means something
 
 
 def _from_contents(entry: Any) -> Tensor:
@@ -78,28 +155,15 @@ def _from_contents(entry: Any) -> Tensor:
     for other, _ in entry.contents.ListFields():
         if other.name != field:
             raise InvalidRequest(
-                f"input {name!r}: {datatype} travels in contents.{field}, not in {other.name}"
+                f"input {shown(name)}: {datatype} travels in contents.{field}, not in {other.name}"
             )
     values: Sequence[Any] = getattr(entry.contents, field)
     check_length(name, shape, len(values))
     if datatype == BYTES:
+        check_strings(name, shape)
         return Tensor(name, datatype, shape, list(values))
-    return Tensor(name, datatype, shape, np.array(values, NUMPY_TYPES[datatype]).tobytes())
-
-
-def _integer(parameters: Mapping[str, Any], name: str, limit: int) -> int | None:
-    if name not in parameters:
-        return None
-    parameter = parameters[name]
-    kind = parameter.WhichOneof("parameter_choice")
-    value: int | None = parameter.int64_param if kind == "int64_param" else None
-    if kind is None:
-        for field in unknown_fields.UnknownFieldSet(parameter):
-            if field.field_number == _UINT64_PARAM and isinstance(field.data, int):
-                value = field.data
-    if value is None or not 0 <= value <= limit:
-        raise InvalidRequest(f"parameters.{name}: must be an integer from 0 to {limit}")
-    return value
+    numbers = np.fromiter(values, NUMPY_TYPES[datatype], len(values))  # without a list between
+    return Tensor(name, datatype, shape, numbers.tobytes())
 
 
 def encode_answer(answer: InferAnswer, request: InferRequest) -> pb.ModelInferResponse:
@@ -109,14 +173,21 @@ def encode_answer(answer: InferAnswer, request: InferRequest) -> pb.ModelInferRe
     parameters["queue_us"].int64_param = answer.queue_us
     parameters["service_us"].int64_param = answer.service_us
     parameters["batch_size"].int64_param = answer.batch_size
+    if answer.truncated:
+        parameters["truncated_rows"].int64_param = answer.truncated
+    add_outputs(message, answer.outputs, binary=request.binary)
+    return message
+
+
+def add_outputs(message: pb.ModelInferResponse, outputs: Sequence[Tensor], *, binary: bool) -> None:
+    """Put tensors into an answer, raw or typed."""
     add: Callable[..., Any] = message.outputs.add
-    for tensor in answer.outputs:
+    for tensor in outputs:
         output = add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        if request.binary:
+        if binary:
             message.raw_output_contents.append(raw_bytes(tensor))
         elif tensor.datatype == BYTES:
             output.contents.bytes_contents.extend(str(text).encode() for text in tensor.data)
         else:
             values = tensor.array().ravel().tolist()
             getattr(output.contents, _CONTENTS[tensor.datatype]).extend(values)
-    return message

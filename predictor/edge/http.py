@@ -1,51 +1,44 @@
 """The ASGI callable around the SDK's app.
 
-It answers `/v2/models/{m}/infer` and `/metrics` itself, because the SDK spends several
-times as long on a request as the work takes, and hands everything else on.
+It answers what carries rows itself, v2 `infer` and V1 `predict`, because the SDK spends several
+times as long on a request as the work takes, and `/metrics`, jobs and the repository, because the
+SDK has none of them or only a part. Health and metadata are the SDK's.
 """
 
-import asyncio
-import logging
+import re
 from http import HTTPStatus
-from time import monotonic
+from urllib.parse import quote
 
-from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge
+from predictor.core.errors import HeadwayError
 from predictor.core.jobs import Jobs
-from predictor.edge import http_codec
 from predictor.edge.asgi import (
     AsgiApp,
-    ClientGoneError,
-    Headers,
     Message,
     Receive,
     Scope,
     Send,
-    check_encoding,
     send_error,
-    send_json,
     send_not_allowed,
 )
+from predictor.edge.bodies import IDLE_S, Bodies
+from predictor.edge.exchange import ClientGoneError
+from predictor.edge.generate_routes import GenerateRoutes
+from predictor.edge.http_exchange import HttpExchange
 from predictor.edge.jobs import JobRoutes
-from predictor.edge.service import (
-    TIER_HEADER,
-    TIMEOUT_HEADER,
-    Call,
-    InferService,
-    Pending,
-    timeout_from_header,
-)
-from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
-from predictor.edge.watch import Watchers, reply_of
+from predictor.edge.openai.routes import OpenAiRoutes
+from predictor.edge.repository import RepositoryRoutes
+from predictor.edge.service import InferService, check_version
+from predictor.edge.triton_config import ConfigRoutes
+from predictor.edge.unserved import UnservedRoutes
+from predictor.edge.v1 import V1Exchange
+from predictor.edge.watch import Watchers
 
-_LOG = logging.getLogger("headway.edge")
 _PREFIX = "/v2/models/"
 _SUFFIX = "/infer"
+_VERSIONS = "/versions/"
+_VERSIONED = re.compile(r"/v2/models/([^/]+)/versions/([^/]+)(/ready)?")
 _V1_PREFIX = "/v1/models/"
 _V1_SUFFIX = ":predict"
-_DISCARDED = 4  # bodies up to this many times the limit are read to their end, then refused
-_TIER = TIER_HEADER.encode()
-_TIMEOUT = TIMEOUT_HEADER.encode()
-_JSON_LENGTH = b"inference-header-content-length"
 
 
 class EdgeApp:
@@ -57,65 +50,69 @@ class EdgeApp:
         fallback: AsgiApp,
         max_body_bytes: int,
         jobs: Jobs | None = None,
+        body_idle_s: float = IDLE_S,
+        job_owner_header: str = "",
     ) -> None:
-        """`jobs`: where they are kept; None where they are not."""
+        """`jobs`: where they are kept; None where they are not.
+
+        `body_idle_s`: a body of which nothing came for so long is given up.
+        """
         self._service = service
+        self._lifecycle = service.lifecycle
         self._fallback = fallback
-        self._max_body_bytes = max_body_bytes
+        self._bodies = Bodies(max_body_bytes, body_idle_s)
         self._watchers = Watchers()
-        self._jobs = JobRoutes(service, jobs)
+        self._routes = (
+            OpenAiRoutes(service, self._bodies, self._watchers),
+            GenerateRoutes(service, self._bodies, self._watchers),
+            ConfigRoutes(service),
+            JobRoutes(service, jobs, self._bodies, job_owner_header),
+            RepositoryRoutes(service, self._bodies),
+            UnservedRoutes(service.names),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return
-        path: str = scope["path"]
-        if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
-            model = path[len(_PREFIX) : -len(_SUFFIX)]
-            if model and "/" not in model:
-                await self._infer(model, scope, receive, send)
-                return
-        if path == "/metrics":
-            await self._metrics(scope, send)
+        exchange = self._exchange(scope, receive, send)
+        if exchange is None:
+            await self._without_rows(scope, receive, send)
             return
-        if self._jobs.takes(path):
-            await self._jobs(scope, receive, send)
-            return
-        await self._hand_on(scope, receive, send)
-
-    async def _infer(self, model: str, scope: Scope, receive: Receive, send: Send) -> None:
-        started_s = self._service.arrived()
         if scope["method"] != "POST":
             await send_not_allowed(send, "POST")
             return
-        pending: Pending | None = None
         try:
-            self._service.check_pace(started_s)
-            headers: Headers = dict(scope["headers"])
-            body = await self._body(headers, receive)
-            codec = self._service.codec(model)
-            request = http_codec.decode_request(body, _json_length(headers))
-            pending = await self._service.submit(request, _call(model, headers, started_s), codec)
-            reply = await reply_of(pending.future, receive, self._watchers)
-            replied_s = monotonic()
-            answer = http_codec.encode_answer(
-                self._service.answer(pending, reply, request.id), request
-            )
-            self._service.report(pending, replied_s)
+            await self._lifecycle.run(exchange)
         except ClientGoneError:
             return
         except HeadwayError as error:
-            if pending is None:
-                self._service.refused(model, "http", error)
-            else:
-                self._service.failed(pending, error)
-            await send_error(send, error)
+            await exchange.send_error(error)
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HttpExchange | None:
+        """That of a request with rows; None for any other path."""
+        path: str = scope["path"]
+        if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
+            model, named, version = path[len(_PREFIX) : -len(_SUFFIX)].partition(_VERSIONS)
+            if model and "/" not in model + version and bool(named) == bool(version):
+                return HttpExchange(
+                    model, version, scope, receive, send, self._bodies, self._watchers
+                )
+        if path.startswith(_V1_PREFIX) and path.endswith(_V1_SUFFIX):
+            model = path[len(_V1_PREFIX) : -len(_V1_SUFFIX)]
+            return V1Exchange(model, "", scope, receive, send, self._bodies, self._watchers)
+        return None
+
+    async def _without_rows(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if path == "/metrics":
+            await self._metrics(scope, send)
             return
-        except Exception:
-            _LOG.exception("a request to model %r failed", model)
-            await send_json(send, HTTPStatus.INTERNAL_SERVER_ERROR, error_body(INTERNAL_MESSAGE))
-            return
-        await _send_answer(send, answer)
+        for routes in self._routes:
+            if routes.takes(path):
+                await routes(scope, receive, send)
+                return
+        await self._hand_on(scope, receive, send)
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -134,124 +131,27 @@ class EdgeApp:
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        """The whole body. Raises RequestTooLarge, InvalidRequest, ClientGone."""
-        await self._check_announced(headers, receive)
-        check_encoding(headers)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        body: bytes = message.get("body", b"")
-        self._check_size(len(body))
-        if not message.get("more_body"):
-            return body
-        chunks = [body]
-        size = len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            self._check_size(size)
-        return b"".join(chunks)
-
     async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        model = _v1_model(scope["path"])
+        versioned = _VERSIONED.fullmatch(scope["path"])
         try:
-            await self._check_announced(dict(scope["headers"]), receive)
-            if model:  # refused here, so that it is counted
-                self._service.codec(model)
+            if versioned is not None:  # the SDK knows no versions
+                model, version, ready = versioned.groups("")
+                check_version(model, version)
+                path = f"{_PREFIX}{model}{ready}"
+                scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+            await self._bodies.check_announced(dict(scope["headers"]), receive)
+        except ClientGoneError:
+            return
         except HeadwayError as error:
-            if model:
-                self._service.refused(model, "v1", error)
             await send_error(send, error)
             return
-        handler = asyncio.current_task()
-        assert handler is not None
-        watchers: list[asyncio.Task[Message]] = []
         received = 0
-
-        def gone(watcher: asyncio.Task[Message]) -> None:
-            if not watcher.cancelled():
-                handler.cancel()
 
         async def limited() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            self._check_size(received)
-            if model and not message.get("more_body"):
-                watchers.append(asyncio.get_running_loop().create_task(receive()))
-                watchers[0].add_done_callback(gone)
+            self._bodies.check_size(received)
             return message
 
-        try:
-            await self._fallback(scope, limited, send)
-        except asyncio.CancelledError:
-            if not any(watcher.done() for watcher in watchers):
-                raise
-        finally:
-            for watcher in watchers:
-                watcher.cancel()
-
-    async def _check_announced(self, headers: Headers, receive: Receive) -> None:
-        announced = headers.get(b"content-length")
-        if announced is None or not announced.isdigit():
-            return
-        size = int(announced[:20])
-        # A client that sends all before it reads would see a reset instead of the answer.
-        if self._max_body_bytes < size <= _DISCARDED * self._max_body_bytes and (
-            b"expect" not in headers
-        ):
-            while (await receive()).get("more_body"):
-                pass
-        self._check_size(size)
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_body_bytes:
-            raise RequestTooLarge(
-                f"the body is over {self._max_body_bytes} bytes; send fewer rows in a request"
-            )
-
-
-def _v1_model(path: str) -> str:
-    """The model that a V1 predict names; empty for any other path."""
-    if path.startswith(_V1_PREFIX) and path.endswith(_V1_SUFFIX):
-        return path[len(_V1_PREFIX) : -len(_V1_SUFFIX)]
-    return ""
-
-
-def _json_length(headers: Headers) -> int | None:
-    value = headers.get(_JSON_LENGTH)
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > 18:
-        raise InvalidRequest("Inference-Header-Content-Length: must be a number of bytes")
-    return int(value)
-
-
-def _call(model: str, headers: Headers, started_s: float) -> Call:
-    tier = headers.get(_TIER)
-    timeout = headers.get(_TIMEOUT)
-    return Call(
-        model,
-        "http",
-        started_s,
-        None if tier is None else tier.decode("latin-1"),
-        None if timeout is None else timeout_from_header(timeout.decode("latin-1")),
-    )
-
-
-async def _send_answer(send: Send, answer: http_codec.HttpAnswer) -> None:
-    body = answer.body
-    if answer.json_length is None:
-        headers = [(b"content-type", http_codec.JSON_TYPE)]
-    else:
-        headers = [
-            (b"content-type", http_codec.BINARY_TYPE),
-            (_JSON_LENGTH, b"%d" % answer.json_length),
-        ]
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        await self._fallback(scope, limited, send)

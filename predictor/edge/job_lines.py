@@ -4,15 +4,23 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
+from typing import TypeVar
 
 import msgspec
 
-from predictor.core.errors import HeadwayError, InvalidRequest, RequestTooLarge, Unavailable
+from predictor.core.errors import InvalidRequest, RequestTooLarge, Unavailable
 from predictor.core.jobs import MAX_LINE_BYTES
+from predictor.core.shown import shown
 from predictor.edge import http_codec
-from predictor.edge.service import Call, InferService
+from predictor.edge.budget import DecodedBytes
+from predictor.edge.exchange import Call
+from predictor.edge.generation_codec import check, decoded_bytes_of, is_heavy, prepared
+from predictor.edge.service import InferService
 from predictor.edge.tasks import TaskCodec, check_outputs
-from predictor.edge.tensors import InferRequest
+from predictor.edge.tensors import InferAnswer, InferRequest
+from predictor.engine.port import Engine
+
+T = TypeVar("T")
 
 JOBS_PROTOCOL = "jobs"
 _LARGE_LINE_BYTES = 1 << 14  # decoding more at once would hold the event loop too long
@@ -59,8 +67,11 @@ class LineCutter:
 class LineChecker:
     """Refuses what a client can get wrong in a line, so that no such line is ever queued."""
 
-    def __init__(self, codec: TaskCodec, tier: str, priority: int | None) -> None:
-        """`priority` is the tier's, if it is known."""
+    def __init__(
+        self, codec: TaskCodec, tier: str, priority: int | None, budget: DecodedBytes
+    ) -> None:
+        """`priority` is the tier's, if it is known. `budget`: of what is decoded to be checked."""
+        self._budget = budget
         self._codec = codec
         self._tier = tier
         self._priority = priority
@@ -71,16 +82,24 @@ class LineChecker:
             request = await asyncio.to_thread(self._decode, line)
         else:
             request = self._decode(line)
-        if self._codec.is_heavy(request.inputs):
-            await asyncio.to_thread(self._codec.check, request.inputs)
+        if is_heavy(request, self._codec):
+            await self._check_heavy(request)
         else:
-            self._codec.check(request.inputs)
+            check(request, self._codec)
+
+    async def _check_heavy(self, request: InferRequest) -> None:
+        held = self._budget.reservation(of_line=True)
+        try:
+            await held.wait(await asyncio.to_thread(decoded_bytes_of, request, self._codec))
+            await asyncio.to_thread(check, request, self._codec)
+        finally:
+            held.release()
 
     def _decode(self, line: bytes) -> InferRequest:
         if not line.strip():
             # Skipped, it would shift the index of every result behind it.
             raise InvalidRequest("is blank; take it out")
-        request = http_codec.decode_request(line)
+        request = http_codec.decode_request(line, model=self._codec.spec.name)
         if request.priority and request.priority != self._priority:
             raise InvalidRequest(
                 f"parameters.priority is {request.priority}, but the job's tier is {self._tier!r} "
@@ -90,8 +109,8 @@ class LineChecker:
             raise InvalidRequest("parameters.timeout: a job has no deadline; leave it out")
         if request.binary or any(wanted.binary for wanted in request.wanted):
             raise InvalidRequest("binary outputs: a job's results are JSON; leave them out")
-        check_outputs([wanted.name for wanted in request.wanted], self._codec.outputs)
-        return request
+        check_outputs(request.wanted, self._codec.outputs)
+        return prepared(request, self._codec)
 
 
 async def checked_lines(chunks: AsyncIterator[bytes], checker: LineChecker) -> AsyncIterator[bytes]:
@@ -164,31 +183,60 @@ class EdgeLineRunner:
         return self._service.is_ready(model)
 
     async def run(self, model: str, tier: str, line: bytes) -> bytes:
-        service = self._service
+        exchange = _LineExchange(model, tier, line, self._few, self._service.engine)
+        await self._service.lifecycle.run(exchange)
+        return exchange.answer
+
+
+class _LineExchange:
+    """A line on its way. Nobody waits for it, so it begins when it is run, and has no deadline."""
+
+    __slots__ = ("_engine", "_few", "_line", "_tier", "answer", "model", "version")
+
+    protocol = JOBS_PROTOCOL
+    paced = False  # it came from a store, not from a socket, and can be run again
+
+    def __init__(self, model: str, tier: str, line: bytes, few: FewATurn, engine: Engine) -> None:
+        self.model = model
+        self.version = ""
+        self.answer = b""
+        self._tier = tier
+        self._line = line
+        self._few = few
+        self._engine = engine
+
+    async def receive(self) -> bytes:
         await self._few.turn()
+        return self._line
+
+    def size(self, body: bytes) -> int:
+        return len(body)
+
+    def decode(self, body: bytes, codec: TaskCodec) -> InferRequest:
         # The job's tier counts. What the line asked for was checked against it when it came, and
         # the tier's priority may have been edited since.
-        request = msgspec.structs.replace(
-            http_codec.decode_request(line), priority=None, timeout_us=None
+        return msgspec.structs.replace(
+            http_codec.decode_request(body), priority=None, timeout_us=None
         )
-        call = Call(model, JOBS_PROTOCOL, monotonic(), self._tier(tier))
-        pending = await service.submit(request, call, service.codec(model))
-        try:
-            reply = await pending.future
-        except HeadwayError as error:
-            service.failed(pending, error)
-            raise
-        await self._few.turn()
-        replied_s = monotonic()
-        answer = http_codec.encode_answer(service.answer(pending, reply, request.id), request)
-        service.report(pending, replied_s)
-        return answer.body
 
-    def _tier(self, named: str) -> str:
+    def call(self) -> Call:
         """An edit may take away the tier of a job that waits; that is no fault of its lines."""
-        status = self._service.engine.status()
-        if named in status.tiers:
-            return named
+        status = self._engine.status()
+        if self._tier in status.tiers:
+            return Call(self._tier)
         if not status.bulk_tier:
-            raise Unavailable(f"tier {named!r} of the job is gone, and every other has an SLO")
-        return status.bulk_tier
+            raise Unavailable(
+                f"tier {shown(self._tier)} of the job is gone, and every other has an SLO"
+            )
+        return Call(status.bulk_tier)
+
+    async def wait(self, future: asyncio.Future[T]) -> T:
+        result = await future
+        await self._few.turn()
+        return result
+
+    def encode(self, answer: InferAnswer, request: InferRequest) -> http_codec.HttpAnswer:
+        return http_codec.encode_answer(answer, request)
+
+    async def send(self, encoded: http_codec.HttpAnswer) -> None:
+        self.answer = encoded.body

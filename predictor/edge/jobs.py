@@ -5,11 +5,11 @@ has no limit but those of its lines and their number.
 """
 
 import asyncio
-import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from http import HTTPStatus
+from time import monotonic
 
 import msgspec
 
@@ -17,12 +17,11 @@ from predictor.core.errors import (
     HeadwayError,
     InvalidRequest,
     JobsNotKept,
-    QueueFull,
     UnknownJob,
 )
 from predictor.core.jobs import Jobs, JobStart, JobStatus
+from predictor.core.shown import shown
 from predictor.edge.asgi import (
-    ClientGoneError,
     Headers,
     Receive,
     Scope,
@@ -32,12 +31,15 @@ from predictor.edge.asgi import (
     send_json,
     send_not_allowed,
 )
+from predictor.edge.bodies import Bodies
+from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, ClientGoneError
 from predictor.edge.job_lines import LineChecker, checked_lines
-from predictor.edge.service import TIER_HEADER, TIMEOUT_HEADER, InferService
+from predictor.edge.job_streams import JobStream, JobStreams
+from predictor.edge.service import InferService
 from predictor.edge.statuses import INTERNAL_MESSAGE, error_body
 
 MAX_STREAMS = 64  # jobs that one edge receives or gives out at a time; each holds a few MiB
-IDLE_S = 60.0  # a client that neither sends nor reads for so long is given up
+MAX_OWNER_BYTES = 256
 BLOCK_BYTES = 1 << 16  # results are sent in blocks of about this size
 NDJSON_TYPE = b"application/x-ndjson"
 STATE_HEADER = b"x-headway-job-state"
@@ -63,12 +65,20 @@ class _Progress(JobStatus, frozen=True, kw_only=True):
 
 
 class JobRoutes:
-    """ASGI: the routes of jobs. `jobs` is None where this server keeps none."""
+    """ASGI: the routes of jobs. `jobs` is None where this server keeps none.
 
-    def __init__(self, service: InferService, jobs: Jobs | None) -> None:
+    `owner_header`: in small letters. Where there is one, whoever it names owns the jobs that they
+    submit, and to others these do not exist.
+    """
+
+    def __init__(
+        self, service: InferService, jobs: Jobs | None, bodies: Bodies, owner_header: str = ""
+    ) -> None:
+        self._owner_header = owner_header
         self._service = service
+        self._bodies = bodies
         self._kept = jobs
-        self._streams = 0
+        self._streams = JobStreams(monotonic)
 
     @staticmethod
     def takes(path: str) -> bool:
@@ -87,36 +97,42 @@ class JobRoutes:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
+        owner = self._owner(scope)
         submission = _SUBMIT.fullmatch(path)
         if submission is not None:
             if method != "POST":
                 await send_not_allowed(send, "POST")
                 return
-            with self._stream():
-                await self._submit(submission[1], dict(scope["headers"]), receive, send)
+            with self._streams.open(MAX_STREAMS) as stream:
+                await self._submit(submission[1], owner, scope, receive, send, stream)
             return
         job = _JOB.fullmatch(path)
         if job is None:
             raise UnknownJob("no such job; use the id that the submission was answered with")
         job_id, results = job.groups()
         if results and method == "GET":
-            with self._stream():
-                await self._results(job_id, receive, send)
+            with self._streams.open(MAX_STREAMS) as stream:
+                await self._results(job_id, owner, receive, send, stream)
         elif not results and method in {"GET", "DELETE"}:
             act = self._jobs.status if method == "GET" else self._jobs.cancel
-            await send_json(send, HTTPStatus.OK, _progress(await act(job_id)))
+            await send_json(send, HTTPStatus.OK, _progress(await act(job_id, owner)))
         else:
             await send_not_allowed(send, "GET" if results else "GET, DELETE")
 
-    async def _submit(self, model: str, headers: Headers, receive: Receive, send: Send) -> None:
+    async def _submit(
+        self, model: str, owner: str, scope: Scope, receive: Receive, send: Send, stream: JobStream
+    ) -> None:
+        headers: Headers = dict(scope["headers"])
         codec = self._service.codec(model)
         jobs = self._jobs
         check_encoding(headers)
         if TIMEOUT_HEADER.encode() in headers:
             raise InvalidRequest(f"{TIMEOUT_HEADER}: a job has no deadline; leave it out")
         tier, priority = self._tier(headers)
-        lines = checked_lines(_chunks(receive), LineChecker(codec, tier, priority))
-        status = await jobs.submit(JobStart(model=model, tier=tier), lines)
+        parts = _counted(self._bodies.parts(receive), stream)
+        checker = LineChecker(codec, tier, priority, self._service.lifecycle.budget)
+        lines = checked_lines(parts, checker)
+        status = await jobs.submit(JobStart(model=model, tier=tier, owner=owner), lines)
         await send_json(
             send,
             HTTPStatus.ACCEPTED,
@@ -124,15 +140,19 @@ class JobRoutes:
             ((b"location", (_JOBS_PREFIX + status.id).encode()),),
         )
 
-    async def _results(self, job_id: str, receive: Receive, send: Send) -> None:
-        status = await self._jobs.status(job_id)
+    async def _results(
+        self, job_id: str, owner: str, receive: Receive, send: Send, stream: JobStream
+    ) -> None:
+        status = await self._jobs.status(job_id, owner)
         headers = [(b"content-type", NDJSON_TYPE), (STATE_HEADER, status.state.encode())]
         gone = asyncio.ensure_future(_until_gone(receive))
         try:
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
             async for block in _blocks(self._jobs.results(job_id)):
-                async with asyncio.timeout(IDLE_S):
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                async with asyncio.timeout(self._bodies.idle_s):
+                    message = {"type": "http.response.body", "body": block, "more_body": True}
+                    await stream.waiting(send(message))
+                stream.moved(len(block))
                 if gone.done():
                     return
             await send({"type": "http.response.body", "body": b""})
@@ -142,6 +162,10 @@ class JobRoutes:
                 error.message if isinstance(error, HeadwayError) else "the client does not read"
             )
             _LOG.warning("the results of job %s were cut short: %s", job_id, reason)
+        except asyncio.CancelledError:
+            if not stream.ends_here():
+                raise
+            _LOG.warning("the results of job %s were cut short: another needs the place", job_id)
         except Exception:
             _LOG.exception("the results of job %s were cut short", job_id)
         finally:
@@ -153,6 +177,20 @@ class JobRoutes:
             raise JobsNotKept("this server keeps no jobs; start it with --redis_url")
         return self._kept
 
+    def _owner(self, scope: Scope) -> str:
+        """Empty where nobody is asked for. Raises InvalidRequest where the header names nobody."""
+        if not self._owner_header:
+            return ""
+        name = self._owner_header.encode()
+        owners = [value.strip() for key, value in scope["headers"] if key == name]
+        if len(owners) != 1 or not 0 < len(owners[0]) <= MAX_OWNER_BYTES:
+            raise InvalidRequest(
+                f"{self._owner_header}: must name the caller, once; ask by way of the proxy that"
+                " sets it"
+            )
+        owner: bytes = owners[0]
+        return owner.decode("latin-1")
+
     def _tier(self, headers: Headers) -> tuple[str, int | None]:
         status = self._service.engine.status()
         named = headers.get(TIER_HEADER.encode())
@@ -163,20 +201,10 @@ class JobRoutes:
             )
         if tier not in status.tiers:
             raise InvalidRequest(
-                f"{TIER_HEADER}: tier {tier[:128]!r} is unknown; use one of: "
+                f"{TIER_HEADER}: tier {shown(tier)} is unknown; use one of: "
                 + ", ".join(status.tiers)
             )
         return tier, status.tiers[tier]
-
-    @contextlib.contextmanager
-    def _stream(self) -> Iterator[None]:
-        if self._streams >= MAX_STREAMS:
-            raise QueueFull("this server moves as many jobs as it can; try again shortly")
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
 
 
 def _progress(status: JobStatus) -> bytes:
@@ -184,21 +212,15 @@ def _progress(status: JobStatus) -> bytes:
     return msgspec.json.encode(shown)
 
 
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """A body. Raises ClientGoneError, and InvalidRequest where it stops coming."""
-    more = True
-    while more:
+async def _counted(parts: AsyncIterator[bytes], stream: JobStream) -> AsyncIterator[bytes]:
+    """The parts of a body, awaited on the client's account."""
+    while True:
         try:
-            async with asyncio.timeout(IDLE_S):
-                message = await receive()
-        except TimeoutError:
-            raise InvalidRequest(
-                f"body: nothing came for {IDLE_S:g} s; send the whole job again"
-            ) from None
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        more = message.get("more_body", False)
-        yield message.get("body", b"")
+            part = await stream.waiting(anext(parts))
+        except StopAsyncIteration:
+            return
+        stream.moved(len(part))
+        yield part
 
 
 async def _blocks(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

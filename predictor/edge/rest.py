@@ -4,6 +4,7 @@ import contextlib
 import logging
 import socket
 import warnings
+from functools import partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,38 +14,44 @@ from kserve.protocol.rest.server import RESTServer
 from starlette.exceptions import HTTPException
 
 from predictor.core.errors import HeadwayError, InvalidRequest, Unavailable, UnknownModel
-from predictor.edge.http import EdgeApp
+from predictor.edge.asgi import AsgiApp
+from predictor.edge.front import Front
+from predictor.edge.http_protocol import EdgeHttpProtocol
+from predictor.edge.http_rim import HttpRim
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, error_body, retry_after, status_of
 
 _LOG = logging.getLogger("headway.edge")
+_NOT_FOUND = 404
 _NOT_IMPLEMENTED = 501
 
 
 class EdgeRestServer(RESTServer):
-    """Runs `EdgeApp` on an open socket; signals are the caller's business."""
+    """Runs an app (see http) on an open socket; signals are the caller's business."""
 
     def __init__(
         self,
-        app: EdgeApp,
+        app: AsgiApp,
         data_plane: object,
         repository: object,
         *,
         grace_s: float,
-        timeout_keep_alive_s: int,
+        rim: HttpRim,
         ssl_certfile: str | None,
         ssl_keyfile: str | None,
     ) -> None:
         super().__init__(
-            app,
+            Front(app),
             data_plane,
             repository,
             0,  # the port is the socket's
             grace_period=grace_s,
             event_loop="uvloop",
-            timeout_keep_alive=timeout_keep_alive_s,
             ssl_certfile=ssl_certfile,
             ssl_keyfile=ssl_keyfile,
         )
+        self.config.http = partial(EdgeHttpProtocol, rim=rim)
+        self.config.ws = "none"
+        self.config.interface = "asgi3"
         self.config.proxy_headers = False  # nothing here asks who the client is
         self.config.server_header = False  # each header costs, and this one tells nothing
         # uvicorn would take over the signals, and end gRPC only after HTTP.
@@ -60,6 +67,8 @@ class EdgeRestServer(RESTServer):
         access.handlers = []
         access.propagate = False
         await self._server.serve(sockets=sockets)
+        if self._server.force_exit:  # it leaves this out, and the app would end with a trace
+            await self._server.lifespan.shutdown()
 
     def stop(self) -> None:
         """Accept nothing new, let requests in flight end. A second call ends them at once."""
@@ -68,6 +77,7 @@ class EdgeRestServer(RESTServer):
 
     def _add_middlewares(self, app: FastAPI) -> None:
         """None: the SDK's times and logs each request."""
+        app.router.redirect_slashes = False  # Front leaves slashes out
 
     def _add_exception_handlers(self, app: FastAPI) -> None:
         super()._add_exception_handlers(app)
@@ -116,9 +126,12 @@ async def _not_implemented(_: Request, error: Exception) -> Response:
     return _response(_NOT_IMPLEMENTED, str(error), {})
 
 
-async def _http_exception(_: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _response(error.status_code, str(error.detail), dict(error.headers or {}))
+    message = str(error.detail)
+    if error.status_code == _NOT_FOUND:
+        message = f"nothing is served at {request.url.path[:128]}; GET /v2/models lists the models"
+    return _response(error.status_code, message, dict(error.headers or {}))
 
 
 async def _internal_error(_: Request, error: Exception) -> Response:

@@ -7,18 +7,18 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from predictor.core.errors import InvalidRequest, StartupError
+from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
-from predictor.edge.tensors import BYTES, INTEGERS, NUMPY_TYPES, Tensor, texts_of
+from predictor.core.shown import shown
+from predictor.edge.tensors import INTEGERS, NUMPY_TYPES, Tensor
 from predictor.engine.port import RowInput
 
 
 def check_rows(name: str, rows: int, limit: int) -> None:
     """Raises InvalidRequest for a request without rows, or with too many."""
     if not 1 <= rows <= limit:
-        raise InvalidRequest(f"input {name!r} has {rows} rows; send 1 to {limit} in a request")
+        raise InvalidRequest(f"input {shown(name)} has {rows} rows; send 1 to {limit} in a request")
 
 
 def check_column(tensor: Tensor) -> None:
@@ -26,7 +26,7 @@ def check_column(tensor: Tensor) -> None:
     shape = tensor.shape
     if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
         raise InvalidRequest(
-            f"input {tensor.name!r}: shape must be [n] or [n, 1], not {list(shape)}"
+            f"input {shown(tensor.name)}: shape must be [n] or [n, 1], not {list(shape)}"
         )
 
 
@@ -44,41 +44,31 @@ class IdReader:
         _check_ids(ids)
         rows, length = ids.shape
         check_rows(ids.name, rows, self._max_rows)
-        if mask is None and rows == 1 and ids.datatype == self._datatype:
-            assert isinstance(ids.data, bytes)
+        if (
+            mask is None
+            and rows == 1
+            and ids.datatype == self._datatype
+            and isinstance(ids.data, bytes)
+        ):
             if self._vocabulary:
                 self._check_vocabulary(0, ids.array())
             self._check_length(0, length)
             return [RowInput(ids.data, length)]
-        table = ids.array()
         if mask is None:
-            return [self._row(index, row) for index, row in enumerate(table)]
+            return [self._row(index, row) for index, row in enumerate(ids.each_row())]
         keep = _kept(mask, ids)
-        return [self._row(index, row[keep[index]]) for index, row in enumerate(table)]
+        return [self._row(index, row[keep[index]]) for index, row in enumerate(ids.array())]
 
-    def tensors(self, instances: Sequence[object]) -> tuple[Tensor, Tensor]:
-        """Lists of ids, of any lengths, as `input_ids` and `attention_mask`."""
+    def tensor(self, instances: Sequence[object]) -> Tensor:
+        """Lists of ids, of any lengths, as `input_ids` in rows of their own lengths."""
         check_rows("instances", len(instances), self._max_rows)
-        try:
-            lists = msgspec.convert(instances, list[list[int]])
-        except msgspec.ValidationError as error:
-            raise InvalidRequest(f"instances: must be lists of ids: {error}") from None
-        for index, values in enumerate(lists):
-            self._check_length(index, len(values))
-        longest = max(map(len, lists))
-        shape = (len(lists), longest)
-        table = np.zeros(shape, NUMPY_TYPES["INT64"])
-        try:
-            for row, values in zip(table, lists, strict=True):
-                row[: len(values)] = values
-        except OverflowError:
-            raise InvalidRequest("instances: an id does not fit INT64") from None
-        lengths = np.array([len(values) for values in lists])
-        mask = (np.arange(longest) < lengths[:, None]).astype(NUMPY_TYPES["INT64"])
-        return (
-            Tensor("input_ids", "INT64", shape, table.tobytes()),
-            Tensor("attention_mask", "INT64", shape, mask.tobytes()),
-        )
+        for index, instance in enumerate(instances):
+            if not isinstance(instance, list):
+                raise InvalidRequest(f"instances[{index}]: must be a list of ids")
+            self._check_length(index, len(instance))
+        rows = [_packed_ids(index, instance) for index, instance in enumerate(instances)]
+        longest = max(map(len, instances))  # type: ignore[arg-type]
+        return Tensor("input_ids", "INT64", (len(rows), longest), rows)
 
     def _row(self, index: int, ids: NDArray[Any]) -> RowInput:
         self._check_length(index, ids.size)
@@ -101,15 +91,24 @@ class IdReader:
             )
 
 
+def _packed_ids(index: int, ids: object) -> bytes:
+    try:
+        return array("q", msgspec.convert(ids, list[int])).tobytes()
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"instances[{index}]: must be a list of ids: {error}") from None
+    except OverflowError:
+        raise InvalidRequest(f"instances[{index}]: an id does not fit INT64") from None
+
+
 def _check_ids(tensor: Tensor) -> None:
     if tensor.datatype not in INTEGERS:
         raise InvalidRequest(
-            f"input {tensor.name!r}: datatype must be {' or '.join(INTEGERS)}, not"
+            f"input {shown(tensor.name)}: datatype must be {' or '.join(INTEGERS)}, not"
             f" {tensor.datatype}"
         )
     if len(tensor.shape) != 2:
         raise InvalidRequest(
-            f"input {tensor.name!r}: shape must be [rows, length], not {list(tensor.shape)}"
+            f"input {shown(tensor.name)}: shape must be [rows, length], not {list(tensor.shape)}"
         )
 
 
@@ -124,52 +123,3 @@ def _kept(mask: Tensor, ids: Tensor) -> NDArray[np.bool_]:
     if not np.all(keep | (values == 0)):
         raise InvalidRequest("attention_mask: every value must be 0 or 1")
     return keep
-
-
-class TextReader:
-    """Reads `text` of shape [n] or [n, 1], and tokenises it; longer text is cut at `max_tokens`."""
-
-    def __init__(self, spec: ModelSpec, max_rows: int) -> None:
-        self._max_rows = max_rows
-        # What the file says about truncation and padding was meant for another use.
-        try:
-            self._tokenizer = Tokenizer.from_file(spec.tokenizer_file)
-            self._tokenizer.enable_truncation(max_length=spec.max_tokens)
-            self._tokenizer.no_padding()
-        except Exception as error:  # the library raises plain Exception for a broken file
-            raise StartupError(
-                f"model {spec.name!r}: cannot read tokenizer {spec.tokenizer_file}: {error}"
-            ) from None
-
-    def read(self, text: Tensor) -> list[str]:
-        """The texts. Raises InvalidRequest, as far as that can be told without tokenising."""
-        if text.datatype != BYTES:
-            raise InvalidRequest(f"input 'text': datatype must be BYTES, not {text.datatype}")
-        check_column(text)
-        check_rows("text", text.shape[0], self._max_rows)
-        return texts_of(text)
-
-    def tokenise(self, texts: list[str]) -> list[RowInput]:
-        """A row for each text. Raises InvalidRequest for one without a token."""
-        return [
-            _row_of_text(index, encoding.ids)
-            for index, encoding in enumerate(self._tokenizer.encode_batch_fast(texts))
-        ]
-
-    def tensor(self, instances: Sequence[object]) -> Tensor:
-        """Strings, or objects with a `text`, as the `text` tensor."""
-        texts = []
-        for index, instance in enumerate(instances):
-            text = instance.get("text") if isinstance(instance, dict) else instance
-            if not isinstance(text, str):
-                raise InvalidRequest(
-                    f'instances[{index}]: must be a string, or an object {{"text": string}}'
-                )
-            texts.append(text)
-        return Tensor("text", BYTES, (len(texts),), texts)
-
-
-def _row_of_text(index: int, ids: list[int]) -> RowInput:
-    if not ids:
-        raise InvalidRequest(f"text[{index}] has no tokens; send some text")
-    return RowInput(array("q", ids).tobytes(), len(ids))

@@ -1,8 +1,7 @@
 """Codec of speech recognition: audio of any length to windows, their frames to text."""
 
-import base64
-import binascii
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,10 +14,14 @@ from predictor.audio.files import (
     check_samples,
     decode,
     resample,
+    stated_samples,
 )
-from predictor.audio.windows import cut, join, tokens_of
+from predictor.audio.windows import cut, join, tokens_of, windowed_samples
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec
+from predictor.core.shown import shown
+from predictor.edge.base64_data import decode_base64
+from predictor.edge.heavy import check_wanted
 from predictor.edge.rows import check_column, check_rows
 from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, INTEGERS, NUMPY_TYPES, Tensor
@@ -50,7 +53,7 @@ class SpeechCodec:
         self._speech = spec.speech
         self._max_rows = max_rows
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         check_inputs(inputs, self.inputs)
         audio = inputs.get(_AUDIO)
         if audio is None:
@@ -60,9 +63,21 @@ class SpeechCodec:
         if audio.datatype == BYTES:
             for name in (_LENGTHS, _RATE):
                 if name in inputs:
-                    raise InvalidRequest(f"input {name!r} {_EXCLUSIVE}")
+                    raise InvalidRequest(f"input {shown(name)} {_EXCLUSIVE}")
             return self._task_rows(self._from_files(audio))
         return self._task_rows(self._from_samples(audio, inputs.get(_LENGTHS), inputs.get(_RATE)))
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        audio = inputs[_AUDIO]
+        rate = self._speech.sampling_rate
+        if audio.datatype == BYTES:
+            samples = sum(stated_samples(data, rate, name) for name, data in self._files(audio))
+        else:
+            from_rate = self._rate_of(inputs.get(_RATE))
+            samples = sum(row.size for row in audio.each_row()) * rate // from_rate
+        self._check_total(samples, _AUDIO)
+        # The clips, and as many again while they are joined, checked, or copied into windows.
+        return 2 * NUMPY_TYPES[_FP32].itemsize * windowed_samples(samples, self._speech)
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         self.rows(inputs)  # only reading it tells that a file is whole
@@ -84,30 +99,23 @@ class SpeechCodec:
         files = [value for value in values if isinstance(value, str)]
         if len(files) == len(values):
             return {_AUDIO: Tensor(_AUDIO, BYTES, (len(files),), files)}
-        try:
-            lists = msgspec.convert(values, list[list[float]])
-        except msgspec.ValidationError as error:
-            raise InvalidRequest(
-                f'instances: must all be {{"{_AUDIO}": a WAV or FLAC file in base64}}, or all'
-                f" lists of samples: {error}"
-            ) from None
-        longest = max(map(len, lists))
-        # One long list among many short ones would make a table far larger than the body.
-        self._check_total(len(lists) * longest, "instances")
-        table = np.zeros((len(lists), longest), NUMPY_TYPES[_FP32])
-        for row, samples in zip(table, lists, strict=True):
-            row[: len(samples)] = samples
-        lengths = np.array([len(samples) for samples in lists], NUMPY_TYPES["INT64"])
-        return {
-            _AUDIO: Tensor(_AUDIO, _FP32, table.shape, table.tobytes()),
-            _LENGTHS: Tensor(_LENGTHS, "INT64", lengths.shape, lengths.tobytes()),
-        }
+        # Before any of them is copied, and each by itself: one long list is no table.
+        self._check_total(
+            sum(len(value) for value in values if isinstance(value, list)), "instances"
+        )
+        rows = [_packed_samples(index, value) for index, value in enumerate(values)]
+        longest = max(map(len, rows)) // NUMPY_TYPES[_FP32].itemsize
+        return {_AUDIO: Tensor(_AUDIO, _FP32, (len(rows), longest), rows)}
 
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
         assert counts is not None
         windows = iter([np.frombuffer(result, np.int32) for result in results])
         texts = [
-            transcript(join([next(windows) for _ in range(count)], self._speech), self.spec.labels)
+            transcript(
+                join([next(windows) for _ in range(count)], self._speech),
+                self.spec.labels,
+                tidy=self._speech.tidy,
+            )
             for count in counts
         ]
         return [Tensor("text", BYTES, (len(texts),), texts)]
@@ -122,17 +130,23 @@ class SpeechCodec:
         return TaskRows(rows, [len(each) for each in windows])
 
     def _from_files(self, audio: Tensor) -> list[Samples]:
-        check_column(audio)
-        check_rows(_AUDIO, len(audio.data), self._max_rows)
         rate = self._speech.sampling_rate
         left = MAX_AUDIO_S * rate
         clips = []
-        for index, element in enumerate(audio.data):
-            name = f"{_AUDIO}[{index}]"
-            data = element if isinstance(element, bytes) else _from_base64(str(element), name)
+        for name, data in self._files(audio):
+            check_wanted()
             clips.append(self._check_least(decode(data, rate, left, name), name))
             left -= clips[-1].size
         return clips
+
+    def _files(self, audio: Tensor) -> Iterator[tuple[str, bytes]]:
+        """Each file, and what messages call it."""
+        check_column(audio)
+        check_rows(_AUDIO, len(audio.data), self._max_rows)
+        for index, element in enumerate(audio.data):
+            check_wanted()
+            name = f"{_AUDIO}[{index}]"
+            yield name, element if isinstance(element, bytes) else decode_base64(str(element), name)
 
     def _from_samples(
         self, audio: Tensor, lengths: Tensor | None, rate: Tensor | None
@@ -146,18 +160,22 @@ class SpeechCodec:
             raise InvalidRequest(
                 f"input {_AUDIO!r}: shape must be [clips, samples], not {list(audio.shape)}"
             )
-        rows, longest = audio.shape
-        check_rows(_AUDIO, rows, self._max_rows)
-        from_rate = self._speech.sampling_rate if rate is None else _single(rate)
-        check_rate(from_rate, f"input {_RATE!r}")
-        self._check_total(rows * longest * self._speech.sampling_rate // from_rate, _AUDIO)
+        check_rows(_AUDIO, audio.shape[0], self._max_rows)
+        from_rate = self._rate_of(rate)
+        samples = sum(row.size for row in audio.each_row())
+        self._check_total(samples * self._speech.sampling_rate // from_rate, _AUDIO)
         clips = []
-        for index, row in enumerate(audio.array()):
+        for index, row in enumerate(audio.each_row()):
             name = f"{_AUDIO}[{index}]"
             kept = row if lengths is None else row[: _length(lengths, index, audio)]
             clip = resample(check_samples(kept, name), from_rate, self._speech.sampling_rate)
             clips.append(self._check_least(clip, name))
         return clips
+
+    def _rate_of(self, rate: Tensor | None) -> int:
+        from_rate = self._speech.sampling_rate if rate is None else _single(rate)
+        check_rate(from_rate, f"input {_RATE!r}")
+        return from_rate
 
     def _check_total(self, samples: int, name: str) -> None:
         rate = self._speech.sampling_rate
@@ -173,19 +191,20 @@ class SpeechCodec:
         return clip
 
 
-def _from_base64(text: str, name: str) -> bytes:
+def _packed_samples(index: int, samples: object) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return array("f", msgspec.convert(samples, list[float])).tobytes()
+    except msgspec.ValidationError as error:
         raise InvalidRequest(
-            f"{name}: is not base64; in JSON, send the file's bytes so encoded"
+            f'instances: must all be {{"{_AUDIO}": a WAV or FLAC file in base64}}, or all lists'
+            f" of samples; [{index}] is not: {error}"
         ) from None
 
 
 def _check_integers(tensor: Tensor, shape: Sequence[int]) -> None:
     if tensor.datatype not in INTEGERS or list(tensor.shape) != list(shape):
         raise InvalidRequest(
-            f"input {tensor.name!r}: must be {INTEGERS[0]} of shape {list(shape)}, not"
+            f"input {shown(tensor.name)}: must be {INTEGERS[0]} of shape {list(shape)}, not"
             f" {tensor.datatype} of {list(tensor.shape)}"
         )
 

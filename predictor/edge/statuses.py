@@ -24,6 +24,7 @@ _TABLE: Mapping[type[errors.HeadwayError], Status] = {
     errors.RequestTooLarge: Status(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, grpc.StatusCode.RESOURCE_EXHAUSTED
     ),
+    errors.BodyTimeout: Status(HTTPStatus.REQUEST_TIMEOUT, grpc.StatusCode.DEADLINE_EXCEEDED),
     errors.UnknownModel: Status(HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
     errors.UnknownJob: Status(HTTPStatus.NOT_FOUND, grpc.StatusCode.NOT_FOUND),
     errors.JobsNotKept: Status(HTTPStatus.SERVICE_UNAVAILABLE, grpc.StatusCode.UNAVAILABLE),

@@ -6,12 +6,17 @@ import numpy as np
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.model import ModelSpec, Task
-from predictor.edge.rows import IdReader, TextReader
+from predictor.edge.rows import IdReader
 from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, NUMPY_TYPES, Tensor
+from predictor.edge.texts import TextReader
 
 # Tokenising more characters than this at once would hold the event loop too long.
 _HEAVY_CHARACTERS = 16_384
+
+_TOKEN_BYTES = NUMPY_TYPES["INT64"].itemsize
+_TOKENS_A_CHARACTER = 4
+_TOKENS_BESIDE = 64
 
 _TEXT = TensorSpec("text", BYTES, (-1,))
 _IDS = TensorSpec("input_ids", "INT64", (-1, -1))
@@ -31,7 +36,7 @@ class TextCodec:
             (_IDS, _MASK) if self._texts is None else (_TEXT, _IDS, _MASK)
         )
 
-    def rows(self, inputs: Mapping[str, Tensor]) -> TaskRows:
+    def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
         ids = inputs.get("input_ids")
         if ids is not None and len(inputs) == 1:
             return TaskRows(self._ids.read(ids, None))
@@ -39,7 +44,15 @@ class TextCodec:
         if isinstance(rows, TaskRows):
             return rows
         assert self._texts is not None
-        return TaskRows(self._texts.tokenise(rows))
+        tokenised = self._texts.tokenise(rows, truncate)
+        return TaskRows(tokenised.rows, truncated=tokenised.truncated)
+
+    def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
+        texts = inputs["text"].data
+        assert not isinstance(texts, bytes)
+        # A character is up to four bytes, each a token; a prompt or marks may come with each text.
+        tokens = _TOKENS_A_CHARACTER * sum(map(len, texts)) + _TOKENS_BESIDE * len(texts)
+        return _TOKEN_BYTES * min(tokens, len(texts) * self.spec.max_tokens)
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
         self._read(inputs)
@@ -71,8 +84,7 @@ class TextCodec:
             raise InvalidRequest("instances: must hold at least one")
         if self._texts is not None:
             return {"text": self._texts.tensor(instances)}
-        ids, mask = self._ids.tensors(instances)
-        return {"input_ids": ids, "attention_mask": mask}
+        return {"input_ids": self._ids.tensor(instances)}
 
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
         spec = self.spec

@@ -1,11 +1,13 @@
 """Notices that a client hung up while its request waits."""
 
 import asyncio
+from typing import Any, TypeVar
 
 from predictor.core.errors import Unavailable
-from predictor.edge.asgi import ClientGoneError, Message, Receive
-from predictor.engine.port import Reply
+from predictor.edge.asgi import Message, Receive
+from predictor.edge.exchange import ClientGoneError
 
+T = TypeVar("T")
 _WATCH_AFTER_S = 0.02  # most requests are answered before it is worth watching the client
 
 
@@ -14,7 +16,7 @@ class _Watch:
 
     __slots__ = ("_ended", "_future", "_receive", "_task")
 
-    def __init__(self, future: asyncio.Future[Reply], receive: Receive) -> None:
+    def __init__(self, future: asyncio.Future[Any], receive: Receive) -> None:
         self._future = future
         self._receive = receive
         self._ended = False
@@ -55,8 +57,8 @@ class Watchers:
             watch.start()
 
 
-async def reply_of(future: asyncio.Future[Reply], receive: Receive, watchers: Watchers) -> Reply:
-    """The engine's reply. Cancels the future and raises ClientGone if the client hangs up."""
+async def watched(future: asyncio.Future[T], receive: Receive, watchers: Watchers) -> T:
+    """The future's result. Cancels it and raises ClientGoneError if the client hangs up."""
     if future.done():
         return future.result()
     watch = _Watch(future, receive)

@@ -12,13 +12,13 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from predictor.core.rows import Batch
-from predictor.engine.isolation import Ran, run_isolated
-from predictor.engine.port import Launched, PipelinedRunner, Runner
+from predictor.engine.isolation import Ran, run_isolated, run_parts, said_by
+from predictor.engine.port import AnyRunner, Launched, PipelinedRunner
 
 Clock = Callable[[], float]
 
@@ -40,15 +40,15 @@ class _Given:
     Waiting for one whose launch failed raises the same again.
     """
 
-    runner: Runner
+    runner: AnyRunner
     batch: Batch
-    launched: Launched | Exception | None
+    launched: Launched | BaseException | None
     given_s: float
 
-    def results(self) -> Sequence[bytes]:
+    def results(self) -> object:
         if self.launched is None:
-            return self.runner.run([row.payload for row in self.batch.rows], self.batch.packing)
-        if isinstance(self.launched, Exception):
+            return run_parts(self.runner, self.batch.parts, self.batch.packing)
+        if isinstance(self.launched, BaseException):
             raise self.launched
         return self.launched.results()
 
@@ -67,18 +67,18 @@ class Device:
         self._finished = finished
         self._clock = clock
         self._free_s = float("-inf")
-        self._pipelined: dict[type[Runner], bool] = {}
+        self._pipelined: dict[type[AnyRunner], bool] = {}
         self._work: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         # A daemon: a device that hangs must not keep the process from ending.
         threading.Thread(target=self._run, name="device", daemon=True).start()
 
-    def start(self, runner: Runner, batch: Batch) -> None:
+    def start(self, runner: AnyRunner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
         now_s = self._clock()
         launched = _launch(runner, batch) if self._is_pipelined(runner) else None
         self._work.put(_Given(runner, batch, launched, now_s))
 
-    def _is_pipelined(self, runner: Runner) -> TypeGuard[PipelinedRunner]:
+    def _is_pipelined(self, runner: AnyRunner) -> TypeGuard[PipelinedRunner]:
         known = self._pipelined.get(type(runner))
         if known is None:  # asked once: looking at all that a protocol asks for takes 15 us
             known = self._pipelined[type(runner)] = isinstance(runner, PipelinedRunner)
@@ -92,7 +92,11 @@ class Device:
         while (it := self._work.get()) is not None:
             # Launched early, it begins when the device is done with the one before.
             began_s = self._clock() if it.launched is None else max(it.given_s, self._free_s)
-            ran = run_isolated(it.runner, it.batch.rows, it.batch.packing, it.results)
+            try:
+                ran = run_isolated(it.runner, it.batch.parts, it.batch.packing, it.results)
+            except BaseException as error:  # nothing may end this thread while rows wait for it
+                failure = RuntimeError(f"{type(error).__name__}: {said_by(error)}")
+                ran = Ran([failure] * len(it.batch.parts), at_once=False)
             self._free_s = self._clock()
             self._tell(Finished(it.batch, ran, began_s, self._free_s))
 
@@ -103,8 +107,8 @@ class Device:
             self.close()
 
 
-def _launch(runner: PipelinedRunner, batch: Batch) -> Launched | Exception | None:
+def _launch(runner: PipelinedRunner, batch: Batch) -> Launched | BaseException | None:
     try:
         return runner.launch([row.payload for row in batch.rows], batch.packing)
-    except Exception as error:  # whatever a model raises is its rows' answer
+    except BaseException as error:  # whatever a model raises is its rows' answer
         return error

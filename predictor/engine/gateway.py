@@ -17,6 +17,7 @@ import msgspec
 
 from predictor.core.errors import QueueFull
 from predictor.core.facts import EdgeFact, EdgesConnected, Observer
+from predictor.core.generation import Generated
 from predictor.engine import wire
 from predictor.engine.link import Link
 from predictor.engine.local import LocalEngine
@@ -30,7 +31,11 @@ from predictor.engine.wire import (
     Exposed,
     FromEdge,
     FromEngine,
+    Part,
+    Ping,
+    Pong,
     Status,
+    StopRow,
     Submit,
 )
 
@@ -57,7 +62,9 @@ class _Frame:
 class Gateway:
     """Serves edges until it is closed. All methods belong to the engine's event loop."""
 
-    def __init__(self, engine: LocalEngine, observer: Observer) -> None:
+    def __init__(self, engine: LocalEngine, observer: Observer, edges: int = 0) -> None:
+        """`edges`: how many are expected. Before all are there, none is told to be ready."""
+        self._expected = edges
         self._engine = engine
         self._observer = observer
         self._edges: dict[EdgeLink, dict[int, Ticket]] = {}
@@ -113,7 +120,10 @@ class Gateway:
         self._edges[link] = {}
         self._deserted.clear()
         self._observer.observe(EdgesConnected(len(self._edges)))
-        link.send(Status(self._engine.status()))
+        if self._expected > 1:
+            self._tell_all(self._engine.status())
+        else:
+            link.send(Status(self._engine.status()))
 
     def _closed(self, link: EdgeLink) -> None:
         for ticket in list(self._edges[link].values()):
@@ -126,6 +136,8 @@ class Gateway:
                         self._engine.report(message)
         self._paused.discard(link)
         self._observer.observe(EdgesConnected(len(self._edges)))
+        if self._expected > 1:
+            self._tell_all(self._engine.status())
         if not self._edges:
             self._deserted.set()
 
@@ -133,8 +145,9 @@ class Gateway:
         if status.draining and not self._draining:
             self.drain()
             return
-        if self._draining:
-            status = msgspec.structs.replace(status, draining=True)
+        missing = max(self._expected - len(self._edges), 0)
+        if self._draining or missing:
+            status = msgspec.structs.replace(status, draining=self._draining, edges_missing=missing)
         for link in self._edges:
             link.send(Status(status))
 
@@ -195,12 +208,18 @@ class Gateway:
                 return
             answer = partial(_answer, link, waiting, message.id)
             ticket = waiting[message.id] = Ticket(answer)
-            self._engine.take(message.submission, ticket, waited_s)
+            part = partial(_part, link, message.id) if message.submission.streams else None
+            self._engine.take(message.submission, ticket, waited_s, part)
         elif isinstance(message, EdgeFact):
             self._engine.report(message)
         elif isinstance(message, Cancel):
             if message.id in waiting:
                 waiting[message.id].cancel()
+        elif isinstance(message, StopRow):
+            if message.id in waiting:
+                self._engine.stop_row(waiting[message.id], message.index)
+        elif isinstance(message, Ping):
+            link.send(Pong())
         else:
             self._expose(link, message)
 
@@ -217,6 +236,12 @@ class Gateway:
             link.send(wire.failed(asked.id, error))
             return
         link.send(Exposed(asked.id, body, content_type))
+
+
+def _part(link: EdgeLink, request_id: int, generated: Generated) -> bool:
+    """The edge says with a `StopRow` when it wants no more."""
+    link.send(Part(request_id, generated))
+    return True
 
 
 def _answer(

@@ -30,13 +30,16 @@ def serve(
     *,
     background: Callable[[], Coroutine[Any, Any, None]],
     grace_s: float,
+    edges: int = 0,
 ) -> int:
     """Serve the edges that connect to `listener` until a signal, and return the exit code.
+
+    So many `edges` are expected.
 
     `background` loads the models; if it raises, the process ends with a message and 2 for a
     StartupError, 1 for anything else.
     """
-    host = _Host(Gateway(engine, observer), grace_s)
+    host = _Host(Gateway(engine, observer, edges), grace_s)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(host.run(listener, background))
 

@@ -16,6 +16,7 @@ from predictor.core.errors import (
     DeadlineExceeded,
     HeadwayError,
     InvalidRequest,
+    QueueFull,
     Shed,
     Unavailable,
     UnknownModel,
@@ -35,14 +36,23 @@ from predictor.core.facts import (
 )
 from predictor.core.model import ModelSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import NO_DEADLINE, Batch, Outcome, Packing
+from predictor.core.rows import NO_DEADLINE, Batch, Outcome
+from predictor.core.shown import shown
 from predictor.engine.device import Clock, Device, Finished
-from predictor.engine.port import DeviceLost, EngineStatus, Reply, Runner, Submission
-from predictor.engine.request import Request
+from predictor.engine.isolation import said_by
+from predictor.engine.outputs import Output, outputs_of
+from predictor.engine.port import (
+    AnyRunner,
+    DeviceLost,
+    EngineStatus,
+    Reply,
+    Submission,
+)
+from predictor.engine.request import Part, Request
 from predictor.engine.settling import Settling
 from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
-from predictor.engine.warmup import warm_up
+from predictor.engine.warmup import service_times
 from predictor.engine.watchdog import Watchdog
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
@@ -68,10 +78,13 @@ class LocalEngine:
         *,
         exposition: Callable[[str], tuple[bytes, str]],
         batch_timeout_s: float = 120.0,
-        warmed_up: Callable[[Runner], Runner] = lambda runner: runner,
+        max_queued_bytes: int | None = None,
+        warmed_up: Callable[[AnyRunner], AnyRunner] = lambda runner: runner,
         clock: Clock = time.monotonic,
     ) -> None:
         """`exposition` renders the metrics; a batch over `batch_timeout_s` is a hung device.
+
+        `max_queued_bytes`: of the rows of all requests that have not ended; None: as many as come.
 
         `warmed_up` is given each runner before its first traffic, and gives what serves it.
         """
@@ -81,11 +94,13 @@ class LocalEngine:
         self._warmed_up = warmed_up
         self._clock = clock
         self._scheduler = Scheduler(parameters, PREPARE_LEAD_S)
-        self._settling = Settling(observer, self._scheduler.drain_s)
-        self._runners: dict[str, Runner] = {}
+        self._settling = Settling(observer, self._scheduler)
+        self._runners: dict[str, AnyRunner] = {}
         self._loading = list(model_names)
         self._draining = False
-        self._requests: set[Request] = set()
+        self._requests: dict[Promise, Request] = {}
+        self._max_queued_bytes = max_queued_bytes
+        self._queued_bytes = 0
         self._device: Device | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_due = False
@@ -98,7 +113,7 @@ class LocalEngine:
         self._status = self._current_status()
         observer.observe(ParametersInForce(parameters.generation))
 
-    async def start(self, loaders: Mapping[str, Callable[[], Runner]]) -> None:
+    async def start(self, loaders: Mapping[str, Callable[[], AnyRunner]]) -> None:
         """Load the models, one after the other. Must be awaited on the loop that serves.
 
         Raises whatever a loader raises: StartupError where a model cannot be served.
@@ -109,13 +124,17 @@ class LocalEngine:
         for name, load in loaders.items():
             began_s = self._clock()
             runner = await in_daemon_thread(load)
-            packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
-            services = [await in_daemon_thread(partial(warm_up, runner, each)) for each in packings]
-            self._scheduler.add_model(name, services)
+            spec = runner.spec
+            services = await in_daemon_thread(partial(service_times, runner))
+            self._scheduler.add_model(
+                name,
+                services,
+                spec.generation,
+                prefix_cache=spec.generation is not None and spec.generation.prefix_cache,
+            )
             self._runners[name] = self._warmed_up(runner)
             self._loading.remove(name)
             self._status_changed()
-            spec = runner.spec
             _LOG.info(
                 "model %s (%s on %s) is ready after %.1f s",
                 name,
@@ -141,6 +160,14 @@ class LocalEngine:
         self._draining = True
         self._status_changed()
 
+    def abandon(self, why: str = "the server stopped before the request ended; try again") -> None:
+        """Fail all requests that wait or run with 503. Their rows never run, if they do not yet."""
+        now_s = self._clock()
+        for request in list(self._requests.values()):
+            if not request.settled:
+                request.fail(Unavailable(why))
+                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
+
     def watch_status(self, watcher: Callable[[EngineStatus], None]) -> None:
         """Have `watcher` called whenever the status changes."""
         self._status_watchers.append(watcher)
@@ -154,12 +181,18 @@ class LocalEngine:
 
     # The Engine port.
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(self, submission: Submission, part: Part | None = None) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.take(submission, future)
+        self.take(submission, future, part=part)
         return future
 
-    def take(self, submission: Submission, future: Promise, waited_s: float = 0.0) -> None:
+    def take(
+        self,
+        submission: Submission,
+        future: Promise,
+        waited_s: float = 0.0,
+        part: Part | None = None,
+    ) -> None:
         """As `submit`, for a future of the caller's, which waited here for so long to be taken."""
         now_s = self._clock()
         tier = submission.tier or ""
@@ -175,7 +208,7 @@ class LocalEngine:
                     "this engine has more requests than it can look at in time; try again later"
                 )
             else:
-                request = Request(submission.model, tier, future)
+                request = Request(submission.model, tier, future, part)
                 refusal = self._admit(request, submission, now_s)
         except HeadwayError as error:
             # Its traceback holds this frame, and with it the future and all of the request.
@@ -185,6 +218,12 @@ class LocalEngine:
             self._observer.observe(
                 Settled(submission.model, tier, refusal.outcome, len(submission.rows), 0.0)
             )
+
+    def stop_row(self, future: Promise, index: int) -> None:
+        """End one row of a request that streams: whoever reads it wants no more."""
+        request = self._requests.get(future)
+        if request is not None:
+            self._settling.stopped(request.rows[index], self._clock())
 
     def status(self) -> EngineStatus:
         return self._status
@@ -208,8 +247,8 @@ class LocalEngine:
         if spec is not None:
             return spec
         if model in self._loading:
-            raise Unavailable(f"model {model!r} is loading; try again shortly", 5.0)
-        raise UnknownModel(f"model {model!r} is not served here")
+            raise Unavailable(f"model {shown(model)} is loading; try again shortly", 5.0)
+        raise UnknownModel(f"model {shown(model)} is not served here")
 
     def _admit(self, request: Request, submission: Submission, now_s: float) -> HeadwayError | None:
         """Queue the request, or say why not. Raising would cost as much as the rest."""
@@ -226,6 +265,15 @@ class LocalEngine:
                 return DeadlineExceeded("the deadline passed before the request was queued")
             if not tier.relegates:
                 return Shed("the tier's SLO passed before the request was read; try again later")
+        size = sum([len(row.payload) for row in submission.rows])
+        if (
+            self._max_queued_bytes is not None
+            and self._queued_bytes + size > self._max_queued_bytes
+        ):
+            return QueueFull(
+                f"the queues hold as many bytes of input as they may ({self._max_queued_bytes});"
+                " try again later"
+            )
         request.expect(submission.rows, arrived_s, deadline_s, expires_s)
         admission = self._scheduler.submit(request.rows, now_s)
         if not isinstance(admission.refusal, InvalidRequest):
@@ -236,8 +284,9 @@ class LocalEngine:
         if admission.refusal is not None:
             request.let_go()
             return admission.refusal
-        self._requests.add(request)
-        request.future.add_done_callback(lambda _: self._left(request))
+        self._requests[request.future] = request
+        self._queued_bytes += size
+        request.future.add_done_callback(lambda _: self._left(request, size))
         self._poke()
         return None
 
@@ -291,15 +340,25 @@ class LocalEngine:
     def _finished(self, done: Finished) -> None:
         batch, ran = done.batch, done.ran
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
-            self._end("the device failed", f"the device is lost: {lost}")
+            self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
-        self._scheduler.completed(batch, done.finished_s)
+        outputs: Sequence[Output] = ()
+        if batch.pieces:
+            outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
+            ended = [each.row for each in outputs if each.ended]
+            failed_rows = [each.row for each in outputs if each.error is not None]
+            self._scheduler.completed(batch, done.finished_s, ended, failed_rows)
+        else:
+            self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
-            self._scheduler.remember_memory_limit(batch.model, work.computed(batch.packing))
+            self._scheduler.out_of_memory(batch, work, done.finished_s)
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
-        failed = self._settling.finished(done)
+        if batch.pieces:
+            failed = self._settling.step_finished(outputs, done)
+        else:
+            failed = self._settling.finished(done)
         for watcher in self._batch_watchers:
             watcher()
         self._observer.observe(Completed(batch, done.started_s, done.finished_s, failed))
@@ -312,9 +371,10 @@ class LocalEngine:
         lesson = partial(self._scheduler.learned, done.batch, done.started_s, done.finished_s)
         self._loop.call_soon(self._loop.call_soon, lesson)
 
-    def _left(self, request: Request) -> None:
+    def _left(self, request: Request, size: int) -> None:
         """The future has ended: by an answer, an error, or because the client went away."""
-        self._requests.discard(request)
+        self._requests.pop(request.future, None)
+        self._queued_bytes -= size
         cancelled = request.future.cancelled()
         if cancelled:
             self._settling.ended(request, Outcome.CANCELLED, self._clock())
@@ -331,11 +391,7 @@ class LocalEngine:
         """Only a restart can mend it: settle everybody, and fail."""
         _LOG.critical("%s; ending, so that a restart can mend it", message)
         self.drain()
-        now_s = self._clock()
-        for request in list(self._requests):
-            if not request.settled:
-                request.fail(Unavailable(f"{brief}; the server restarts"))
-                self._settling.ended(request, Outcome.UNAVAILABLE, now_s)
+        self.abandon(f"{brief}; the server restarts")
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(RuntimeError(message))
 
@@ -353,4 +409,9 @@ class LocalEngine:
             tightest_slo_s=self._scheduler.parameters.tightest_slo_s,
             bulk_tier=self._scheduler.parameters.bulk_tier,
             tiers=self._scheduler.parameters.priorities,
+            slos_s={
+                name: tier.slo_s
+                for name, tier in self._scheduler.parameters.tiers.items()
+                if tier.slo_s < NO_DEADLINE and not tier.relegates
+            },
         )

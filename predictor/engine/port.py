@@ -3,18 +3,20 @@
 `Engine` is the one interface through which an edge reaches the queues, whether it lives in
 the same process or at the other end of a Unix socket. One submission is one message there
 and one `Reply` back: the engine joins the rows, in order, so a request settles exactly once.
-To cancel, cancel the future: rows that still wait leave the queue and never run.
+To cancel, cancel the future: rows that still wait leave the queue and never run, and those that
+generate take part in no further step.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from predictor.core.facts import EdgeFact
+from predictor.core.generation import Generated, Sampled, Sampling
 from predictor.core.model import ModelSpec
-from predictor.core.rows import NO_DEADLINE, Packing
+from predictor.core.rows import NO_DEADLINE, Packing, Piece
 
 
 class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -22,6 +24,7 @@ class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     payload: bytes
     tokens: int
+    sampling: Sampling | None = None  # of a row that generates
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
@@ -40,18 +43,21 @@ class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=
     timeout_s: float | None = None
     arrived_s: float | None = None
     return_s: float = 0.0
+    streams: bool = False  # what its rows generate is wanted as it comes
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All results of a submission, in its order, as raw bytes of `result_datatype`.
 
-    The times and the batch are those of the row that finished last.
+    The times and the batch are those of the row that finished last. `generated` holds the output
+    of rows that generate instead, whole, unless the submission streams: then it came in parts.
     """
 
     results: Sequence[bytes]
     queue_s: float
     service_s: float
     batch_size: int
+    generated: Sequence[Generated] = ()
 
 
 class EngineStatus(msgspec.Struct, frozen=True):
@@ -60,7 +66,11 @@ class EngineStatus(msgspec.Struct, frozen=True):
     `models` holds the loaded ones, `loading` the names that are on their way. A loaded
     model is ready unless the engine is draining. `tightest_slo_s` is the shortest SLO of any
     tier; infinite where none has one. `bulk_tier` is the least urgent tier without an SLO, where
-    jobs run that name no tier; empty where there is none. `tiers`: the priority of each.
+    jobs run that name no tier; empty where there is none. `tiers`: the priority of each, the most
+    urgent first; `slos_s`: the SLO of those whose rows are given up when it is over.
+
+    Of an engine in another process: `edges_missing` edges of the replica are not connected to it;
+    it is `silent` where it does not answer, and not `alive` where only a restart can help.
     """
 
     draining: bool
@@ -70,13 +80,22 @@ class EngineStatus(msgspec.Struct, frozen=True):
     tightest_slo_s: float = NO_DEADLINE
     bulk_tier: str = ""
     tiers: Mapping[str, int] = {}
+    slos_s: Mapping[str, float] = {}
+    edges_missing: int = 0
+    silent: bool = False
+    alive: bool = True
 
 
 class Engine(Protocol):
     """What an edge needs. All methods are called on the edge's event loop."""
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         """Queue the rows.
+
+        Where the submission streams, `part` is called with what rows generate, in order and before
+        the future ends; if it returns False, that row has ended, and generates no more.
 
         The future ends with a Reply or with one of core.errors: InvalidRequest (unknown
         tier, row too long), UnknownModel, QueueFull, Shed, DeadlineExceeded, RowFailed,
@@ -136,6 +155,26 @@ class PipelinedRunner(Runner, Protocol):
         quickly; it is then run by `run` on the device's thread. Raises as `run`.
         """
         ...
+
+
+@runtime_checkable
+class StepRunner(Protocol):
+    """A loaded model whose rows run more than once. `run_step` is never called on the event loop.
+
+    Raises as `Runner.run` does. A step that raises has advanced no row, so the engine may run it
+    again with fewer pieces.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def run_step(self, pieces: Sequence[Piece]) -> Sequence[Sampled | Exception | None]:
+        """In the order of pieces: the token that a piece sampled, None for one that samples none,
+        and what is wrong where one row alone cannot go on, as with logits that are no numbers."""
+        ...
+
+
+AnyRunner = Runner | StepRunner
 
 
 class DeviceMemoryExhausted(Exception):

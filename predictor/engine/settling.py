@@ -1,35 +1,105 @@
 """From the device, or a decision, to the futures: how requests end, and who is told."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed
-from predictor.core.facts import Observer, Settled
-from predictor.core.rows import Outcome, Row
+from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed, Unavailable
+from predictor.core.facts import Observer, Settled, TokenCame, TokensCame
+from predictor.core.generation import Finish, Sampled
+from predictor.core.rows import NO_DEADLINE, Outcome, Row
 from predictor.engine.device import Finished
+from predictor.engine.isolation import said_by
+from predictor.engine.outputs import Output
+from predictor.engine.port import DeviceMemoryExhausted
 from predictor.engine.request import Request
+from predictor.policy.scheduler import Scheduler
 
 _LOG = logging.getLogger("headway.engine")
+
+MEMORY_RETRY_S = 5.0
 
 
 class Settling:
     """Settles rows into their requests. A request settles once, whatever its rows do then."""
 
-    def __init__(self, observer: Observer, drain_s: Callable[[str, str, float], float]) -> None:
-        """`drain_s`: seconds until a model's tier has drained, for who comes back later."""
+    def __init__(self, observer: Observer, scheduler: Scheduler) -> None:
         self._observer = observer
-        self._drain_s = drain_s
+        self._scheduler = scheduler
 
     def finished(self, done: Finished) -> int:
         """Settle the rows of a batch; how many failed."""
         failed = 0
         for row, result in zip(done.batch.rows, done.ran.results, strict=True):
-            if isinstance(result, Exception):
+            if isinstance(result, bytes):
+                self._row_done(row, result, done)
+            else:
+                assert isinstance(result, Exception)
                 failed += 1
                 self._row_failed(row, result, done)
-            else:
-                self._row_done(row, result, done)
         return failed
+
+    def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:
+        """Hand on the tokens of a step, and settle the rows that ended; how many failed."""
+        failed = 0
+        came = [_came(output.row, done) for output in outputs if output.token is not None]
+        if came:
+            self._observer.observe(TokensCame(done.batch.model, came))
+        for output in outputs:
+            request = output.row.owner
+            assert isinstance(request, Request)
+            if request.settled:
+                continue
+            if output.error is not None:
+                failed += 1
+                self._row_failed(output.row, output.error, done)
+            elif output.token is not None:
+                self._token_came(output.row, output.token, request, done)
+        return failed
+
+    def stopped(self, row: Row, now_s: float) -> None:
+        """Whoever reads the row wants no more of it."""
+        progress = row.progress
+        request = row.owner
+        assert progress is not None
+        assert isinstance(request, Request)
+        if progress.ended or request.settled:
+            return
+        progress.ended, progress.finish = True, Finish.STOP
+        self._scheduler.cancel(row)
+        self._row_ended(row, request, now_s)
+
+    def _token_came(self, row: Row, token: Sampled, request: Request, done: Finished) -> None:
+        progress = row.progress
+        assert progress is not None
+        request.batch_size = done.batch.size
+        goes_on = request.generated(row, token)
+        if progress.ended:
+            self._row_ended(row, request, done.finished_s)
+        elif not goes_on:
+            self.stopped(row, done.finished_s)
+
+    def _row_ended(self, row: Row, request: Request, now_s: float) -> None:
+        """The request's times are those of the row that ended last."""
+        if not request.row_ended():
+            return
+        progress = row.progress
+        assert progress is not None
+        queue_s = progress.began_s - row.arrival_s
+        service_s = now_s - progress.began_s
+        rows = request.rows
+        request.answer(queue_s, service_s, request.batch_size)
+        self._observer.observe(
+            Settled(
+                request.model,
+                request.tier,
+                Outcome.OK,
+                request.size,
+                now_s - row.arrival_s,
+                queue_s,
+                service_s,
+                deadline_met=all(map(self._in_time, rows)),
+            )
+        )
 
     def gave_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
         """The scheduler let go of a row that waited."""
@@ -38,7 +108,7 @@ class Settling:
         else:
             error = Shed(
                 "would miss its deadline, so it was taken out of the queue; try again later",
-                self._drain_s(row.model, row.tier, now_s),
+                self._scheduler.drain_s(row.model, row.tier, now_s),
             )
         self._fail(row, error, now_s)
 
@@ -71,9 +141,36 @@ class Settling:
             )
         )
 
+    def _in_time(self, row: Row) -> bool:
+        """Whether a row that generated met both its deadlines."""
+        progress = row.progress
+        assert progress is not None
+        first_in_time = not row.relegated and progress.first_token_s <= row.deadline_s
+        return first_in_time and progress.gap_judged_s <= self._itl_slo_s(row.tier)
+
+    def _itl_slo_s(self, tier: str) -> float:
+        promised = self._scheduler.parameters.tiers.get(tier)
+        return NO_DEADLINE if promised is None else promised.itl_slo_s
+
     def _row_failed(self, row: Row, error: Exception, done: Finished) -> None:
-        _LOG.warning("model %s failed for one row: %s", row.model, error)
-        self._fail(row, RowFailed(f"the model failed for this input: {error}"), done.finished_s)
+        said = said_by(error)
+        _LOG.warning("model %s failed for one row: %s", row.model, said)
+        self._fail(row, self._answer_to(row, error, said), done.finished_s)
+
+    def _answer_to(self, row: Row, error: Exception, said: str) -> HeadwayError:
+        """What a client is told of a row that failed alone."""
+        if not isinstance(error, DeviceMemoryExhausted):
+            return RowFailed(f"the model failed for this input: {said}")
+        if self._scheduler.has_fitted(row):  # something else has the memory, for a while
+            return Unavailable(
+                f"the device is short of memory, and this row of {row.tokens} tokens, which would"
+                " fit otherwise, does not run; try again shortly",
+                MEMORY_RETRY_S,
+            )
+        return RowFailed(
+            f"this row of {row.tokens} tokens does not fit into device memory; send a shorter one"
+            f" ({said})"
+        )
 
     def _fail(self, row: Row, error: HeadwayError, now_s: float) -> None:
         request = row.owner
@@ -82,3 +179,13 @@ class Settling:
             return
         request.fail(error)
         self.ended(request, error.outcome, now_s)
+
+
+def _came(row: Row, done: Finished) -> TokenCame:
+    """What there is to tell of the token that the row was given last."""
+    progress = row.progress
+    assert progress is not None
+    if len(progress.output) > 1:
+        return TokenCame(row.tier, progress.gaps_s[-1])
+    waited_s = done.finished_s - row.arrival_s
+    return TokenCame(row.tier, waited_s, row.tokens, progress.cached_tokens)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from predictor.core.errors import StartupError
 from predictor.core.rows import Packing
-from predictor.engine.port import DeviceMemoryExhausted, Runner
+from predictor.engine.isolation import said_by
+from predictor.engine.port import AnyRunner, DeviceMemoryExhausted, Runner, StepRunner
+from predictor.engine.step_warmup import warm_up_steps
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import SteppedServiceTime
 
@@ -19,6 +21,20 @@ GRID = (
 )
 BUDGET_S = 3.0
 ITEM_CODES = {"INT64": "q", "FP32": "f"}
+
+
+def service_times(runner: AnyRunner) -> list[ServiceTimeModel]:
+    """What the first batches, or steps, of a model teach: a service-time model for each packing.
+
+    Raises as `warm_up` does.
+    """
+    if isinstance(runner, StepRunner):
+        model = ServiceTimeModel(Packing.PAGED)
+        for timed in warm_up_steps(runner):
+            model.learn(timed.work, timed.seconds)
+        return [model]
+    packings = [Packing.PADDED, *([Packing.PACKED] if runner.spec.packed else [])]
+    return [warm_up(runner, packing) for packing in packings]
 
 
 def warm_up(
@@ -64,8 +80,9 @@ def _timed(runner: Runner, work: Work, packing: Packing, clock: Callable[[], flo
         runner.run([payload.tobytes()] * work.rows, packing)
     except DeviceMemoryExhausted:
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit() in a model is no way to end a server
         raise StartupError(
-            f"model {spec.name!r} fails on a batch of {work.rows} x {work.longest} tokens: {error}"
+            f"model {spec.name!r} fails on a batch of {work.rows} x {work.longest} tokens:"
+            f" {said_by(error)}"
         ) from None
     return clock() - started_s

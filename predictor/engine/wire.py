@@ -13,6 +13,7 @@ import msgspec
 from predictor.core import errors
 from predictor.core.errors import HeadwayError, Overloaded
 from predictor.core.facts import EdgeFact
+from predictor.core.generation import Generated
 from predictor.engine.port import EngineStatus, Reply, Submission
 
 # A body of 16 MiB can become eight times as many bytes of token ids.
@@ -37,11 +38,33 @@ class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     id: int
 
 
+class StopRow(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Edge: whoever reads this row of a request wants no more of it."""
+
+    id: int
+    index: int
+
+
 class AskMetrics(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Edge: render the metrics for a scraper that accepts this."""
 
     id: int
     accept: str
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Engine: what a row of a request that streams has generated since the last part."""
+
+    id: int
+    generated: Generated
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Edge: say something."""
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    """Engine: I run."""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -74,8 +97,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     status: EngineStatus
 
 
-FromEdge = Submit | Cancel | AskMetrics | EdgeFact
-FromEngine = Answered | Failed | Exposed | Status
+FromEdge = Submit | Cancel | StopRow | AskMetrics | EdgeFact | Ping
+FromEngine = Answered | Part | Failed | Exposed | Status | Pong
 
 FROM_EDGE = msgspec.msgpack.Decoder(list[FromEdge])
 FROM_ENGINE = msgspec.msgpack.Decoder(list[FromEngine])

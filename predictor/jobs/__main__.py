@@ -108,10 +108,14 @@ def _follow(client: JobsClient, job_id: str) -> JobStatus:
     columns = (MofNCompleteColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with _bar(*columns) as bar:
         task = bar.add_task("waiting")
+        problem = None
         for status in client.follow(job_id):
             ended = status.done + status.parked
             parked = f", {status.parked} parked" if status.parked else ""
             description = f"{status.state}{parked}"
+            if status.problem is not None and status.problem != problem:
+                _say(f"job {job_id} stalls: {status.problem}")
+            problem = status.problem
             bar.update(task, description=description, total=status.total, completed=ended)
     return status
 

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from predictor.core.jobs import JobState, JobStatus
+from predictor.core.shown import without_secrets
 
 BLOCK_BYTES = 1 << 16
 CONNECT_WITHIN_S = 10.0
@@ -48,12 +49,14 @@ class JobsClient:
     def __init__(
         self, url: str, transport: httpx.BaseTransport | None = None, patience_s: float = PATIENCE_S
     ) -> None:
-        self._url = url
+        self._url = without_secrets(url)  # as it is shown
         self._patience_s = patience_s
         try:
             self._http = httpx.Client(base_url=url, timeout=_ALLOWED, transport=transport)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise JobsFailed(f"--url {url}: {error}") from None
+        except (httpx.InvalidURL, ValueError):  # whose text quotes parts of it
+            raise JobsFailed(
+                f"--url {self._url} is not a URL such as http://127.0.0.1:8080"
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +124,7 @@ class JobsClient:
                     raise _refusal(answer)
                 yield answer
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            reason = without_secrets(str(error)) or type(error).__name__
             raise JobsFailed(
                 f"{self._url} cannot be reached, or broke off: {reason}", passing=True
             ) from None

@@ -16,7 +16,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from predictor.core.errors import StartupError, Unavailable
+from predictor.core.errors import StartupError, StoreFull, Unavailable
+from predictor.core.shown import without_secrets
+from predictor.jobs.refusals import Refusal, refusal_of
 
 _LOG = logging.getLogger("headway.jobs")
 
@@ -26,6 +28,10 @@ MOST_CONNECTIONS = 32
 QUIET_S = 15.0  # a subscription that was told nothing for so long is tried with a ping
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
+
+FULL_RETRY_S = 60.0
+LASTING = (Refusal.FULL, Refusal.NO_DISK, Refusal.READ_ONLY)  # what only reads is answered
+KEEPING = ("begin", "stage", "commit", "claim")  # scripts that need room
 
 _SCRIPTS = {
     file.name.removesuffix(".lua"): file.read_text()
@@ -37,8 +43,9 @@ _SCRIPTS = {
 class Connection:
     """A pool of connections to one Redis, and the scripts that run there.
 
-    All methods raise Unavailable while Redis cannot be used. The log says so once an outage, and
-    once when it is over.
+    All methods raise Unavailable while Redis cannot be used, StoreFull while it is full. The log
+    says so once an outage, and once when it is over. What is refused for want of room, or because
+    Redis only reads, is over when something was kept again: reading goes on meanwhile.
     """
 
     def __init__(
@@ -50,7 +57,7 @@ class Connection:
         """
         self.prefix = prefix
         self._now_ms = now_ms
-        self._down = False
+        self._down: Refusal | None = None
         try:
             pool = BlockingConnectionPool.from_url(
                 url,
@@ -62,8 +69,12 @@ class Connection:
                 # sent twice has the effect of once; lines claimed twice come back by their lease.
                 retry=Retry(NoBackoff(), 1),
             )
-        except ValueError as error:
-            raise StartupError(f"--redis_url: {error}") from None
+        except ValueError:  # whose text quotes parts of it, a password among them
+            raise StartupError(
+                f"--redis_url: {without_secrets(url)} is not a URL such as"
+                " redis://:password@127.0.0.1:6379/0; percent-encode what is no letter or digit in"
+                " a password"
+            ) from None
         self._redis = Redis.from_pool(pool)
         where = pool.connection_kwargs  # of which a password must not be shown
         self.address = where.get("path") or (
@@ -84,7 +95,8 @@ class Connection:
             )
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from None
-        self._up()
+        if self._down not in LASTING or script in KEEPING:
+            self._up()
         return answer
 
     @asynccontextmanager
@@ -95,7 +107,8 @@ class Connection:
             await _cancellable(subscription.subscribe(self.prefix + channel))
             if await _cancellable(subscription.get_message(timeout=ANSWER_WITHIN_S)) is None:
                 raise TimeoutError("no answer to a subscription")
-            self._up()
+            if self._down not in LASTING:
+                self._up()
             yield self._messages(subscription)
         except (RedisError, OSError) as error:
             raise self._unavailable(error) from None
@@ -119,16 +132,24 @@ class Connection:
                 yield message["data"]
 
     def _unavailable(self, error: Exception) -> Unavailable:
-        reason = str(error) or type(error).__name__
-        message = f"jobs are kept in Redis at {self.address} (--redis_url), which fails: {reason}"
-        if not self._down:
-            self._down = True
-            _LOG.warning("%s; trying until it is back, all else goes on", message)
-        return Unavailable(message)
+        refusal = refusal_of(error)
+        outage = Refusal.AWAY if refusal is Refusal.LOADING else refusal  # which comes after it
+        if self._down is not outage:
+            reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
+            _LOG.warning(
+                "jobs are kept in Redis at %s (--redis_url), which fails: %s; trying until it is"
+                " back, all else goes on",
+                self.address,
+                reason,
+            )
+            self._down = outage
+        if refusal is Refusal.FULL:
+            return StoreFull(refusal.value, retry_after_s=FULL_RETRY_S)
+        return Unavailable(refusal.value)
 
     def _up(self) -> None:
-        if self._down:
-            self._down = False
+        if self._down is not None:
+            self._down = None
             _LOG.warning("Redis at %s is back", self.address)
 
 

@@ -133,10 +133,11 @@ class Leases:
 
     async def beat(self, model: str, replica: str, life_s: float) -> JobsSeen:
         """Say that the replica lives, for so long; what there is of the model's jobs."""
-        waiting, leased, parked, replicas = await self._connection.run(
+        waiting, leased, parked, replicas, refused = await self._connection.run(
             "beat", model, replica, round(life_s * 1000)
         )
-        return JobsSeen(model, waiting, leased, parked, replicas)
+        stalled = refused is not None and waiting > 0
+        return JobsSeen(model, waiting, leased, parked, replicas, stalled)
 
     async def leave(self, model: str, replica: str) -> None:
         """The replica is no longer counted."""

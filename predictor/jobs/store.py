@@ -3,8 +3,10 @@
 A job's lines wait in a list, in input order, and cost about 5 bytes each beside their own. Only a
 line that was begun has entries of its own; see leases.py. Its result goes into a hash, with about
 85 bytes beside it, and its text is dropped. So a million lines of 134 bytes take 139 MB before they
-run, and with answers of 147 bytes 230 MB after. Chunks on their way in and pages on their way out
+run, and with answers of 147 bytes 229 MB after. Chunks on their way in and pages on their way out
 are about a megabyte, whatever the size of the job.
+
+Whether a job fits is reckoned from that while it is sent (room.py).
 
 Lines are staged under keys that expire, and one step at the end queues the job. A submission that
 fails, or whose process dies, leaves nothing behind. After the job's end all of its keys expire
@@ -20,6 +22,8 @@ from contextlib import suppress
 from predictor.core.errors import InvalidRequest, QueueFull, Unavailable, UnknownJob
 from predictor.core.jobs import MAX_JOB_LINES, JobStart, JobState, JobStatus
 from predictor.jobs.connection import Connection
+from predictor.jobs.refusals import Refusal, refusal_in
+from predictor.jobs.room import Room
 
 KEEP_S = 24 * 3600.0
 MAX_WAITING_JOBS = 1000  # of one model
@@ -46,40 +50,44 @@ class RedisJobs:
     async def submit(self, start: JobStart, lines: AsyncIterator[bytes]) -> JobStatus:
         """As `Jobs.submit`. Raises QueueFull where MAX_WAITING_JOBS of the model wait already."""
         job_id = secrets.token_hex(12)
-        if not await self._connection.run(
-            *("begin", job_id, start.model, start.tier),
+        told = await self._connection.run(
+            *("begin", job_id, start.model, start.tier, start.owner),
             *(self._keep_ms, self._staged_ms, MAX_WAITING_JOBS),
-        ):
+        )
+        if not told:
             raise QueueFull(
                 f"{MAX_WAITING_JOBS} jobs of model {start.model} wait already; try again later",
                 retry_after_s=60,
             )
         try:
-            return await self._receive(job_id, lines)
+            return await self._receive(job_id, lines, Room.of(told))
         except BaseException:
             with suppress(Unavailable):  # then it expires
                 await asyncio.shield(self._connection.run("discard", job_id))
             raise
 
-    async def _receive(self, job_id: str, lines: AsyncIterator[bytes]) -> JobStatus:
-        total = size = 0
+    async def _receive(self, job_id: str, lines: AsyncIterator[bytes], room: Room) -> JobStatus:
+        total = size = all_bytes = 0
         chunk: list[bytes] = []
         async for line in lines:
             if total + len(chunk) == MAX_JOB_LINES:
                 raise InvalidRequest(f"a job has at most {MAX_JOB_LINES} lines; split it")
             chunk.append(line)
             size += len(line)
+            all_bytes += len(line)
             if len(chunk) == CHUNK_LINES or size >= CHUNK_BYTES:
+                room.check(total + len(chunk), all_bytes)
                 await self._stage(job_id, total, chunk)
                 total += len(chunk)
                 size = 0
                 chunk.clear()
         if chunk:
+            room.check(total + len(chunk), all_bytes)
             await self._stage(job_id, total, chunk)
             total += len(chunk)
         if not total:
             raise InvalidRequest("the job has no line; send one infer request a line")
-        status = await self._connection.run("commit", job_id, total)
+        status = await self._connection.run("commit", job_id, total, room.growth(total, all_bytes))
         if status is None:
             raise self._lapsed()
         return _status(job_id, status)
@@ -94,14 +102,14 @@ class RedisJobs:
             f" {self._staged_ms / 1000:g} s went by without new lines; send the job again"
         )
 
-    async def status(self, job_id: str) -> JobStatus:
-        return await self._told("status", job_id)
+    async def status(self, job_id: str, owner: str = "") -> JobStatus:
+        return await self._told("status", job_id, owner)
 
-    async def cancel(self, job_id: str) -> JobStatus:
-        return await self._told("cancel", job_id)
+    async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
+        return await self._told("cancel", job_id, owner)
 
-    async def _told(self, script: str, job_id: str) -> JobStatus:
-        fields = await self._connection.run(script, _known(job_id))
+    async def _told(self, script: str, job_id: str, owner: str) -> JobStatus:
+        fields = await self._connection.run(script, _known(job_id), owner)
         if fields is None:
             raise _unknown(job_id)
         return _status(job_id, fields)
@@ -118,6 +126,10 @@ class RedisJobs:
             following, *entries = page
             for index, result in zip(entries[::2], entries[1::2], strict=True):
                 yield _with_index(index, result)
+
+
+def _text(told: bytes | int) -> str:
+    return told.decode(errors="replace") if isinstance(told, bytes) else str(told)
 
 
 def _with_index(index: int, result: bytes) -> bytes:
@@ -143,8 +155,9 @@ def _status(job_id: str, fields: Sequence[bytes | int | None]) -> JobStatus:
     """From what status_of in scripts/common.lua returns."""
     model, tier, kept_state = (bytes(name).decode() for name in fields[:3] if name)
     total, done, parked, created_ms, ended_ms, kept_until_ms, waiting, leased = (
-        None if number is None else int(number) for number in fields[3:]
+        None if number is None else int(number) for number in fields[3:11]
     )
+    refused = fields[11] if len(fields) > 11 else None  # by status.lua alone
     state = JobState(kept_state)
     if state is JobState.QUEUED and (done or parked):
         state = JobState.RUNNING
@@ -161,4 +174,5 @@ def _status(job_id: str, fields: Sequence[bytes | int | None]) -> JobStatus:
         created_s=(created_ms or 0) / 1000,
         ended_s=None if ended_ms is None else ended_ms / 1000,
         kept_until_s=None if kept_until_ms is None else kept_until_ms / 1000,
+        problem=None if refused is None else (refusal_in(_text(refused)) or Refusal.AWAY).value,
     )

@@ -1,13 +1,14 @@
 """`python -m predictor.local`: start what Headway needs on this machine, and stop all of it."""
 
 import asyncio
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from predictor.core.document import commented_document
-from predictor.core.parameters import DEFAULT_DOCUMENT, parse_plain
+from predictor.core.parameters import DEFAULT_DOCUMENT, GENERATING_DOCUMENT, parse_plain
 from predictor.local.dashboard import create_price_table, dashboard_is_here, dashboard_service
 from predictor.local.flags import LOCALHOST, RUN, Flags, parse, ports_problem
 from predictor.local.prometheus import (
@@ -17,13 +18,15 @@ from predictor.local.prometheus import (
     prometheus_service,
 )
 from predictor.local.redis import find_redis_server, redis_service
-from predictor.local.replicas import MODEL, predictor_service
+from predictor.local.replicas import MODEL, Replica, predictor_service
 from predictor.local.together import Service, run_together, say
+from predictor.redis_password import PASSWORD_VARIABLE
 
-EXAMPLE = (
+TEXTS = (
     '{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data":'
     ' ["The striker scored twice in the final", "Shares fell as the bank raised rates"]}]}'
 )
+CHAT = '{"model": "%s", "messages": [{"role": "user", "content": "Tell me a joke."}]}'
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         say(problem)
         return 2
     try:
-        create_parameters_file(flags.parameters)
+        create_parameters_file(flags.parameters, flags.model, generates=flags.generates)
         stages = _stages(flags, redis_program)
     except OSError as error:
         say(f"{error.filename} cannot be written: {error.strerror}; check the folder's permissions")
@@ -45,13 +48,12 @@ def main(arguments: Sequence[str]) -> int:
     return asyncio.run(run_together(stages, _welcome(flags, stages)))
 
 
-def create_parameters_file(path: Path) -> None:
+def create_parameters_file(path: Path, model: str = MODEL, *, generates: bool = False) -> None:
     """Write the default parameters, explained, unless there is such a file already."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(
-            commented_document(parse_plain({**DEFAULT_DOCUMENT, "models": {MODEL: {}}}))
-        )
+        document = GENERATING_DOCUMENT if generates else DEFAULT_DOCUMENT
+        path.write_text(commented_document(parse_plain({**document, "models": {model: {}}})))
 
 
 def _stages(flags: Flags, redis_program: str | None) -> Sequence[Sequence[Service]]:
@@ -59,12 +61,17 @@ def _stages(flags: Flags, redis_program: str | None) -> Sequence[Sequence[Servic
     RUN.mkdir(exist_ok=True)
     predictor_flags = list(flags.predictor)
     base: list[Service] = []
+    environment = dict(os.environ)
     if redis_program is not None:
+        environment.pop(PASSWORD_VARIABLE, None)  # of another Redis: our own has none
         base.append(redis_service(redis_program, RUN / "redis", flags.redis_port))
         predictor_flags.append(f"--redis_url={base[0].ready_url}")
     elif not flags.names_redis:
         say("no redis-server here, so no jobs; install Redis, or add FLAGS=--redis_url=redis://…")
-    serving = [predictor_service(each, flags.parameters, predictor_flags) for each in flags.fleet]
+    serving = [
+        predictor_service(each, flags.parameters, predictor_flags, environment)
+        for each in flags.fleet
+    ]
     watching = [*_prometheus(flags), *_dashboard(flags)]
     return [base, serving, watching]
 
@@ -103,7 +110,7 @@ def _welcome(flags: Flags, stages: Sequence[Sequence[Service]]) -> str:
     started = {service.name for stage in stages for service in stage}
     url = flags.fleet[0].url
     models = "".join(
-        f"  model       {each.url}/v2/models/{MODEL}"
+        f"  model       {each.url}/v2/models/{each.model}"
         f"  (gRPC {each.host}:{each.grpc_port}), labelled {each.pool}\n"
         for each in flags.fleet
     )
@@ -117,8 +124,15 @@ def _welcome(flags: Flags, stages: Sequence[Sequence[Service]]) -> str:
         f"  parameters  {flags.parameters} (edit and save)\n"
         + (prometheus if "prometheus" in started else "")
         + "Try it:\n"
-        f"  curl -s {url}/v2/models/{MODEL}/infer -H 'Content-Type: application/json'"
-        f" -d {shlex.quote(EXAMPLE)}\n"
+        f"  {_example(flags.fleet[0], generates=flags.generates)}\n"
+    )
+
+
+def _example(replica: Replica, *, generates: bool) -> str:
+    path = "openai/v1/chat/completions" if generates else f"v2/models/{replica.model}/infer"
+    body = CHAT % replica.model if generates else TEXTS
+    return (
+        f"curl -s {replica.url}/{path} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from predictor.local.together import Service
 
-MODEL = "topics"
+MODEL, TASK = "topics", "topic"
+GENERATING_MODEL = "chat"
 ON_DEMAND, SPOT = "on-demand", "spot"
 PORTS_APART = 10
 
@@ -20,24 +21,34 @@ class Replica:
     """`labels` are what a cluster's scrape would say of its node."""
 
     name: str
+    model: str  # that it serves
     host: str
     http_port: int
     grpc_port: int
     labels: Mapping[str, str]
+    task: str = TASK
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.http_port}"
 
     @property
+    def ready_url(self) -> str:
+        return f"{self.url}/v2/models/{self.model}/ready"
+
+    @property
     def pool(self) -> str:
         return self.labels["capacity_type"]
 
 
-def replicas(count: int, host: str, http_port: int, grpc_port: int) -> Sequence[Replica]:
+def replicas(
+    count: int, model: str, task: str, host: str, http_port: int, grpc_port: int
+) -> Sequence[Replica]:
     return [
         Replica(
             name=f"predictor {number + 1}",
+            model=model,
+            task=task,
             host=host,
             http_port=http_port + number * PORTS_APART,
             grpc_port=grpc_port + number * PORTS_APART,
@@ -51,14 +62,22 @@ def replicas(count: int, host: str, http_port: int, grpc_port: int) -> Sequence[
     ]
 
 
-def predictor_service(replica: Replica, parameters: Path, flags: Sequence[str]) -> Service:
+def predictor_service(
+    replica: Replica,
+    parameters: Path,
+    flags: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> Service:
+    """`environment`: None is this process's own."""
     return Service(
         name=replica.name,
         command=(
             *(sys.executable, "-m", "predictor"),
-            *("--task=topic", f"--model_name={MODEL}", f"--parameters={parameters}"),
+            *(f"--task={replica.task}", f"--model_name={replica.model}"),
+            f"--parameters={parameters}",
             *(f"--host={replica.host}", f"--http_port={replica.http_port}"),
             *(f"--grpc_port={replica.grpc_port}", *flags),
         ),
-        ready_url=f"{replica.url}/v2/models/{MODEL}/ready",
+        ready_url=replica.ready_url,
+        environment=environment,
     )

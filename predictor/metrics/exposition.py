@@ -37,6 +37,7 @@ class Exposition:
         devices: DeviceReader,
     ) -> None:
         self._tallies = tallies
+        self._snapshot = snapshot
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
@@ -47,7 +48,8 @@ class Exposition:
         """The body and its content type: OpenMetrics where `accept` asks for it, else text."""
         encode, content_type = choose_encoder(accept)
         body = encode(self._registry)
-        histograms = "".join(_histogram_texts(self._tallies)).encode()
+        generating = {each.model for each in self._snapshot().generation}
+        histograms = "".join(_histogram_texts(self._tallies, generating)).encode()
         if body.endswith(_END):
             return body.removesuffix(_END) + histograms + _END, content_type
         return body + histograms, content_type
@@ -71,6 +73,8 @@ class _Families(Collector):
         yield from _jobs(self._tallies)
         yield from _process(self._tallies)
         yield from _scheduler(self._tallies, snapshot)
+        if snapshot.generation:
+            yield from _generation(self._tallies, snapshot)
         yield from _device_families(self._devices())
 
 
@@ -120,6 +124,7 @@ def _jobs(tallies: Tallies) -> Iterator[Family]:
         )
     }
     yield _gauge(names.JOB_LINES, lines)
+    yield _gauge(names.JOBS_STALLED, {(model,): jobs.stalled for model, jobs in seen.items()})
     yield _gauge(names.REPLICAS, {(model,): jobs.replicas for model, jobs in seen.items()})
 
 
@@ -158,6 +163,31 @@ def _scheduler(tallies: Tallies, snapshot: Snapshot) -> Iterator[Family]:
     yield _gauge(names.SERVICE_MODEL_BATCHES, {key: m.batches for key, m in learned.items()})
 
 
+def _generation(tallies: Tallies, snapshot: Snapshot) -> Iterator[Family]:
+    """Of models that generate; others have none of it."""
+    held = snapshot.generation
+    models = {each.model for each in held}
+    tiers = {key: tally for key, tally in tallies.tiers.items() if key[0] in models}
+    yield _counter(names.PROMPT_TOKENS, {key: t.prompt_tokens for key, t in tiers.items()})
+    yield _counter(names.CACHED_TOKENS, {key: t.cached_tokens for key, t in tiers.items()})
+    yield _counter(names.OUTPUT_TOKENS, {key: t.output_tokens for key, t in tiers.items()})
+    steps: dict[_Labels, float] = {}
+    for model in models & tallies.models.keys():
+        steps[model, "decode"] = tallies.models[model].decode_tokens
+        steps[model, "prefill"] = tallies.models[model].prefill_tokens
+    yield _counter(names.STEP_TOKENS, steps)
+    yield _counter(names.RECOMPUTED_TOKENS, {(e.model,): e.recomputed_tokens for e in held})
+    pages: dict[_Labels, float] = {}
+    for each in held:
+        pages[each.model, "used"] = each.pages_used
+        pages[each.model, "cached"] = each.pages_cached
+        pages[each.model, "free"] = each.pages_free
+    yield _gauge(names.KV_PAGES, pages)
+    running: dict[_Labels, float] = dict.fromkeys(tiers, 0.0)
+    running |= {(e.model, tier): rows for e in held for tier, rows in e.running.items()}
+    yield _gauge(names.ROWS_RUNNING, running)
+
+
 def _device_families(readings: Sequence[DeviceReading]) -> Iterator[Family]:
     for metric, values in (
         (names.DEVICE_UTILISATION, {(r.device,): r.utilisation for r in readings}),
@@ -184,7 +214,8 @@ def _gauge(metric: Metric, values: Mapping[_Labels, float]) -> Family:
     return family
 
 
-def _histogram_texts(tallies: Tallies) -> Iterator[str]:
+def _histogram_texts(tallies: Tallies, generating: set[str]) -> Iterator[str]:
+    """`generating`: models; others have nothing of tokens."""
     tiers = tallies.tiers
     models = {(model,): tally for model, tally in tallies.models.items()}
     stages: dict[_Labels, Histogram] = {
@@ -196,6 +227,11 @@ def _histogram_texts(tallies: Tallies) -> Iterator[str]:
     yield _histogram_text(names.LATENCY, {key: t.latency for key, t in tiers.items()})
     yield _histogram_text(names.QUEUE_WAIT, {key: t.queue_wait for key, t in tiers.items()})
     yield _histogram_text(names.SERVICE_TIME, {key: t.service_time for key, t in tiers.items()})
+    if generating:
+        # From the start: a rate does not see what a series has when it first comes.
+        spoken = {key: tally for key, tally in tiers.items() if key[0] in generating}
+        yield _histogram_text(names.FIRST_TOKEN, {key: t.first_token for key, t in spoken.items()})
+        yield _histogram_text(names.INTER_TOKEN, {key: t.inter_token for key, t in spoken.items()})
     yield _histogram_text(names.EDGE_STAGE, stages)
     yield _histogram_text(names.BATCH_ROWS, {key: t.batch_rows for key, t in models.items()})
     yield _histogram_text(names.BATCH_TOKENS, {key: t.batch_tokens for key, t in models.items()})

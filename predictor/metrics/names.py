@@ -6,7 +6,7 @@ No other module of the predictor knows a metric name. Base units: seconds, bytes
 import math
 from dataclasses import dataclass
 
-PROTOCOLS = ("http", "grpc", "v1", "jobs")
+PROTOCOLS = ("http", "grpc", "v1", "jobs", "openai")
 PROCESSES = ("edge", "engine")
 ENGINE = "engine"  # the label that several engines' series carry
 UNKNOWN = "unknown"  # label of whatever names no served model, tier or protocol
@@ -95,6 +95,45 @@ EDGE_STAGE = Metric(
     _EDGE_BUCKETS,
 )
 
+# Generation
+FIRST_TOKEN = Metric(
+    "headway_time_to_first_token_seconds",
+    "Rows that generate: arrival at the edge to the first token.",
+    _TIER,
+    _LATENCY_BUCKETS,
+)
+INTER_TOKEN = Metric(
+    "headway_inter_token_latency_seconds",
+    "Rows that generate: time from one token to the next.",
+    _TIER,
+    _LATENCY_BUCKETS,
+)
+PROMPT_TOKENS = Metric(
+    "headway_prompt_tokens_total", "Tokens of the prompts of rows that began to answer.", _TIER
+)
+CACHED_TOKENS = Metric(
+    "headway_cached_prompt_tokens_total",
+    "Of these, tokens that the prefix cache held, which were not computed.",
+    _TIER,
+)
+OUTPUT_TOKENS = Metric("headway_output_tokens_total", "Tokens that were generated.", _TIER)
+STEP_TOKENS = Metric(
+    "headway_step_tokens_total",
+    "Tokens of steps that ran, by kind: decode, one a row, or prefill, of prompts.",
+    ("model", "kind"),
+)
+RECOMPUTED_TOKENS = Metric(
+    "headway_recomputed_tokens_total",
+    "Tokens computed again for rows that had lost their pages.",
+    _MODEL,
+)
+KV_PAGES = Metric(
+    "headway_kv_pages",
+    "Pages of keys and values, by state: used by rows, cached for prompts alike, or free.",
+    ("model", "state"),
+)
+ROWS_RUNNING = Metric("headway_rows_running", "Rows that generate and have begun, by tier.", _TIER)
+
 # Batches and the device
 BATCHES = Metric(
     "headway_batches_total", "Batches handed to the device, by reason.", ("model", "reason")
@@ -164,6 +203,11 @@ SERVICE_MODEL_BATCHES = Metric(
 )
 
 # Jobs, as Redis told it last: each replica and engine tells the same, so take the maximum
+JOBS_STALLED = Metric(
+    "headway_jobs_stalled",
+    "1 where lines of jobs wait and the store lets none begin: it is full, or only reads.",
+    ("model",),
+)
 JOB_LINES = Metric("headway_job_lines", "Lines of jobs, by state.", ("model", "state"))
 REPLICAS = Metric(
     "headway_replicas", "Replicas that serve the model; 1 where no Redis tells.", _MODEL

@@ -19,6 +19,7 @@ from predictor.core.facts import (
     ProcessRestarted,
     Settled,
     Snapshot,
+    TokensCame,
 )
 from predictor.core.parameters import MAX_TIERS
 from predictor.core.rows import Outcome
@@ -84,6 +85,8 @@ class PrometheusObserver:
         match fact:  # the most frequent first
             case Settled():
                 self._settled(fact)
+            case TokensCame():
+                self._tokens_came(fact)
             case Offered():
                 tier = self._tier(fact.model, fact.tier)
                 tier.offered_requests += 1
@@ -135,11 +138,27 @@ class PrometheusObserver:
             tier.queue_wait.observe(fact.queue_s)
             tier.service_time.observe(fact.service_s)
 
+    def _tokens_came(self, fact: TokensCame) -> None:
+        for token in fact.tokens:
+            tier = self._tier(fact.model, token.tier)
+            tier.output_tokens += 1
+            if token.prompt_tokens:
+                tier.first_token.observe(token.seconds)
+                tier.prompt_tokens += token.prompt_tokens
+                tier.cached_tokens += token.cached_tokens
+            else:
+                tier.inter_token.observe(token.seconds)
+
     def _completed(self, fact: Completed) -> None:
         model, batch = self._model(fact.batch.model), fact.batch
         by_tier: dict[str, int] = {}
-        for row in batch.rows:
-            by_tier[row.tier] = by_tier.get(row.tier, 0) + row.tokens
+        for row, computed in zip(batch.rows, batch.parts, strict=True):
+            by_tier[row.tier] = by_tier.get(row.tier, 0) + computed.tokens
+        for piece in batch.pieces:
+            if piece.tokens == 1 and not piece.fresh:
+                model.decode_tokens += 1
+            else:
+                model.prefill_tokens += piece.tokens
         tokens = sum(by_tier.values())
         for name, part in by_tier.items():
             tier = self._tier(batch.model, name)

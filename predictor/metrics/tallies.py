@@ -61,6 +61,11 @@ class TierTally:
     row_tokens: Histogram = field(default_factory=_of(names.ROW_TOKENS))
     tokens: int = 0
     device_s: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    first_token: Histogram = field(default_factory=_of(names.FIRST_TOKEN))
+    inter_token: Histogram = field(default_factory=_of(names.INTER_TOKEN))
     latency: Histogram = field(default_factory=_of(names.LATENCY))
     queue_wait: Histogram = field(default_factory=_of(names.QUEUE_WAIT))
     service_time: Histogram = field(default_factory=_of(names.SERVICE_TIME))
@@ -76,6 +81,8 @@ class ModelTally:
     padding_tokens: int = 0
     busy_s: float = 0.0
     memory_exhausted: int = 0
+    decode_tokens: int = 0
+    prefill_tokens: int = 0
     batch_rows: Histogram = field(default_factory=_of(names.BATCH_ROWS))
     batch_tokens: Histogram = field(default_factory=_of(names.BATCH_TOKENS))
 

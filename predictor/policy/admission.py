@@ -30,12 +30,30 @@ MAX_PESSIMISM = 2.0
 BAD_PLAN_WEIGHT = 0.2
 
 
-class Door:
+class Pessimism:
+    """How many times the predicted time rows must have, learned from what became of them."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self._bad_plans = 0.0  # share of recent ones
+
+    def planned(self, ran: int, shed: int) -> None:
+        """Learn what became of rows that were let in."""
+        self._bad_plans += BAD_PLAN_WEIGHT * ((1.0 if shed else 0.0) - self._bad_plans)
+        self._adjust(STRICTER_PER_SHED * self._bad_plans * shed - LAXER_PER_ROW_RUN * ran)
+
+    def refused(self) -> None:
+        self._adjust(-LAXER_PER_REFUSAL)
+
+    def _adjust(self, change: float) -> None:
+        self.factor = min(max(self.factor + change, 1.0), MAX_PESSIMISM)
+
+
+class Door(Pessimism):
     """Decides who is let into one model's queues."""
 
     def __init__(self) -> None:
-        self._pessimism = 1.0  # rows must make it in this many times the time foretold
-        self._bad_plans = 0.0  # share of late
+        super().__init__()
         self._first_size = 1  # foretold for the last row: the next one's is near
 
     def admits(
@@ -52,10 +70,10 @@ class Door:
         `terms.start_s` is when the device comes free for this queue; `rate` is in rows a
         second.
         """
-        deadline_s = now_s + (row.deadline_s - now_s) / self._pessimism
+        deadline_s = now_s + (row.deadline_s - now_s) / self.factor
         if self._serves(deadline_s, now_s, queue.ahead_of(row), queue, terms, tokens_per_row, rate):
             return True
-        self._adjust(-LAXER_PER_REFUSAL)
+        self.refused()
         return False
 
     def _serves(
@@ -103,11 +121,3 @@ class Door:
             starts_s += (end_s - starts_s) * terms.stretch
             coming = COUNTED_ARRIVALS * rate * (starts_s - now_s)
         return True
-
-    def planned(self, ran: int, shed: int) -> None:
-        """Learn what became of rows that were let in."""
-        self._bad_plans += BAD_PLAN_WEIGHT * ((1.0 if shed else 0.0) - self._bad_plans)
-        self._adjust(STRICTER_PER_SHED * self._bad_plans * shed - LAXER_PER_ROW_RUN * ran)
-
-    def _adjust(self, change: float) -> None:
-        self._pessimism = min(max(self._pessimism + change, 1.0), MAX_PESSIMISM)

@@ -8,8 +8,9 @@ from operator import mul
 import msgspec
 
 from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
+from predictor.core.work import NOTHING, Work
 from predictor.policy.search import largest
-from predictor.policy.service_time import ServiceTime, Work
+from predictor.policy.service_time import ServiceTime
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -62,9 +63,6 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
         return largest(fits_budget, self.max_rows, guess=self.max_rows)
 
 
-NOTHING = Work(0, 0, 0, 0)
-
-
 class Prefixes:
     """The work of the first k of some rows, for every k, beside what is there already."""
 
@@ -72,12 +70,12 @@ class Prefixes:
         lengths = [row.tokens for row in rows]
         self._base_rows = base.rows
         self._tokens = list(accumulate(lengths, initial=base.tokens))
-        self._squares = list(accumulate(map(mul, lengths, lengths), initial=base.squares))
+        self._pairs = list(accumulate(map(mul, lengths, lengths), initial=base.pairs))
         self._longest = list(accumulate(lengths, max, initial=base.longest))
 
     def work(self, rows: int) -> Work:
         return Work(
-            self._base_rows + rows, self._tokens[rows], self._squares[rows], self._longest[rows]
+            self._base_rows + rows, self._tokens[rows], self._pairs[rows], self._longest[rows]
         )
 
 

@@ -1,11 +1,16 @@
 """How long will a batch take? Learned online, per model and packing.
 
 A batch is described by its `Work`. Packed, the device's time follows the rows, the tokens
-and (attention) the squares of the lengths; padded, it follows the area b * longest that the
-device really computes:
+and (attention) the pairs of tokens that look at each other; padded, it follows the area
+b * longest that the device really computes. A step of rows that generate is packed, too, but a
+row's new tokens look at all that came before them, whose keys and values are read from memory:
 
-    packed   l = w0 + w1 * b + w2 * sum(tokens) + w3 * sum(tokens^2)
-    padded   l = w0 + w1 * b * longest          + w2 * b * longest^2
+    packed   l = w0 + w1 * b + w2 * sum(tokens)     + w3 * sum(tokens^2)
+    paged    l = w0 + w1 * b + w2 * sum(tokens - 1) + w3 * sum(context) + w4 * sum(tokens * context)
+    padded   l = w0 + w1 * b * longest              + w2 * b * longest^2
+
+A row that decodes adds one token, while the weights of the model are read for all rows alike: it
+costs less than a token of a prompt, which is why a row's first new token is charged to the row.
 
 The weights minimise the squared *relative* error over recent batches, older batches
 counting `FORGET` times less each (weighted recursive least squares, kept as its normal
@@ -16,15 +21,15 @@ that deadlines are checked with.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import inf
-from operator import mul
 from statistics import median
 from typing import Protocol
 
-import msgspec
+from predictor.core.rows import Packing
+from predictor.core.work import Work
 
-from predictor.core.rows import Packing, Row
+__all__ = ["ServiceTime", "ServiceTimeModel", "Work"]
 
 FORGET = 0.97  # a memory of about 33 batches: follows a change within 200
 PULL = 1e-3  # how strongly weights stay where they were, against one batch's weight of 1
@@ -43,44 +48,8 @@ MOST_REMEMBERED = 4096  # predictions, between two lessons
 _FEATURES = {
     Packing.PACKED: ("fixed", "rows", "tokens", "tokens_squared"),
     Packing.PADDED: ("fixed", "area", "area_longest"),
+    Packing.PAGED: ("fixed", "rows", "tokens", "context", "tokens_context"),
 }
-
-
-class Work(msgspec.Struct, frozen=True, gc=False):
-    """What a batch asks of the device."""
-
-    rows: int
-    tokens: int
-    squares: int  # sum of tokens^2
-    longest: int
-
-    @staticmethod
-    def of(rows: Iterable[Row]) -> "Work":
-        lengths = [row.tokens for row in rows]
-        if len(lengths) == 1:  # most requests are one row
-            (only,) = lengths
-            return Work(1, only, only * only, only)
-        squares = sum(map(mul, lengths, lengths))
-        return Work(len(lengths), sum(lengths), squares, max(lengths, default=0))
-
-    @staticmethod
-    def alike(rows: int, tokens: float) -> "Work":
-        """`rows` rows of `tokens` tokens each."""
-        length = int(tokens + 0.5)
-        return Work(rows, rows * length, rows * length * length, length)
-
-    def plus(self, row: Row) -> "Work":
-        tokens = row.tokens
-        return Work(
-            self.rows + 1,
-            self.tokens + tokens,
-            self.squares + tokens * tokens,
-            max(self.longest, tokens),
-        )
-
-    def computed(self, packing: Packing) -> int:
-        """Tokens that the device computes, padding included."""
-        return self.tokens if packing is Packing.PACKED else self.rows * self.longest
 
 
 class ServiceTime(Protocol):
@@ -121,7 +90,15 @@ class ServiceTimeModel:
     def predict_s(self, work: Work) -> float:
         w = self._weights
         if self.packing is Packing.PACKED:
-            total = w[0] + w[1] * work.rows + w[2] * work.tokens + w[3] * work.squares
+            total = w[0] + w[1] * work.rows + w[2] * work.tokens + w[3] * work.pairs
+        elif self.packing is Packing.PAGED:
+            total = (
+                w[0]
+                + w[1] * work.rows
+                + w[2] * (work.tokens - work.rows)
+                + w[3] * work.context
+                + w[4] * work.pairs
+            )
         else:
             area = work.rows * work.longest
             total = w[0] + area * (w[1] + w[2] * work.longest)
@@ -187,7 +164,10 @@ class ServiceTimeModel:
 
     def _features(self, work: Work) -> tuple[float, ...]:
         if self.packing is Packing.PACKED:
-            return (1.0, float(work.rows), float(work.tokens), float(work.squares))
+            return (1.0, float(work.rows), float(work.tokens), float(work.pairs))
+        if self.packing is Packing.PAGED:
+            more = float(work.tokens - work.rows)
+            return (1.0, float(work.rows), more, float(work.context), float(work.pairs))
         area = float(work.rows * work.longest)
         return (1.0, area, area * work.longest)
 

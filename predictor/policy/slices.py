@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
+from predictor.core.work import NOTHING, Work
 from predictor.policy import adaptive
-from predictor.policy.plan import NOTHING, Plan, Prefixes, Terms
+from predictor.policy.plan import Plan, Prefixes, Terms
 from predictor.policy.queue import RowQueue
 from predictor.policy.search import largest
-from predictor.policy.service_time import Work
 
 LEAST_SHARE_OF_SLO = 0.1  # a slice so short that the device does nothing useful helps nobody
 RESOLUTION = 0.02  # of the SLO

@@ -1,1 +1,1 @@
-"""Models behind the engine's `Runner` port. Start at `loading.load_runner`."""
+"""Models behind the engine's runner ports. Start at `loading.load_model`."""

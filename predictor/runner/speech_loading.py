@@ -18,6 +18,7 @@ from transformers import (
 
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings, ModelSpec, SpeechSpec, Task
+from predictor.runner import checkpoint_files as files
 from predictor.runner.checkpoint import check_weights, find_checkpoint, first_line
 from predictor.runner.device import choose_device, choose_dtype, move_to, use_cpu_cores
 from predictor.runner.frames import FrameChain, Stage
@@ -42,7 +43,7 @@ def load_speech(settings: ModelSettings) -> SpeechRunner:
     silence_transformers()
     folder = find_checkpoint(settings)
     config = _read_config(folder)
-    labels = _read_labels(folder, config.vocab_size)
+    labels, tidy = _read_labels(folder, config.vocab_size)
     extractor = _read_extractor(folder, config)
     check_weights(folder)
     model = load_complete(
@@ -56,7 +57,7 @@ def load_speech(settings: ModelSettings) -> SpeechRunner:
     _fold_weight_norms(model)
     move_to(device, model, settings.name)
     chain = _chain(config)
-    speech = _speech_spec(chain, extractor.sampling_rate)
+    speech = _speech_spec(chain, extractor.sampling_rate, tidy=tidy)
     spec = ModelSpec(
         name=settings.name,
         task=Task.SPEECH_RECOGNITION,
@@ -79,6 +80,7 @@ def load_speech(settings: ModelSettings) -> SpeechRunner:
 
 def _read_config(folder: Path) -> PreTrainedConfig:
     config = read_model_config(folder)
+    files.check_files(folder, files.SPEECH_FILES)
     if config.model_type not in _FAMILIES:
         raise StartupError(
             f"the checkpoint in {folder} is a {config.model_type}, not a CTC speech model of a"
@@ -97,14 +99,20 @@ def _read_config(folder: Path) -> PreTrainedConfig:
     return config
 
 
-def _read_labels(folder: Path, outputs: int) -> tuple[str, ...]:
-    """What each of the model's outputs is written as; nothing for the blank and the like."""
+def _read_labels(folder: Path, outputs: int) -> tuple[tuple[str, ...], bool]:
+    """What each of the model's outputs is written as, nothing for the blank and the like.
+
+    And whether spaces before punctuation are left out.
+    """
     vocabulary = folder / "vocab.json"
     if not vocabulary.exists():
         raise StartupError(
             f"{folder} has no vocab.json, which names the letters; use a checkpoint fine-tuned"
             f" for CTC, or {_ADVICE}"
         )
+    stated = folder / "tokenizer_config.json"
+    if stated.exists():
+        files.read_keys(stated, files.CTC_TOKENIZER_CONFIG, others=True)
     try:
         tokenizer: Any = Wav2Vec2CTCTokenizer.from_pretrained(folder, local_files_only=True)
         known = tokenizer.get_vocab()
@@ -131,7 +139,7 @@ def _read_labels(folder: Path, outputs: int) -> tuple[str, ...]:
     delimiter = known.get(tokenizer.word_delimiter_token)
     if delimiter is not None and delimiter < outputs:
         labels[delimiter] = tokenizer.replace_word_delimiter_char
-    return tuple(labels)
+    return tuple(labels), bool(tokenizer.clean_up_tokenization_spaces)
 
 
 def _read_extractor(folder: Path, config: PreTrainedConfig) -> Any:
@@ -152,6 +160,10 @@ def _read_extractor(folder: Path, config: PreTrainedConfig) -> Any:
             f"{file} is of a {type(extractor).__name__}, but a {config.model_type} model needs a"
             f" {wanted.__name__}; {_ADVICE}"
         )
+    hears_features = config.model_type == _HEARS_FEATURES
+    files.read_keys(file, files.FEATURE_EXTRACTOR if hears_features else files.WAVE_EXTRACTOR)
+    if extractor.sampling_rate < 1:
+        raise StartupError(f"{file}: sampling_rate is {extractor.sampling_rate}; give Hz")
     return extractor
 
 
@@ -168,7 +180,7 @@ def _chain(config: PreTrainedConfig) -> FrameChain:
     return FrameChain(encoder, (thinning,) * config.num_adapter_layers)
 
 
-def _speech_spec(chain: FrameChain, rate: int) -> SpeechSpec:
+def _speech_spec(chain: FrameChain, rate: int, *, tidy: bool) -> SpeechSpec:
     frame = chain.samples_per_frame
     return SpeechSpec(
         sampling_rate=rate,
@@ -177,6 +189,7 @@ def _speech_spec(chain: FrameChain, rate: int) -> SpeechSpec:
         min_samples=chain.min_samples,
         window_samples=max(WINDOW_S * rate, chain.min_samples) // frame * frame,
         margin_samples=MARGIN_S * rate // frame * frame,
+        tidy=tidy,
     )
 
 

@@ -1,8 +1,11 @@
 """Virtual time: the real scheduler, a device that takes as long as it is told, no clock.
 
-The loop knows three kinds of events: the next arrival, the end of the running batch, and
-the moment that the scheduler asked to be woken at. It jumps to the earliest, tells the
+The loop knows four kinds of events: the next arrival, the end of the running batch, a client that
+leaves, and the moment that the scheduler asked to be woken at. It jumps to the earliest, tells the
 scheduler, and asks it what to do until it has no more to start.
+
+A batch may be a step, of rows that generate: they return until they have as many tokens as their
+arrival says, which the scheduler is not told.
 """
 
 import heapq
@@ -11,8 +14,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from predictor.core.rows import Batch, Outcome, Row
+from predictor.core.generation import Sampling
+from predictor.core.rows import Batch, Outcome, Progress, Row
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
+
+STOP = 0  # the token that ends a simulated text
 
 ServiceTruth = Callable[[Batch], float]
 
@@ -27,6 +33,10 @@ class Arrival:
     tier: str = "interactive"
     deadline_s: float | None = None  # None: the tier's SLO after the arrival
     alongside: bool = False
+    output_tokens: int = 0  # that its row generates; 0: it runs once
+    max_tokens: int = 0  # that it may generate; 0: as many as it does
+    leaves_s: float = math.inf  # when its client goes away
+    page_hashes: Sequence[bytes] = ()  # of its prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,14 @@ class Settlement:
     def in_time(self) -> bool:
         """A relegated row is late by definition."""
         answered = self.outcome is Outcome.OK and not self.row.relegated
-        return answered and self.settled_s <= self.row.deadline_s
+        progress = self.row.progress
+        due_s = self.settled_s if progress is None else progress.first_token_s
+        return answered and due_s <= self.row.deadline_s
+
+    @property
+    def itl_s(self) -> float:
+        """The gap between tokens of a row that generates which is held against its deadline."""
+        return 0.0 if self.row.progress is None else self.row.progress.gap_judged_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,8 @@ class Simulator:
         self._follow = follow
         self._device: deque[tuple[Batch, float, float]] = deque()  # batch, started, finishes
         self._held: deque[Batch] = deque()  # prepared behind the running one
+        self._generating: dict[Row, _Output] = {}
+        self._leaving: list[tuple[float, int, Row]] = []
         self._wake_s = math.inf
 
     def simulate(self, arrivals: Iterable[Arrival], until_s: float = math.inf) -> Run:
@@ -122,11 +141,14 @@ class Simulator:
         while True:
             arrives_s = arrival.time_s if arrival is not None else math.inf
             finishes_s = self._device[0][2] if self._device else math.inf
-            self.now_s = min(arrives_s, finishes_s, self._wake_s)
+            leaves_s = self._leaving[0][0] if self._leaving else math.inf
+            self.now_s = min(arrives_s, finishes_s, leaves_s, self._wake_s)
             if self.now_s == math.inf or self.now_s > until_s:
                 break
             if finishes_s <= self.now_s:
                 self._finish()
+            elif leaves_s <= self.now_s:
+                self._leave(heapq.heappop(self._leaving)[2])
             elif arrival is not None and arrives_s <= self.now_s:
                 self._arrive(arrival)
                 while (arrival := next(pending, None)) is not None and arrival.alongside:
@@ -139,7 +161,7 @@ class Simulator:
 
     @property
     def is_idle(self) -> bool:
-        return not self._device and not self.scheduler.waiting
+        return not self._device and not self.scheduler.waiting and not self._generating
 
     def offer(self, rows: Iterable[Row], now_s: float) -> None:
         """Rows of the caller's own come between two calls of `simulate`."""
@@ -149,17 +171,29 @@ class Simulator:
         self._decide()
 
     def cancel(self, row: Row, now_s: float) -> bool:
-        """Take a row back, if it still waits."""
+        """Take a row back, if it still waits, or generates."""
         self.now_s = now_s
         taken = self.scheduler.cancel(row)
         if taken:
             self._settle(row, Outcome.CANCELLED, math.nan)
         return taken
 
+    def _leave(self, row: Row) -> None:
+        if row in self._generating:
+            self.cancel(row, self.now_s)
+
     def _arrive(self, arrival: Arrival) -> None:
         slo_s = self.scheduler.parameters.tiers[arrival.tier].slo_s
         deadline_s = arrival.time_s + slo_s if arrival.deadline_s is None else arrival.deadline_s
-        self._submit(Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s))
+        row = Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s)
+        if arrival.output_tokens:
+            most = arrival.max_tokens or arrival.output_tokens
+            sampling = Sampling(max_tokens=most, stop_ids=(STOP,))
+            row.progress = Progress(sampling, row.tokens, arrival.page_hashes)
+            self._generating[row] = _Output(arrival.output_tokens)
+            if arrival.leaves_s < math.inf:
+                heapq.heappush(self._leaving, (arrival.leaves_s, id(row), row))
+        self._submit(row)
 
     def _submit(self, row: Row) -> None:
         admission = self.scheduler.submit([row], self.now_s)
@@ -169,15 +203,35 @@ class Simulator:
 
     def _finish(self) -> None:
         batch, started_s, finished_s = self._device.popleft()
-        self.scheduler.completed(batch, finished_s)
+        ended = self._generate(batch, started_s) if batch.pieces else batch.rows
+        self.scheduler.completed(batch, finished_s, ended)
         if self._learn:
             self.scheduler.learned(batch, started_s, finished_s)
         self.run.executions.append(Execution(batch, started_s, finished_s))
-        for row in batch.rows:
-            for arrival in self._follow(self._settle(row, Outcome.OK, started_s)):
+        for row in ended:
+            output = self._generating.get(row)
+            began_s = started_s if output is None else output.started_s
+            for arrival in self._follow(self._settle(row, Outcome.OK, began_s)):
                 self._arrive(arrival)
         if self._held:
             self._begin(self._held.popleft())
+
+    def _generate(self, batch: Batch, started_s: float) -> list[Row]:
+        """Give the rows of a step their tokens; those that end with them."""
+        ended = []
+        outputs = self._generating
+        for piece in batch.pieces:
+            output = outputs.get(piece.row)
+            progress = piece.row.progress
+            if output is None or progress is None or progress.finish is not None:
+                continue  # it ended, or its client left, while this step was on its way
+            if math.isnan(output.started_s):
+                output.started_s = started_s
+            if piece.samples:
+                last = len(progress.output) + 1 >= output.length
+                if progress.took(STOP if last else STOP + 1, self.now_s) is not None:
+                    ended.append(piece.row)
+        return ended
 
     def _begin(self, batch: Batch) -> None:
         self._device.append((batch, self.now_s, self.now_s + self._truth(batch)))
@@ -204,9 +258,20 @@ class Simulator:
                     return
 
     def _settle(self, row: Row, outcome: Outcome, started_s: float) -> Settlement:
+        self._generating.pop(row, None)
         settled = Settlement(row, outcome, started_s, self.now_s)
         self.run.settlements.append(settled)
         return settled
+
+
+class _Output:
+    """How much a row generates, and when it began."""
+
+    __slots__ = ("length", "started_s")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.started_s = math.nan
 
 
 def quantile_of(values: Iterable[float], quantile: float) -> float:

@@ -6,6 +6,7 @@ from pathlib import Path
 from predictor.config_maps import config_map_name, config_map_place
 from predictor.core.errors import StartupError
 from predictor.stores.file import FileStore
+from predictor.stores.last_good import LastGood
 from predictor.stores.port import ParameterStore
 
 
@@ -29,3 +30,12 @@ def store_of(parameters: str, fallback: str) -> ParameterStore | None:
     return ConfigMapStore(
         config_map_place(name, os.environ), fallback=Path(fallback) if fallback else None
     )
+
+
+def last_good_of(parameters: str) -> LastGood:
+    """Where what took hold of `parameters`, a file or `configmap:NAME`, is kept."""
+    name = config_map_name(parameters)
+    if name is None:
+        return LastGood.beside(Path(parameters).absolute())
+    place = config_map_place(name, os.environ)
+    return LastGood.in_temporary_folder(f"{place.namespace}.{place.name}")

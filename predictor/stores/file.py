@@ -37,13 +37,11 @@ class FileStore:
         Raises:
             StartupError: the file is missing, unreadable or refused; the message says why.
         """
-        try:
-            document = _read(self.path)
-            parameters = parse_document(document)
-        except ParametersRefused as refusal:
-            raise StartupError(f"parameters file {self.path}: {refusal.message}") from None
-        self._seen = document
-        return parameters
+        found = self._look()
+        if isinstance(found, ParametersRefused):
+            raise StartupError(f"parameters file {self.path}: {found.message}") from None
+        assert found is not None, "nothing was seen before"
+        return found
 
     async def watch(self) -> AsyncGenerator[Parameters | ParametersRefused, None]:
         """Yield every new document, accepted or refused, well within a second of the edit.

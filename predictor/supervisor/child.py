@@ -3,10 +3,12 @@
 The order lies in a file of the run directory, whose path is in the environment: a models file
 may be longer than a variable can be. The lifeline is a pipe whose other end only the
 supervisor holds: its end means that the supervisor died. Each byte in it tells of an edge
-that was started again.
+that was started again. The pulse is a pipe the other way: a byte each second says that the
+child's event loop runs, and whether it still loads.
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -15,10 +17,13 @@ from pathlib import Path
 
 import msgspec
 
+from predictor.engine.pulse import BEAT_S
 from predictor.settings import Settings
 
 ORDER_VARIABLE = "HEADWAY_CHILD_ORDER"
 EDGE_RESTARTED = b"\n"
+LOADING, SERVING = b"l", b"s"
+NO_PULSE = -1
 
 
 class EngineOrder(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
@@ -32,6 +37,7 @@ class EngineOrder(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
     folder: str
     lifeline_fd: int
     listener_fd: int
+    pulse_fd: int = NO_PULSE
     restarts: int = 0  # of this engine so far
     edge_restarts: int = 0  # told to the first engine only, so that a sum counts each once
     died_s: float | None = None  # when the one before died, on CLOCK_MONOTONIC
@@ -53,6 +59,7 @@ class EdgeOrder(msgspec.Struct, frozen=True, kw_only=True, tag="edge"):
     lifeline_fd: int
     engine_paths: tuple[str, ...]
     replica: str
+    pulse_fd: int = NO_PULSE
 
     @property
     def name(self) -> str:
@@ -86,6 +93,17 @@ async def hold_lifeline(
     with os.fdopen(order.lifeline_fd, "rb", buffering=0) as pipe:
         await loop.connect_read_pipe(lambda: _Lifeline(order.folder, edge_restarted), pipe)
         await loop.create_future()
+
+
+async def keep_pulse(order: ChildOrder, is_serving: Callable[[], bool]) -> None:
+    """Tell the supervisor each second, for as long as the process lives, that it runs."""
+    if order.pulse_fd == NO_PULSE:
+        return
+    os.set_blocking(order.pulse_fd, False)
+    while True:
+        with contextlib.suppress(OSError):  # the supervisor is gone, or stands still itself
+            os.write(order.pulse_fd, SERVING if is_serving() else LOADING)
+        await asyncio.sleep(BEAT_S)
 
 
 class _Lifeline(asyncio.Protocol):

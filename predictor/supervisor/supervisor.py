@@ -2,7 +2,8 @@
 
 It owns what must outlive a child: the engines' listening sockets, in which connects wait
 while an engine is started again; the ports; and the folder for temporary files. Children
-are in sessions of their own, so that Ctrl-C in a terminal reaches only this process.
+are in sessions of their own, so that Ctrl-C in a terminal reaches only this process. A child that
+is silent, because it is stopped or its event loop is stuck, is killed, and so started again.
 """
 
 import asyncio
@@ -21,12 +22,14 @@ from pathlib import Path
 
 from predictor.core.errors import StartupError
 from predictor.devices import VISIBLE, nvml_uuids, visible_devices
+from predictor.engine.pulse import BEAT_S, DEAD_LOADING_S, DEAD_S, Pulse
 from predictor.exits import EXIT_FAILED, EXIT_STARTUP
 from predictor.listeners import bound_socket
 from predictor.settings import Settings
 from predictor.supervisor.child import (
     EDGE_RESTARTED,
     ORDER_VARIABLE,
+    SERVING,
     ChildOrder,
     EdgeOrder,
     EngineOrder,
@@ -53,10 +56,30 @@ class _Child:
     lifeline: int = -1  # our end of it
     restarts: int = 0
     died_s: float | None = None
+    pulse: Pulse = field(default_factory=lambda: Pulse(time.monotonic()))
+    is_loading: bool = True
 
     @property
     def is_edge(self) -> bool:
         return self.listener is None
+
+    def said(self, data: bytes, now_s: float) -> None:
+        """Take what came through its pulse."""
+        self.pulse.heard(now_s)
+        self.is_loading = not data.endswith(SERVING)
+
+    def is_dead(self, now_s: float) -> bool:
+        """Whether it has been silent for longer than one that runs can be. Asked each `BEAT_S`."""
+        dead_s = DEAD_LOADING_S if self.is_loading else DEAD_S
+        return bool(self.pid) and self.pulse.silent_s(now_s) >= dead_s
+
+
+class _PulseReader(asyncio.Protocol):
+    def __init__(self, child: _Child) -> None:
+        self._child = child
+
+    def data_received(self, data: bytes) -> None:
+        self._child.said(data, time.monotonic())
 
 
 def supervise(settings: Settings, arguments: Sequence[str]) -> int:
@@ -105,11 +128,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
             loop.add_signal_handler(sig, self._on_signal)
+        listening = loop.create_task(self._listen_for_pulses())
         try:
             async with asyncio.TaskGroup() as group:
                 for child in (*self.engines, *self.edges):
                     group.create_task(self._keep(child))
         finally:
+            listening.cancel()
             for engine in self.engines:
                 assert engine.listener is not None
                 engine.listener.close()
@@ -140,6 +165,17 @@ class Supervisor:
         late = ", ".join(child.name for child in (*self.engines, *self.edges) if child.pid)
         _LOG.error("killing %s, which did not end in time", late)
         self._signal_all(signal.SIGKILL)
+
+    async def _listen_for_pulses(self) -> None:
+        """Kill who is silent. Each second, because one that says nothing makes no event."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            now_s = time.monotonic()
+            for child in (*self.engines, *self.edges):
+                if child.is_dead(now_s):
+                    _LOG.error("%s is silent, though it runs; killing it", child.name)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(child.pid, signal.SIGKILL)
 
     async def _keep(self, child: _Child) -> None:
         restarts = Restarts()
@@ -178,10 +214,16 @@ class Supervisor:
         """Start a child and wait for its end; returns its exit code, negative for a signal."""
         lifeline, child.lifeline = os.pipe()
         os.set_blocking(child.lifeline, False)
-        order = self._order(child, lifeline)
+        heard, pulse = os.pipe()
+        reader, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: _PulseReader(child), os.fdopen(heard, "rb", buffering=0)
+        )
+        order = self._order(child, lifeline, pulse)
         path = self._folder / f"{child.name.replace(' ', '-')}.json"
         write_order(order, path)
-        inherited = [lifeline] if child.listener is None else [lifeline, child.listener.fileno()]
+        inherited = [lifeline, pulse]
+        if child.listener is not None:
+            inherited.append(child.listener.fileno())
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -196,23 +238,27 @@ class Supervisor:
                 start_new_session=True,
             )
             child.pid = process.pid
+            child.pulse, child.is_loading = Pulse(time.monotonic()), True
             _LOG.info("%s is process %d", child.name, child.pid)
             if self._stopping.is_set():  # a signal came while it was started
                 process.terminate()
             return await process.wait()
         finally:
             child.pid = 0
+            reader.close()
+            os.close(pulse)
             os.close(lifeline)
             os.close(child.lifeline)
             child.lifeline = -1
 
-    def _order(self, child: _Child, lifeline_fd: int) -> ChildOrder:
+    def _order(self, child: _Child, lifeline_fd: int, pulse_fd: int) -> ChildOrder:
         if child.listener is None:
             return EdgeOrder(
                 index=child.index,
                 settings=self._settings,
                 folder=str(self._folder),
                 lifeline_fd=lifeline_fd,
+                pulse_fd=pulse_fd,
                 engine_paths=tuple(self._path_of(engine.index) for engine in self.engines),
                 replica=self._replica,
             )
@@ -221,6 +267,7 @@ class Supervisor:
             settings=self._settings,
             folder=str(self._folder),
             lifeline_fd=lifeline_fd,
+            pulse_fd=pulse_fd,
             listener_fd=child.listener.fileno(),
             restarts=child.restarts,
             edge_restarts=0 if child.index else sum(edge.restarts for edge in self.edges),

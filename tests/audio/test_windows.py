@@ -57,3 +57,12 @@ def test_repeats_merge_before_blanks_go(ids: list[int]) -> None:
 
 def test_a_blank_between_two_letters_keeps_both() -> None:
     assert transcript(np.array([3, 3, 0, 3, 2, 2, 0, 2, 4, 0], np.int32), LABELS) == "aa b"
+
+
+def test_a_tidy_transcript_is_as_transformers_cleans_it() -> None:
+    labels = ("", " ", *"ab.,'sn", "t")
+    text = "ab , a .ab 's ab n't"
+    ids = [i for each in text for i in (labels.index(each), 0)]
+    frames = np.array(ids, np.int32)
+    assert transcript(frames, labels) == text
+    assert transcript(frames, labels, tidy=True) == "ab, a.ab's abn't"

@@ -13,6 +13,8 @@ from predictor.core.errors import InvalidRequest, ParametersRefused
 from predictor.core.parameters import (
     DEFAULT_DOCUMENT,
     DEFAULT_PARAMETERS,
+    GENERATING_DOCUMENT,
+    GENERATING_PARAMETERS,
     MAX_DOCUMENT_BYTES,
     MAX_GENERATION,
     MAX_MODELS,
@@ -54,6 +56,17 @@ def test_the_default_document_is_accepted() -> None:
     assert DEFAULT_PARAMETERS.default_tier == "interactive"
     assert DEFAULT_PARAMETERS.tiers["interactive"].slo_s == 0.2
     assert DEFAULT_PARAMETERS.tiers["bulk"].slo_s == NO_DEADLINE
+
+
+def test_models_that_generate_have_time_for_a_first_token_and_for_others() -> None:
+    assert parse_plain(GENERATING_DOCUMENT) == GENERATING_PARAMETERS
+    interactive = GENERATING_PARAMETERS.tiers["interactive"]
+    assert (interactive.slo_s, interactive.itl_slo_s) == (10.0, 1.0)
+    assert (
+        msgspec.structs.replace(interactive, slo_ms=200, itl_slo_ms=None)
+        == (DEFAULT_PARAMETERS.tiers["interactive"])
+    )
+    assert GENERATING_PARAMETERS.tiers["bulk"] == DEFAULT_PARAMETERS.tiers["bulk"]
 
 
 def test_json_is_yaml_too() -> None:

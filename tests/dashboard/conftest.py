@@ -14,6 +14,15 @@ RUN_LIMIT_S = 30.0
 Open = Callable[[str], AppTest]
 
 
+def at_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The OS user may edit: it listens on 127.0.0.1, and a browser here asks, which AppTest is not.
+
+    test_access.py asks over HTTP.
+    """
+    monkeypatch.setattr(wiring, "is_loopback", lambda _: True)
+    monkeypatch.setattr(wiring, "is_this_machine", lambda *_: True)
+
+
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeParts:
     made = FakeParts()

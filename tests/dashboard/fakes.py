@@ -43,6 +43,8 @@ from dashboard.ports import (
     Sweep,
     TierForecast,
     TierNow,
+    Token,
+    TokenTimes,
     Traffic,
     Utilisation,
     Window,
@@ -92,6 +94,7 @@ class FakeMetrics:
         Replica("127.0.0.1:8080", Pool.ON_DEMAND, "", "", True, 1, None),
         Replica("127.0.0.1:8090", Pool.SPOT, "", "", True, 1, None),
     )
+    generates: bool = False
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
     def _ask(self, name: str, about: Any = None) -> None:
@@ -111,12 +114,16 @@ class FakeMetrics:
 
     def tiers(self, window: Window, where: Filter = ALL) -> Sequence[TierNow]:
         self._ask("tiers", window)
-        return [
+        tiers = [
             TierNow(
                 "topics", "interactive", 0.021, 0.088, 0.143, 480, 479, 478, 0.1, 0, 3, 0.02, 0.62
             ),
             TierNow("topics", "bulk", 1.9, 6.1, 9.4, 120, 120, 120, 0, 0, 840, 3.1, 0.25),
         ]
+        if self.generates:
+            times = TokenTimes(0.05, 0.16, 0.012, 0.031)
+            tiers = [replace(each, p99_s=4.0, tokens=times) for each in tiers]
+        return tiers
 
     def traffic(self, window: Window, where: Filter = ALL) -> Traffic:
         self._ask("traffic", window)
@@ -140,6 +147,22 @@ class FakeMetrics:
         if by is Split.POOL:
             return [wave("spot", 0.15, 0.02, window), wave("on-demand", 0.13, 0.02, window)]
         return [wave("topics/interactive", 0.14, 0.03, window)]
+
+    def token_times(
+        self,
+        window: Window,
+        quantile: float,
+        token: Token,
+        where: Filter = ALL,
+        by: Split = Split.TIER,
+    ) -> Sequence[Series]:
+        self._ask("token_times", (window, quantile, token, by))
+        if not self.generates:
+            return []
+        middle = 0.15 if token is Token.FIRST else 0.03
+        if by is Split.POOL:
+            return [wave("spot", middle, middle / 5, window)]
+        return [wave("interactive", middle, middle / 5, window)]
 
     def latency_heatmap(self, window: Window, where: Filter = ALL) -> Heatmap:
         self._ask("latency_heatmap", window)
@@ -356,6 +379,7 @@ class FakeParts:
         Price(Pool.ON_DEMAND, 2.0, "price table of 2026-10-01"),
     )
     name: str | None = "ada"
+    login_problem: str = ""
     now_s: float = NOW_S
 
     def parts(self) -> Parts:
@@ -367,6 +391,7 @@ class FakeParts:
             self.price_table,
             now=lambda: self.now_s,
             who=self.who,
+            login_problem=lambda: self.login_problem,
         )
 
     def who(self, reader: Reader) -> str | None:

@@ -8,11 +8,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard import wiring
 from dashboard.settings import EDIT, NAMESPACE, PARAMETERS, PROMETHEUS
 from predictor.core.document import commented_document
 from predictor.core.parameters import DEFAULT_PARAMETERS, parse_document
-from tests.dashboard.conftest import APP, RUN_LIMIT_S
+from tests.dashboard.conftest import APP, RUN_LIMIT_S, at_this_machine
 from tests.dashboard.test_pages import assert_sound, sentences
 from tests.kubernetes_api.access import PLACE, write_kubeconfig
 from tests.kubernetes_api.server import DASHBOARD, ApiServer
@@ -31,7 +30,7 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
             EDIT.name: "yes",
         }.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(wiring, "LOOPBACK", (st.get_option("server.address"),))
+        at_this_machine(monkeypatch)
         api.put(parameters_yaml=commented_document(DEFAULT_PARAMETERS))
         st.cache_resource.clear()
         st.cache_data.clear()

@@ -1,13 +1,18 @@
 """Every page as a reader meets it: all well, nothing measured, and with parts that fail."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.ports import Split
+from predictor.core.parameters import GENERATING_PARAMETERS
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
+from tests.dashboard.nasty import drawn
 
 Open = Callable[[str], AppTest]
 MEASURED = ("overview", "latency", "batching", "cost")
@@ -17,7 +22,7 @@ PAGES = (*MEASURED, "tuning", "load_tests")
 def sentences(app: AppTest) -> list[str]:
     """As they read: without what keeps them from being markup."""
     shown = [each.value for kind in (app.info, app.warning, app.error) for each in kind]
-    return [text.replace("\\", "") for text in shown]
+    return [drawn(text)[0] for text in shown]
 
 
 def assert_sound(app: AppTest) -> None:
@@ -96,6 +101,65 @@ def test_the_overview_gives_its_verdict(open_page: Open) -> None:
     assert shown["Busy"] == "71%"
     assert shown["Replicas"] == "2 of 2"
     assert shown["1,000 on spot"] == "$0.00115"
+
+
+def charts(app: AppTest) -> dict[str, str]:
+    """What each plot is called, and all that was drawn of it."""
+    specs = [str(each.proto.spec) for each in app.get("plotly_chart")]
+    return {json.loads(spec)["layout"]["title"]["text"]: spec for spec in specs}
+
+
+@pytest.mark.parametrize("page", ["overview", "latency"])
+def test_tokens_stand_beside_their_deadlines_where_a_model_generates(
+    page: str, open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.metrics.generates = True
+    fakes.store.parameters = GENERATING_PARAMETERS
+    app = open_page(page)
+    assert_sound(app)
+    shown = charts(app)
+    for title, limit_ms in (("first token", "10000"), ("next tokens", "1000")):
+        (spec,) = [spec for name, spec in shown.items() if title in name]
+        assert "SLO interactive" in spec
+        assert limit_ms in re.findall(r'"y0":(\d+)', spec)
+    (whole,) = [spec for name, spec in shown.items() if name.startswith("p99 latency")]
+    assert "SLO" not in whole
+
+
+@pytest.mark.parametrize("page", ["overview", "latency"])
+def test_where_no_model_generates_nothing_is_said_of_tokens(page: str, open_page: Open) -> None:
+    app = open_page(page)
+    shown = charts(app)
+    assert shown
+    assert not [name for name in shown if "token" in name]
+    assert not [each.value for each in app.caption if "okens" in each.value]
+    assert not [name for table in app.dataframe for name in table.value if "token" in name]
+
+
+def test_tokens_by_pool_follow_the_selectors(open_page: Open, fakes: FakeParts) -> None:
+    fakes.metrics.generates = True
+    app = open_page("latency")
+    app.segmented_control(key="latency-quantile").set_value("p50").run()
+    app.segmented_control(key="latency-by").set_value(Split.POOL).run()
+    assert_sound(app)
+    assert "p50 of first token by pool" in charts(app)
+    asked = [about for name, about in fakes.metrics.asked if name == "token_times"]
+    assert {(quantile, by) for _, quantile, _, by in asked[-2:]} == {(0.5, Split.POOL)}
+
+
+def test_the_overview_tells_what_tokens_are_promised(open_page: Open, fakes: FakeParts) -> None:
+    fakes.metrics.generates = True
+    fakes.store.parameters = GENERATING_PARAMETERS
+    app = open_page("overview")
+    (verdict,) = app.success
+    assert verdict.value.startswith(
+        "Interactive first token p99 is 160 ms of 10.00 s;"
+        " interactive next tokens p99 is 31 ms of 1.00 s; "
+    )
+    tokens = app.dataframe[1].value
+    assert tokens["tier"].tolist() == ["interactive", "bulk"]
+    assert tokens["first token SLO ms"].tolist()[0] == 10_000
+    assert tokens["next tokens p99 ms"].tolist() == [31.0, 31.0]
 
 
 def test_a_replica_that_is_gone_is_in_the_verdict(open_page: Open, fakes: FakeParts) -> None:

@@ -165,6 +165,9 @@ def test_what_is_missing_is_told() -> None:
         preview(question(service_models=()))
     with pytest.raises(NoData, match="Tier gone has traffic"):
         preview(question(tier="gone"))
+    steps = ServiceModelFit(MODEL, "paged", {"fixed": 5e-3, "tokens": 1e-5}, 0.0, 500)
+    with pytest.raises(NoData, match="model generates text"):
+        preview(question(service_models=(steps,)))
     odd = ServiceModelFit(MODEL, "folded", {}, 0.0, 1)
     with pytest.raises(NoData, match="another version"):
         preview(question(service_models=(odd,)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dashboard.ports import (
@@ -20,6 +21,7 @@ from dashboard.ports import (
     SourceDown,
     Split,
     Stage,
+    Token,
     Window,
 )
 from dashboard.sources import latency, promql
@@ -32,12 +34,15 @@ from predictor.core.facts import (
     EdgeRefused,
     EdgeTimed,
     Fact,
+    GenerationSnapshot,
     Offered,
     ParametersInForce,
     QueueSnapshot,
     ServiceModelSnapshot,
     Settled,
     Snapshot,
+    TokenCame,
+    TokensCame,
 )
 from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
 from predictor.metrics.devices import DeviceReading
@@ -65,6 +70,7 @@ ON_DEMAND = {
 ODD = 'to"pi\\cs'  # a model's name may be anything printable
 
 EXPECTED_GOOD = 0.05  # seconds
+FIRST_S, NEXT_S = 0.4, 0.03  # of tokens
 SNAPSHOT = Snapshot(
     queues=[QueueSnapshot(ODD, "interactive", 12, 900, backlog_s=0.5, offered_load=1.25)],
     service_models=[ServiceModelSnapshot(ODD, "padded", {"fixed": 0.005, "area": 1e-5}, 0.02, 31)],
@@ -72,9 +78,9 @@ SNAPSHOT = Snapshot(
 )
 
 
-def predictor() -> PrometheusObserver:
+def predictor(snapshot: Snapshot = SNAPSHOT) -> PrometheusObserver:
     return PrometheusObserver(
-        lambda: SNAPSHOT,
+        lambda: snapshot,
         [ODD],
         lambda: ["interactive", "bulk"],
         read_devices=lambda: [DeviceReading("0", 0.25, 1, 2)],
@@ -188,6 +194,49 @@ def test_a_tier_is_what_was_sent(world: World) -> None:
         1.0,
         1.25,
     )
+
+
+@pytest.fixture(scope="module")
+def generating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusMetrics]:
+    """A model that generated for interactive alone, beside one that does not generate."""
+    held = GenerationSnapshot(ODD, 1, 0, 9, {}, 0)
+    observed = predictor(msgspec.structs.replace(SNAPSHOT, generation=[held]))
+    past = Past()
+    for elapsed_s in range(0, LASTS_S + 1, SCRAPE_S):
+        past.scraped(observed, START_S + elapsed_s, **SPOT)
+        observed.observe(Offered(ODD, "bulk", 1, 5, 0.001))
+        tokens = [TokenCame("interactive", FIRST_S, prompt_tokens=5)]
+        tokens += [TokenCame("interactive", NEXT_S)] * 50
+        observed.observe(TokensCame(ODD, tokens))
+    prometheus = PrometheusProcess(tmp_path_factory.mktemp("generating"))
+    past.write(prometheus.data)
+    prometheus.start()
+    yield PrometheusMetrics(prometheus.url, lambda: NOW_S)
+    prometheus.stop()
+
+
+def test_tokens_have_times_of_their_own(generating: PrometheusMetrics) -> None:
+    found = {each.tier: each.tokens for each in generating.tiers(WINDOW)}
+    assert found["bulk"] is None
+    times = found["interactive"]
+    assert times is not None
+    for seen_s, sent_s in (
+        *((times.first_p50_s, FIRST_S), (times.first_p99_s, FIRST_S)),
+        *((times.next_p50_s, NEXT_S), (times.next_p99_s, NEXT_S)),
+    ):
+        assert seen_s == pytest.approx(sent_s, rel=0.10)
+    for token, sent_s in ((Token.FIRST, FIRST_S), (Token.NEXT, NEXT_S)):
+        (line,) = generating.token_times(WINDOW, 0.99, token)  # none of bulk
+        assert line.name == "interactive"
+        assert line.values[-1] == pytest.approx(sent_s, rel=0.10)
+        (line,) = generating.token_times(WINDOW, 0.5, token, ALL, Split.POOL)
+        assert line.name == "spot"
+
+
+def test_where_nothing_is_generated_there_are_no_times_of_tokens(world: World) -> None:
+    assert [each.tokens for each in world.metrics.tiers(WINDOW)] == [None, None]
+    for token in Token:
+        assert not world.metrics.token_times(WINDOW, 0.99, token)
 
 
 def test_quantiles_are_those_of_prometheus(world: World) -> None:

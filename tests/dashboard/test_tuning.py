@@ -10,6 +10,7 @@ from dashboard.ports import Conflict, Refused
 from dashboard.views.draft import Place, edited
 from predictor.core.parameters import DEFAULT_PARAMETERS
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
+from tests.dashboard.nasty import drawn
 from tests.dashboard.test_pages import assert_sound, sentences
 
 Open = Callable[[str], AppTest]
@@ -39,7 +40,7 @@ def test_every_knob_has_a_field_with_what_is_in_force(open_page: Open) -> None:
     assert field(app, SLO).value == "200"
     assert app.selectbox(key=f"knob:0:v1:{Place('models', 'topics', 'policy')}").value == "adaptive"
     assert "Range: ≥ 1 and ≤ 4,096." in field(app, SIZE).help
-    assert "In force: 64 on 2 replicas" in [each.value for each in app.caption]
+    assert "In force: 64 on 2 replicas" in [drawn(each.value)[0] for each in app.caption]
 
 
 def test_a_bad_value_is_told_as_typed_and_cannot_be_applied(open_page: Open) -> None:
@@ -65,7 +66,7 @@ def test_an_edit_is_applied_with_who_and_why_and_followed(
     assert "Generation 2 is in force on 0 of 2 replicas." in app.info[0].value
     fakes.metrics.move_to(2, replicas=1)
     app.run()
-    assert app.info[0].value == (
+    assert drawn(app.info[0].value)[0] == (
         "Generation 2 is in force on 1 of 2 replicas. Waiting for 127.0.0.1:8090."
     )
     fakes.metrics.move_to(2, replicas=2)

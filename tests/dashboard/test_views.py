@@ -1,7 +1,7 @@
 """What pages say, from facts alone: verdicts, money, take-hold, tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
@@ -9,11 +9,25 @@ from typing import Any
 import pytest
 
 from dashboard.identity import identity
+from dashboard.login import Login
 from dashboard.parts import Reader
-from dashboard.ports import BatchShape, HistoryEntry, Pool, PoolUse, Price, Series, TierNow
+from dashboard.ports import (
+    BatchShape,
+    HistoryEntry,
+    Pool,
+    PoolUse,
+    Price,
+    Series,
+    ServiceModelFit,
+    TierNow,
+    Token,
+    TokenTimes,
+)
 from dashboard.views import batching, costs, load_tests, overview, times, tuning, units
 from dashboard.views.draft import Place, checked, edited
-from predictor.core.parameters import DEFAULT_PARAMETERS
+from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS
+from predictor.core.rows import Packing
+from predictor.policy.service_time import ServiceTimeModel
 from tests.dashboard.fakes import NOW_S, FakeMetrics, FakeStore, document_of, load_run, results
 
 WINDOW = times.window_of("1 h", NOW_S)
@@ -131,6 +145,39 @@ class TestOverview:
         said = overview.verdict([self.tier(p99_s=0.25)], DEFAULT_PARAMETERS, [], [])
         assert said == overview.Verdict("Interactive p99 is 250 ms of 200 ms.", well=False)
 
+    def test_tokens_are_judged_instead_of_whole_texts(self) -> None:
+        times = TokenTimes(0.1, 2.0, 0.1, 1.5)
+        tier = self.tier(p99_s=40.0, tokens=times)
+        said = overview.verdict([tier], GENERATING_PARAMETERS, [], [])
+        assert said == overview.Verdict(
+            "Interactive first token p99 is 2.00 s of 10.00 s;"
+            " interactive next tokens p99 is 1.50 s of 1.00 s.",
+            well=False,
+        )
+        kept = replace(tier, tokens=replace(times, next_p99_s=0.9))
+        assert overview.verdict([kept], GENERATING_PARAMETERS, [], []).well
+
+    def test_only_tiers_that_generated_are_told_of_tokens(self) -> None:
+        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, None))
+        (row,) = overview.token_table([self.tier(), texts], GENERATING_PARAMETERS)
+        assert row["tier"] == "chat/interactive"
+        assert (row["first token SLO ms"], row["next tokens SLO ms"]) == (10_000, 1000)
+        assert (row["first token p99 ms"], row["next tokens p99 ms"]) == (2000, None)
+        assert overview.token_table([self.tier()], GENERATING_PARAMETERS) == []
+        slo = [
+            each["SLO ms"] for each in overview.tier_table([self.tier(), texts], DEFAULT_PARAMETERS)
+        ]
+        assert slo == [200, None]
+
+    def test_whole_answers_have_an_slo_where_some_model_gives_them(self) -> None:
+        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, 0.2))
+        assert overview.answer_slos_s([texts], DEFAULT_PARAMETERS) == {}
+        for tiers in ([], [self.tier()], [self.tier(), texts]):
+            assert overview.answer_slos_s(tiers, DEFAULT_PARAMETERS) == {"interactive": 0.2}
+        assert overview.token_slos_s(GENERATING_PARAMETERS, Token.NEXT) == {"interactive": 1.0}
+        assert overview.token_slos_s(DEFAULT_PARAMETERS, Token.NEXT) == {}
+        assert overview.token_slos_s(None, Token.FIRST) == {}
+
     def test_refusals_are_said(self) -> None:
         said = overview.verdict([self.tier(refused_per_s=2.0)], DEFAULT_PARAMETERS, [], [])
         assert "20% of interactive is refused" in said.text
@@ -244,6 +291,19 @@ class TestBatching:
         )
         assert batching.formula({}) == units.MISSING
 
+    def test_steps_of_a_model_that_generates_are_told_and_not_predicted(self) -> None:
+        weights = {"fixed": 0.05, "rows": 1e-3, "tokens": 2e-3, "context": 3e-6}
+        steps = ServiceModelFit("topics", "paged", weights, 0.03, 900)
+        assert batching.predicted_service_s(replace(self.shape(), fits=(steps,))) == []
+        (row,) = batching.fit_table([steps])
+        assert row["formula"] == (
+            "50 ms a batch + 1 ms a row + 2 ms a token + 3 µs a position that is looked back at"
+        )
+
+    @pytest.mark.parametrize("packing", Packing)
+    def test_every_feature_has_a_meaning(self, packing: Packing) -> None:
+        assert set(ServiceTimeModel(packing).names) <= set(batching.FEATURES)
+
     def test_captured_steps_are_counted(self) -> None:
         weights = {"fixed": 4e-3, "step_64_8": 0.67e-3, "step_128_8": 0.0, "step_256_8": 0.71e-3}
         assert batching.formula(weights) == (
@@ -285,7 +345,6 @@ class TestUnits:
         assert units.usd(amount) == text
 
     def test_the_rest(self) -> None:
-        assert units.escaped("low_prio $5") == r"low\_prio \$5"
         assert units.listed(list("abcde")) == "a, b, c and 2 more"
         assert units.share(0.714) == "71%"
         assert [units.share(part) for part in (0.0, 0.0001, 0.003, -0.003)] == [
@@ -312,12 +371,38 @@ class TestTimes:
 
 
 class TestIdentity:
+    @staticmethod
+    def of(
+        trusted_header: str | None = None,
+        os_user: str | None = None,
+        login: Login | None = None,
+        here: bool = True,
+    ) -> Callable[[Reader], str | None]:
+        return identity(
+            trusted_header=trusted_header,
+            os_user=os_user,
+            login=lambda: login or Login(is_set_up=False),
+            at_this_machine=lambda _: here,
+        )
+
     def test_a_login_goes_first_then_a_trusted_header_then_the_os_user(self) -> None:
         headers = {"X-Forwarded-User": "bob\n"}
-        behind_proxy = identity(trusted_header="x-forwarded-user", os_user=None)
+        behind_proxy = self.of(trusted_header="x-forwarded-user")
         assert behind_proxy(Reader("ada@example.org", headers)) == "ada@example.org"
         assert behind_proxy(Reader(None, headers)) == "bob"
         assert behind_proxy(Reader(None, {})) is None
-        alone = identity(trusted_header=None, os_user="carol")
+        alone = self.of(os_user="carol")
         assert alone(Reader(None, headers)) == "carol"
         assert alone(Reader(None, headers, must_log_in=True)) is None
+
+    def test_the_os_user_signs_only_for_a_page_of_this_machine(self) -> None:
+        assert self.of(os_user="carol", here=False)(Reader(None, {})) is None
+
+    def test_a_login_that_is_set_up_wrong_lets_nobody_sign(self) -> None:
+        wrong = Login(is_set_up=True, problem="It is empty.")
+        headers = {"X-Forwarded-User": "bob"}
+        assert self.of(os_user="carol", login=wrong)(Reader("ada", headers)) is None
+        assert self.of("x-forwarded-user", login=wrong)(Reader(None, headers)) is None
+
+    def test_a_login_that_streamlit_has_not_read_yet_counts(self) -> None:
+        assert self.of(os_user="carol", login=Login(is_set_up=True))(Reader(None, {})) is None

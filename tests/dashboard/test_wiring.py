@@ -8,12 +8,12 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from dashboard import wiring
 from dashboard.settings import EDIT, PARAMETERS, PROMETHEUS, RESULTS
 from dashboard.stores.file import FileParameterStore
 from predictor.core.document import commented_document
 from predictor.core.parameters import DEFAULT_PARAMETERS
-from tests.dashboard.conftest import APP, RUN_LIMIT_S
+from tests.dashboard.conftest import APP, RUN_LIMIT_S, at_this_machine
+from tests.dashboard.nasty import drawn
 from tests.dashboard.test_pages import assert_sound, sentences
 
 
@@ -27,8 +27,7 @@ def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(PARAMETERS.name, str(path))
     monkeypatch.setenv(RESULTS.name, str(tmp_path / "results"))
     monkeypatch.setenv(EDIT.name, "yes")
-    # As .streamlit/config.toml has it, so that the OS user may edit.
-    monkeypatch.setattr(wiring, "LOOPBACK", (st.get_option("server.address"),))
+    at_this_machine(monkeypatch)
     st.cache_resource.clear()
     st.cache_data.clear()
     return path
@@ -116,6 +115,6 @@ def test_an_edit_carries_the_name_of_the_login(parameters: Path) -> None:
     app.user = {"is_logged_in": True, "email": "ada@example.org"}
     app.run()
     app.switch_page("app_pages/tuning.py").run()
-    assert [each for each in app.caption if "the name ada@example.org" in each.value]
+    assert [each for each in app.caption if "the name ada@example.org" in drawn(each.value)[0]]
     assert "tuning-login" not in {each.key for each in app.button}
     assert "tuning-logout" in {each.key for each in app.button}

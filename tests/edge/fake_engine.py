@@ -3,7 +3,7 @@
 import asyncio
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 
 from predictor.core.errors import RowFailed, Unavailable
 from predictor.core.facts import EdgeFact, EdgeRefused, EdgeTimed, JobsSeen
+from predictor.core.generation import Generated
 from predictor.core.model import ModelSpec, Task
 from predictor.engine.port import EngineStatus, Reply, RowInput, Submission
 
@@ -61,7 +62,9 @@ class FakeEngine:
         self.jobs_seen: list[JobsSeen] = []
         self.submitted = asyncio.Event()
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.note(submission)
         self.submitted.set()

@@ -15,6 +15,7 @@ class Kept:
     status: JobStatus
     lines: list[bytes]
     results: dict[int, bytes] = field(default_factory=dict)
+    owner: str = ""
 
 
 class FakeJobs:
@@ -42,11 +43,11 @@ class FakeJobs:
             parked=0,
             created_s=1_700_000_000.0,
         )
-        self.kept[status.id] = Kept(status, taken)
+        self.kept[status.id] = Kept(status, taken, owner=start.owner)
         return status
 
-    async def status(self, job_id: str) -> JobStatus:
-        return self._job(job_id).status
+    async def status(self, job_id: str, owner: str = "") -> JobStatus:
+        return self._job(job_id, owner).status
 
     async def results(self, job_id: str) -> AsyncIterator[bytes]:
         job = self._job(job_id)
@@ -55,8 +56,8 @@ class FakeJobs:
                 self._check()
             yield job.results[index]
 
-    async def cancel(self, job_id: str) -> JobStatus:
-        job = self._job(job_id)
+    async def cancel(self, job_id: str, owner: str = "") -> JobStatus:
+        job = self._job(job_id, owner)
         job.status = msgspec.structs.replace(job.status, state=JobState.CANCELLED, waiting=0)
         return job.status
 
@@ -86,9 +87,9 @@ class FakeJobs:
         if self.down is not None:
             raise self.down
 
-    def _job(self, job_id: str) -> Kept:
+    def _job(self, job_id: str, owner: str = "") -> Kept:
         if self.cut_after is None:
             self._check()
-        if job_id not in self.kept:
+        if job_id not in self.kept or owner not in ("", self.kept[job_id].owner):
             raise UnknownJob(f"job {job_id} is unknown, or its results were kept long enough")
         return self.kept[job_id]

@@ -4,13 +4,16 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from predictor.core.errors import StartupError
 from predictor.core.facts import EdgeFact
+from predictor.core.generation import Generated
 from predictor.core.model import ModelSpec
 from predictor.edge.server import EdgeSettings, serve
 from predictor.engine.port import Reply, Submission
+from predictor.log_lines import escape_log_lines
 from tests.edge.fake_engine import SIMULATED, FakeEngine, text_specs
 
 
@@ -20,7 +23,9 @@ class _Servant(FakeEngine):
     SIGUSR1 lets go what is held.
     """
 
-    def submit(self, submission: Submission) -> asyncio.Future[Reply]:
+    def submit(
+        self, submission: Submission, part: Callable[[Generated], bool] | None = None
+    ) -> asyncio.Future[Reply]:
         future = super().submit(submission)
         if self.hold and not self.draining:
             say("held None" if submission.timeout_s is None else "held with a timeout")
@@ -40,6 +45,7 @@ def say(line: str) -> None:
 
 
 def main() -> int:
+    escape_log_lines()
     parser = argparse.ArgumentParser()
     parser.add_argument("--http_port", type=int, required=True)
     parser.add_argument("--grpc_port", type=int, required=True)

@@ -242,7 +242,7 @@ async def test_bad_headers(app: EdgeApp, headers: dict[str, str], part: str) -> 
 async def test_tier_and_the_shortest_timeout_reach_the_engine(
     app: EdgeApp, engine: FakeEngine
 ) -> None:
-    parameters = {"priority": 2, "timeout": 60_000_000, "sequence_id": 1}
+    parameters = {"priority": 2, "timeout": 60_000_000, "sequence_id": 0}
     headers = {"x-headway-tier": "bulk", "x-headway-timeout-ms": "90000"}
     await infer(app, "sim", _ids() | {"parameters": parameters}, headers=headers)
     await infer(app, "sim", _ids(), headers=headers)
@@ -276,10 +276,8 @@ async def test_a_body_over_the_limit_that_says_so(app: EdgeApp, path: str) -> No
 
 
 async def test_a_body_over_the_limit_in_chunks(app: EdgeApp) -> None:
-    answer = await answered(app, SIM, [b" " * 1024] * 8)
-    assert answer.status == 413
-    with pytest.raises(errors.RequestTooLarge):
-        await call(app, "/v1/models/sim:predict", [b" " * 1024] * 8)
+    for path in (SIM, "/v1/models/sim:predict"):
+        assert (await answered(app, path, [b" " * 1024] * 8)).status == 413
 
 
 async def test_a_body_in_chunks(app: EdgeApp) -> None:
@@ -301,7 +299,7 @@ async def test_metrics(app: EdgeApp) -> None:
 
 
 async def test_the_rest_is_handed_on(app: EdgeApp) -> None:
-    for path in ("/", "/v2/models/sim", "/v2/models/sim/versions/1/infer", "/v2/models/infer"):
+    for path in ("/", "/v2/models/sim", "/v2/models/sim/versions/1", "/v2/models/infer"):
         answer = await answered(app, path, b"{}")
         assert answer.error == "the app behind"
 

@@ -231,6 +231,26 @@ async def test_no_place_for_jobs(service: InferService) -> None:
     assert (await submit(app, line(1), model="nobody")).status == 404
 
 
+async def test_a_job_is_its_submitters_alone_where_a_header_names_them(
+    service: InferService, jobs: FakeJobs
+) -> None:
+    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, job_owner_header="x-forwarded-user")
+    assert (await submit(app, line(1), x_forwarded_user="ada")).status == 202
+
+    async def asked(path: str, method: str = "GET", **named: str) -> int:
+        headers = {name.replace("_", "-"): value for name, value in named.items()}
+        return (await answered(app, path, b"", method=method, headers=headers)).status
+
+    for path, method in ((PATHS[0], "GET"), (PATHS[1], "GET"), (PATHS[0], "DELETE")):
+        assert await asked(path, method, x_forwarded_user="bob") == 404
+        assert await asked(path, method) == 400
+        assert await asked(path, method, x_forwarded_user=" ") == 400
+    for path, method in ((PATHS[0], "GET"), (PATHS[1], "GET"), (PATHS[0], "DELETE")):
+        assert await asked(path, method, x_forwarded_user="ada") == 200
+    nameless = await submit(app, line(1))
+    assert (nameless.status, "x-forwarded-user" in nameless.error) == (400, True)
+
+
 async def test_the_place_for_jobs_is_away(app: EdgeApp, jobs: FakeJobs) -> None:
     jobs.down = DOWN
     for answer in (await submit(app, line(1)), *[await get(app, path) for path in PATHS]):
@@ -269,10 +289,8 @@ async def test_a_client_that_hangs_up_while_it_submits(app: EdgeApp, jobs: FakeJ
     assert not jobs.kept
 
 
-async def test_a_client_that_stops_sending(
-    app: EdgeApp, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "IDLE_S", 0.01)
+async def test_a_client_that_stops_sending(service: InferService, jobs: FakeJobs) -> None:
+    app = EdgeApp(service, nothing_here, MAX_BODY_BYTES, jobs, body_idle_s=0.01)
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -284,7 +302,8 @@ async def test_a_client_that_stops_sending(
 
     scope: Scope = {"type": "http", "method": "POST", "path": SUBMIT, "headers": []}
     await app(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
     assert not jobs.kept
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from kserve import (
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 from tritonclient import http as triton
+from tritonclient.utils import InferenceServerException
 
 from tests.edge.asgi import ids_input
 from tests.edge.conftest import WORDS
@@ -56,6 +57,89 @@ def test_tritonclient_http(server: Server, binary: bool) -> None:
     assert client.is_model_ready("sim")
     assert client.get_model_metadata("topics")["outputs"][0]["name"] == "label"
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+    client.close()
+
+
+def _ids_of_triton() -> triton.InferInput:
+    ids = triton.InferInput("input_ids", [1, 3], "INT64")
+    ids.set_data_from_numpy(np.array([[1, 2, 3]], "<i8"))
+    return ids
+
+
+def test_versions_of_tritonclient(server: Server) -> None:
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.http_port}")
+    assert client.is_model_ready("sim", "1")
+    assert not client.is_model_ready("sim", "2")
+    assert client.get_model_metadata("sim", "1")["versions"] == ["1"]
+    result = client.infer("sim", [_ids_of_triton()], model_version="1")
+    assert result.as_numpy("checksum").tolist() == [6]
+    calls: list[Callable[[], object]] = [
+        lambda: client.get_model_metadata("sim", "2"),
+        lambda: client.infer("sim", [_ids_of_triton()], model_version="2"),
+    ]
+    for asked in calls:
+        with pytest.raises(InferenceServerException, match=r"no version '2'; served: 1") as raised:
+            asked()
+        assert raised.value.status() == "404"
+    client.close()
+
+
+def test_every_extension_that_metadata_names(server: Server) -> None:
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.http_port}")
+    tried = {"binary_tensor_data"}  # by the tests above, as are most of their calls
+    models = {each["name"]: each for each in client.get_model_repository_index()}
+    assert models["sim"] == {"name": "sim", "version": "1", "state": "READY", "reason": ""}
+    client.load_model("sim")
+    with pytest.raises(InferenceServerException, match=r"parameters\.config: .* fixed"):
+        client.load_model("sim", config="{}")
+    with pytest.raises(InferenceServerException, match="'nobody' is not served"):
+        client.load_model("nobody")
+    with pytest.raises(InferenceServerException, match="cannot be unloaded"):
+        client.unload_model("sim")
+    tried |= {"model_repository", "model_repository_extension"}
+    client.infer("sim", [_ids_of_triton()], priority=2, timeout=60_000_000)
+    tried |= {"schedule_policy"}
+    text = triton.InferInput("text", [2], "BYTES")
+    text.set_data_from_numpy(np.array(["the bus", "late"], object))
+    for binary in (False, True):
+        best = triton.InferRequestedOutput("probabilities", binary_data=binary, class_count=2)
+        found = client.infer("topics", [text], outputs=[best]).as_numpy("probabilities")
+        texts = [each.decode() if isinstance(each, bytes) else each for each in found.ravel()]
+        assert (found.shape, texts[:2]) == ((2, 2), ["0.500000:1:busy", "0.250000:0:calm"])
+    tried |= {"classification"}
+    assert tried == set(client.get_server_metadata()["extensions"])
+    client.close()
+
+
+def test_what_tritonclient_asks_for_and_nobody_does(server: Server) -> None:
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.http_port}")
+    text = triton.InferInput("text", [1], "BYTES")
+    text.set_data_from_numpy(np.array(["late"], object))
+    label = triton.InferRequestedOutput("label", class_count=2)
+    shared = triton.InferRequestedOutput("label")
+    shared.set_shared_memory("region", 64)
+    for part, status, asked in (
+        ("sequence_id", "400", lambda: client.infer("topics", [text], sequence_id=3)),
+        (
+            "parameters.shout: not",
+            "400",
+            lambda: client.infer("topics", [text], parameters={"shout": 1}),
+        ),
+        ("use: probabilities", "400", lambda: client.infer("topics", [text], outputs=[label])),
+        ("shared memory", "400", lambda: client.infer("topics", [text], outputs=[shared])),
+        ("/metrics", "501", client.get_inference_statistics),
+        ("/metrics", "501", lambda: client.get_inference_statistics("sim", "1")),
+        ("metadata", "501", lambda: client.get_model_config("sim")),
+        ("trace", "501", client.get_trace_settings),
+        ("log settings", "501", client.get_log_settings),
+        ("log settings", "501", lambda: client.update_log_settings({"log_verbose_level": 1})),
+        ("shared memory", "501", client.get_system_shared_memory_status),
+        ("shared memory", "501", lambda: client.register_system_shared_memory("a", "/a", 8)),
+        ("shared memory", "501", client.get_cuda_shared_memory_status),
+    ):
+        with pytest.raises(InferenceServerException, match=part) as raised:
+            asked()
+        assert raised.value.status() == status
     client.close()
 
 
@@ -126,11 +210,14 @@ def test_errors_of_v1_and_of_the_sdk(server: Server) -> None:
         (404, server.get("/v2/models/nobody")),
         (404, server.get("/v2/models/nobody/ready")),
         (404, server.get("/nothing")),
+        (501, server.post("/v1/models/sim:explain", {"instances": [[1]]})),
+        (501, server.post("/v2/models/sim/generate", {"text_input": "a"})),
         (405, server.get("/v2/models/sim/infer")),
         (405, server.post("/v2/health/live", b"")),
         (400, server.post("/v2/repository/models/sim/unload", b"")),
         (404, server.post("/v2/repository/models/nobody/unload", b"")),
-        (501, server.post("/v2/models/sim/versions/1/infer", {"inputs": []})),
+        (400, server.post("/v2/models/sim/versions/1/infer", {"inputs": []})),
+        (404, server.post("/v2/models/sim/versions/2/infer", {"inputs": []})),
     ):
         assert status == expected, body
         assert list(body) == ["error"]

@@ -115,7 +115,7 @@ def test_v1_instances() -> None:
         (["aaaa", [0.0]], "must all be"),
         ([["a"]], "must all be"),
         ([[]], "has 0 samples"),
-        ([[0.0] * (11 * 60 * RATE), [0.0], [0.0]], "instances: goes beyond 1800 s"),
+        ([[0.0] * (11 * 60 * RATE)] * 3, "instances: goes beyond 1800 s"),
     ],
 )
 def test_bad_instances(instances: list[object], says: str) -> None:

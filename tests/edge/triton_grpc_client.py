@@ -4,9 +4,14 @@ SDK's have the same names, and one process can hold only one of them.
 Usage: python -m tests.edge.triton_grpc_client PORT
 """
 
+import queue
+import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
@@ -27,6 +32,75 @@ def status_of(client: InferenceServerClient, model: str, inputs: list[InferInput
     except InferenceServerException as error:
         return str(error.status())
     return "StatusCode.OK"
+
+
+def refused(status: str, part: str, asked: Callable[[], object]) -> None:
+    with pytest.raises(InferenceServerException, match=re.escape(part)) as raised:
+        asked()
+    assert raised.value.status() == f"StatusCode.{status}"
+
+
+def versions(client: InferenceServerClient) -> None:
+    assert client.is_model_ready("sim", "1")
+    assert client.is_model_ready("sim", "2") is False
+    assert list(client.get_model_metadata("sim", "1").versions) == ["1"]
+    result = client.infer("sim", [ids_input([1, 2])], model_version="1")
+    assert result.as_numpy("checksum").tolist() == [3]
+    says = "no version '2'; served: 1"
+    refused("NOT_FOUND", says, lambda: client.get_model_metadata("sim", "2"))
+    refused("NOT_FOUND", says, lambda: client.infer("sim", [ids_input([1])], model_version="2"))
+
+
+def extensions(client: InferenceServerClient) -> None:
+    models = {each.name: each for each in client.get_model_repository_index().models}
+    assert (models["sim"].version, models["sim"].state) == ("1", "READY")
+    client.load_model("sim")
+    refused("NOT_FOUND", "'nobody'", lambda: client.load_model("nobody"))
+    refused("INVALID_ARGUMENT", "parameters.config", lambda: client.load_model("sim", config="{}"))
+    refused("INVALID_ARGUMENT", "cannot be unloaded", lambda: client.unload_model("sim"))
+    text = InferInput("text", [1], "BYTES")
+    text.set_data_from_numpy(np.array(["late"], object))
+    best = InferRequestedOutput("probabilities", class_count=1)
+    result = client.infer("topics", [text], outputs=[best])
+    assert result.as_numpy("probabilities").tolist() == [[b"0.500000:1:busy"]]
+
+
+def unserved(client: InferenceServerClient) -> None:
+    ids = [ids_input([1])]
+    refused("INVALID_ARGUMENT", "sequence", lambda: client.infer("sim", ids, sequence_id=3))
+    refused(
+        "INVALID_ARGUMENT",
+        "parameters.shout: not known here",
+        lambda: client.infer("sim", ids, parameters={"shout": 1.5}),
+    )
+    shared = InferRequestedOutput("checksum")
+    shared.set_shared_memory("region", 8)
+    refused("INVALID_ARGUMENT", "shared", lambda: client.infer("sim", ids, outputs=[shared]))
+    ids[0].set_shared_memory("region", 8)
+    refused("INVALID_ARGUMENT", "shared", lambda: client.infer("sim", ids))
+    refused("UNIMPLEMENTED", "/metrics", client.get_inference_statistics)
+    refused("UNIMPLEMENTED", "metadata", lambda: client.get_model_config("sim"))
+    refused("UNIMPLEMENTED", "trace", client.get_trace_settings)
+    refused("UNIMPLEMENTED", "log settings", client.get_log_settings)
+    refused("UNIMPLEMENTED", "shared memory", client.get_system_shared_memory_status)
+    refused("UNIMPLEMENTED", "shared memory", client.get_cuda_shared_memory_status)
+
+
+def streamed(client: InferenceServerClient) -> None:
+    """A model that generates nothing answers each request of a stream once."""
+    answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    client.async_stream_infer("sim", [ids_input([1, 2])], enable_empty_final_response=True)
+    result, error = answers.get(timeout=60)
+    assert error is None
+    assert result.as_numpy("checksum").tolist() == [3]
+    assert result.get_response().parameters["triton_final_response"].bool_param
+    client.async_stream_infer("sim", [ids_input([-1])])
+    result, error = answers.get(timeout=60)
+    assert result is None
+    assert error is not None
+    client.stop_stream()
+    assert answers.empty()
 
 
 def main(port: str) -> None:
@@ -62,6 +136,10 @@ def main(port: str) -> None:
     assert status_of(client, "topics", [ids_input([99])]) == "StatusCode.INVALID_ARGUMENT"
     assert status_of(client, "sim", [ids_input([-1])]) == "StatusCode.INTERNAL"
     assert status_of(client, "sim", [ids_input([1])]) == "StatusCode.OK"
+    versions(client)
+    extensions(client)
+    unserved(client)
+    streamed(client)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,7 @@ async def running(
     *runners: Sums,
     given: Parameters | None = None,
     batch_timeout_s: float = 60,
+    max_queued_bytes: int | None = None,
     clock: Clock = time.monotonic,
 ) -> AsyncIterator[tuple[LocalEngine, Memory]]:
     """An engine with these models loaded, and what it tells."""
@@ -150,6 +151,7 @@ async def running(
         memory,
         exposition=lambda _: (b"", ""),
         batch_timeout_s=batch_timeout_s,
+        max_queued_bytes=max_queued_bytes,
         clock=clock,
     )
     await engine.start({runner.spec.name: runner.load for runner in runners})

@@ -94,6 +94,40 @@ async def test_what_does_not_fit_into_memory_is_split_and_remembered() -> None:
         assert max(map(len, runner.ran)) <= 3  # 4 x 40 is never tried again
 
 
+async def test_a_shortage_of_memory_closes_no_model() -> None:
+    """Another process takes the memory for a while: 503 meanwhile, then all is as before."""
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        assert (await engine.submit(submission(row(*range(50))))).batch_size == 1
+        runner.room = 3
+        for _ in range(3):
+            pair = [engine.submit(submission(row(1, 2, 3, 4))) for _ in range(2)]
+            for each in await asyncio.gather(*pair, return_exceptions=True):
+                assert isinstance(each, Unavailable)
+                assert "4 tokens" in each.message
+                assert each.retry_after_s > 0
+        assert total((await engine.submit(submission(row(1, 2)))).results[0]) == 3
+        assert set(memory.outcomes) == {Outcome.OK, Outcome.UNAVAILABLE}
+        runner.room = 1 << 30
+        for tokens in (4, 5, 50, 16_384):
+            reply = await engine.submit(submission(row(*range(tokens))))
+            assert total(reply.results[0]) == sum(range(tokens))
+        with pytest.raises(InvalidRequest, match="over max_batch_tokens 16384"):
+            await engine.submit(submission(row(*range(16_385))))
+
+
+async def test_a_row_too_long_for_the_memory_is_told_so_and_the_others_are_served() -> None:
+    runner = Sums()
+    async with running(runner) as (engine, memory):
+        runner.room = 1000
+        assert (await engine.submit(submission(row(*range(900))))).batch_size == 1
+        for _ in range(3):
+            with pytest.raises(RowFailed, match="2000 tokens does not fit into device memory"):
+                await engine.submit(submission(row(*range(2000))))
+            assert (await engine.submit(submission(row(*range(900))))).batch_size == 1
+        assert memory.outcomes.count(Outcome.OK) == 4
+
+
 async def test_cancel_one_of_four_in_flight() -> None:
     runner = Sums()
     async with running(runner) as (engine, memory):
@@ -168,6 +202,25 @@ async def test_draining_refuses_the_new_and_answers_the_old() -> None:
             await engine.submit(submission(row(2)))
         runner.release()
         assert [total((await each).results[0]) for each in (busy, waiting)] == [1000, 1]
+
+
+async def test_bytes_that_wait_are_bounded_and_given_back() -> None:
+    runner = Sums()
+    async with running(runner, max_queued_bytes=24) as (engine, _):
+        runner.hold()
+        answered, cancelled, third = (engine.submit(submission(row(n))) for n in range(3))
+        with pytest.raises(QueueFull, match=r"\(24\); try"):
+            await engine.submit(submission(row(4)))
+        cancelled.cancel()
+        await asyncio.wait((cancelled,))
+        again = engine.submit(submission(row(5)))
+        with pytest.raises(QueueFull):
+            await engine.submit(submission(row(6)))
+        runner.release()
+        assert [total((await each).results[0]) for each in (answered, third, again)] == [0, 2, 5]
+        await asyncio.sleep(0)  # a future tells of its end in the next turn
+        all_three = [engine.submit(submission(row(n))) for n in range(3)]
+        assert [total((await each).results[0]) for each in all_three] == [0, 1, 2]
 
 
 async def test_a_loading_model_is_unavailable() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from predictor.jobs import connection as connection_module
 from predictor.jobs.connection import Connection
 from tests.jobs.redis_process import RedisProcess
 
@@ -32,6 +33,20 @@ def own_redis() -> Iterator[RedisProcess]:
             yield server
         finally:
             server.kill()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is tried again soon after an outage."""
+    monkeypatch.setattr(connection_module, "FIRST_DELAY_S", 0.01)
+    monkeypatch.setattr(connection_module, "LONGEST_DELAY_S", 0.05)
+
+
+@pytest.fixture
+async def own_connection(own_redis: RedisProcess) -> AsyncIterator[Connection]:
+    connection = Connection(own_redis.url)
+    yield connection
+    await connection.close()
 
 
 class Clock:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from predictor.core.errors import InvalidRequest, QueueFull, StartupError, Unavailable, UnknownJob
-from predictor.core.jobs import JobState, JobStatus
+from predictor.core.jobs import JobStart, JobState, JobStatus
 from predictor.jobs import store
 from predictor.jobs.connection import Connection
 from predictor.jobs.leases import Ending, Leases
@@ -227,6 +227,19 @@ async def test_an_unknown_job_is_told(jobs: RedisJobs, job_id: str) -> None:
             await ask(job_id)
     with pytest.raises(UnknownJob):
         await anext(jobs.results(job_id))
+
+
+async def test_a_job_with_an_owner_is_unknown_to_others(jobs: RedisJobs) -> None:
+    job = await jobs.submit(JobStart(model=MODEL, tier="bulk", owner="ada"), numbered(2))
+    for ask in (jobs.status, jobs.cancel):
+        with pytest.raises(UnknownJob):
+            await ask(job.id, "bob")
+    assert (await jobs.status(job.id, "ada")).waiting == 2
+    assert (await jobs.status(job.id)).waiting == 2  # where no header names an owner
+    nobodys = await jobs.submit(START, numbered(1))
+    with pytest.raises(UnknownJob):
+        await jobs.status(nobodys.id, "bob")
+    assert (await jobs.cancel(job.id, "ada")).waiting == 0
 
 
 async def test_limits_on_a_job(jobs: RedisJobs, monkeypatch: pytest.MonkeyPatch) -> None:

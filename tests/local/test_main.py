@@ -1,6 +1,8 @@
 """What `make up` would start, and what it refuses."""
 
+import json
 import os
+import shlex
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +12,11 @@ import pytest
 import yaml
 
 from dashboard.settings import VARIABLES, read_settings
-from predictor.core.parameters import DEFAULT_PARAMETERS, parse_document
+from predictor.core.parameters import (
+    DEFAULT_PARAMETERS,
+    GENERATING_PARAMETERS,
+    parse_document,
+)
 from predictor.local.__main__ import create_parameters_file, main
 from predictor.local.dashboard import create_price_table
 from predictor.local.flags import parse, ports_problem
@@ -109,6 +115,52 @@ def test_the_light_form_is_one_replica_alone(started: Started) -> None:
     assert main(["--replicas=1", "--prometheus_port=0", "--dashboard_port=0"]) == 0
     assert list(started.last) == ["redis", "predictor 1"]
     assert "dashboard" not in started.welcome.splitlines()[1]
+
+
+GENERATES = ("--task=text-generation",), ("--task=simulated", "--simulated_output_tokens=40")
+
+
+@pytest.mark.parametrize("flags", GENERATES)
+def test_a_model_that_generates_is_one_replica_with_limits_of_its_own(
+    started: Started, flags: Sequence[str]
+) -> None:
+    assert main([]) == 0  # leaves the document of topics
+    assert main(list(flags)) == 0
+    assert [name for name in started.last if name.startswith("predictor")] == ["predictor 1"]
+    served = started.last["predictor 1"]
+    assert {"--model_name=chat", *flags} <= set(served.command)
+    assert served.ready_url.endswith("/v2/models/chat/ready")
+    path = Path("run/parameters-chat.yaml")
+    assert f"--parameters={path}" in served.command
+    parameters = parse_document(path.read_bytes())
+    assert parameters.tiers == GENERATING_PARAMETERS.tiers
+    assert set(parameters.models) == {"chat"}
+    environment = started.last["dashboard"].environment
+    assert environment is not None
+    assert read_settings(environment).parameters == path
+    (curl,) = [line for line in started.welcome.splitlines() if line.startswith("  curl")]
+    words = shlex.split(curl)
+    assert "/openai/v1/chat/completions" in words[2]
+    assert json.loads(words[-1])["model"] == "chat"
+
+
+def test_what_is_said_goes_before_what_the_task_suggests(started: Started) -> None:
+    flags = ["--replicas=2", "--model_name=mine", "--parameters=mine.yaml"]
+    assert main(["--task=text-generation", *flags]) == 0
+    served = started.last["predictor 2"]
+    assert "--model_name=mine" in served.command
+    assert served.ready_url.endswith("/v2/models/mine/ready")
+    assert set(parse_document(Path("mine.yaml").read_bytes()).models) == {"mine"}
+
+
+@pytest.mark.parametrize(
+    "flags", [["--task=topik"], ["--task=simulated", "--simulated_output_tokens=many"]]
+)
+def test_a_wrong_flag_is_left_to_the_predictor_to_refuse(
+    started: Started, flags: Sequence[str]
+) -> None:
+    assert main(list(flags)) == 0
+    assert set(flags) <= set(started.last["predictor 1"].command)
 
 
 def test_a_price_table_of_ones_own_is_kept(tmp_path: Path) -> None:

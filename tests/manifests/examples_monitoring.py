@@ -62,6 +62,11 @@ OF_DASHBOARD = [
         ("overlays/dashboard", DASHBOARD, put(*ENV, 3, "name", "HEADWAY_EDITS"), "HEADWAY_EDITS"),
         ("overlays/dashboard", DASHBOARD, put(*ENV, 3, "value", "maybe"), "HEADWAY_EDIT is"),
         ("overlays/dashboard", DASHBOARD, put(*ENV, 1, "value", "configmap:x"), "of one that is"),
+        (
+            *("overlays/dashboard", DASHBOARD),
+            put(*ENV, 3, {"name": "HEADWAY_USER_HEADER", "value": "x-forwarded-email"}),
+            "needs HEADWAY_HOSTS",
+        ),
     ),
     *of(
         dashboard.same_prometheus,

@@ -99,6 +99,14 @@ PODS = [
         ),
     ),
     *of(
+        pods.secrets_stay_out_of_arguments,
+        (
+            *("overlays/redis", REDIS),
+            append(*POD, "containers", 0, "args", "--requirepass $(REDIS_PASSWORD)"),
+            "$(REDIS_PASSWORD) is a Secret's",
+        ),
+    ),
+    *of(
         pods.probed,
         (ONE, ISVC, drop(*BOX, "startupProbe"), "has no startupProbe"),
         (ONE, ISVC, put(*BOX, "livenessProbe", "httpGet", "port", "web"), "port web"),

@@ -68,7 +68,12 @@ SERVING = [
         serving.flags,
         (ONE, ISVC, append(*BOX, "args", "--max_latency=5"), "unrecognized arguments: --max_late"),
         (ONE, ISVC, put(*BOX, "args", 4, "--workers=0"), "--workers is 0"),
-        ("overlays/spot", ISVC, drop(*BOX, "env", 3), "$(REDIS_PASSWORD), which env does not have"),
+        (
+            "overlays/spot",
+            ISVC,
+            put(*BOX, "args", 0, "--model_dir=$(DIR)"),
+            "$(DIR), which env does not have",
+        ),
     ),
     *of(
         serving.parameters_watched,
@@ -124,6 +129,7 @@ SERVING = [
     *of(
         serving.redis_reached,
         ("overlays/spot", "Service headway-redis", None, "no Service headway-redis in namespace"),
+        ("overlays/spot", ISVC, drop(*BOX, "env", 3), "give it as HEADWAY_REDIS_PASSWORD"),
         (
             *("overlays/spot", ISVC),
             text(":6379", ":6380", *BOX, "args", 8),

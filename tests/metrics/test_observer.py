@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from predictor.core.facts import (
     EdgeRefused,
     EdgeTimed,
     Fact,
+    GenerationSnapshot,
     JobsSeen,
     MemoryExhausted,
     Offered,
@@ -27,6 +29,8 @@ from predictor.core.facts import (
     ServiceModelSnapshot,
     Settled,
     Snapshot,
+    TokenCame,
+    TokensCame,
 )
 from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
 from predictor.metrics import names
@@ -308,6 +312,40 @@ def test_edge_stages() -> None:
     for stage, seconds in (("decode", 0.001), ("tokenise", 0.002), ("encode", 0.003)):
         labels = {"model": "topics", "protocol": "http", "stage": stage}
         assert value(samples, f"{names.EDGE_STAGE.name}_sum", **labels) == seconds
+
+
+def test_tokens_are_there_from_the_start_where_a_model_generates() -> None:
+    held = GenerationSnapshot("topics", 3, 1, 6, {"bulk": 2}, recomputed_tokens=5)
+    subject = observer(snapshot=msgspec.structs.replace(IDLE, generation=[held]))
+    subject.observe(Offered("topics", "bulk", 1, 7, 0.001))
+    subject.observe(Offered("embed", "bulk", 1, 7, 0.001))
+    both = (names.FIRST_TOKEN, names.INTER_TOKEN)
+    before = scrape(subject)
+    bulk = {"model": "topics", "tier": "bulk"}
+    # A rate sees what is added to a series, not what it comes with.
+    assert [value(before, f"{each.name}_count", **bulk) for each in both] == [0, 0]
+    first, later = TokenCame("bulk", 0.25, 7, 4), TokenCame("bulk", 0.5)
+    subject.observe(TokensCame("topics", [first]))
+    subject.observe(TokensCame("topics", [later, later]))
+    samples = scrape(subject)
+    assert [value(samples, f"{each.name}_sum", **bulk) for each in both] == [0.25, 1.0]
+    assert [value(samples, f"{each.name}_count", **bulk) for each in both] == [1, 2]
+    assert value(samples, names.PROMPT_TOKENS, **bulk) == 7
+    assert value(samples, names.CACHED_TOKENS, **bulk) == 4
+    assert value(samples, names.OUTPUT_TOKENS, **bulk) == 3
+    assert value(samples, names.ROWS_RUNNING, **bulk) == 2
+    assert value(samples, names.KV_PAGES, model="topics", state="free") == 6
+    assert value(samples, names.RECOMPUTED_TOKENS, model="topics") == 5
+    assert not [each for each in samples if "token_latency" in str(each) and "embed" in str(each)]
+
+
+def test_models_that_do_not_generate_say_nothing_of_tokens() -> None:
+    subject = observer()
+    subject.observe(Offered("topics", "bulk", 1, 7, 0.001))
+    body, _ = subject.exposition("")
+    assert names.OFFERED_REQUESTS.name in body.decode()
+    for metric in (names.FIRST_TOKEN, names.INTER_TOKEN, names.OUTPUT_TOKENS, names.KV_PAGES):
+        assert metric.name not in body.decode()
 
 
 def test_parameters_and_memory() -> None:

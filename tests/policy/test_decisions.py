@@ -15,7 +15,7 @@ from predictor.policy.queue import RowQueue
 from predictor.policy.scheduler import Decision, Dispatch, Idle, Scheduler, WaitUntil
 from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.simulator import Arrival, Simulator
-from tests.policy.worlds import MODEL, parameters, scheduler, truth
+from tests.policy.worlds import MODEL, PACKINGS, parameters, scheduler, truth
 
 FIXED_S = 5e-3
 TOKEN_S = 1e-3
@@ -281,7 +281,7 @@ class InOrder(Scheduler):
     def next_action(self, now_s: float) -> Decision:
         decision = super().next_action(now_s)
         if isinstance(decision.action, Dispatch):
-            left = next(iter(self._lanes[MODEL].flows)).queue
+            left = self._models[MODEL].queues[0].rows
             self.check([row.deadline_s for row in decision.action.batch.rows], left)
         return decision
 
@@ -320,7 +320,7 @@ def test_rows_alike_leave_in_order_of_their_deadlines(
         max_size=80,
     ),
     st.integers(1, 16),
-    st.sampled_from(Packing),
+    st.sampled_from(PACKINGS),
     st.sampled_from(Order),
 )
 def test_no_row_runs_in_vain_where_predictions_are_exact(

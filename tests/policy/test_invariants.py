@@ -12,7 +12,7 @@ from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
 from predictor.policy.scheduler import Decision, Dispatch, Scheduler
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.simulation.simulator import Arrival, Run, Simulator
-from tests.policy.worlds import MODEL
+from tests.policy.worlds import MODEL, PACKINGS
 
 EXACT = 1e-9
 
@@ -62,7 +62,7 @@ def worlds(draw: st.DrawFn) -> World:
         arrivals.append(Arrival(time_s, rng.randint(1, 80), MODEL, tier, deadline_s))
     return World(
         parse_plain(document),
-        draw(st.sampled_from(list(Packing))),
+        draw(st.sampled_from(PACKINGS)),
         tuple(arrivals),
         draw(st.sampled_from([0.0, 0.3])),
         draw(st.integers(0, 2**32)),
@@ -96,7 +96,7 @@ class Watched(Scheduler):
         return self.parameters.for_model(MODEL).policy == "constant"
 
     def rows(self) -> list[Row]:
-        return [row for flow in self._lanes[MODEL].flows for row in flow.queue]
+        return [row for queue in self._models[MODEL].queues for row in queue.rows]
 
 
 def run(world: World) -> Run:

@@ -13,7 +13,7 @@ from predictor.core.rows import DispatchReason, Outcome, Packing, Row
 from predictor.policy.scheduler import Decision, Dispatch, Scheduler
 from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.simulator import Arrival, Run, Simulator
-from tests.policy.worlds import truth
+from tests.policy.worlds import PACKINGS, truth
 
 FIXED_S, TOKEN_S = 2e-3, 2e-5
 MOST_TOKENS = 60
@@ -61,7 +61,7 @@ def worlds(draw: st.DrawFn) -> World:
             tokens, model = rng.randint(1, MOST_TOKENS), rng.choice(MODELS)
             arrivals.append(Arrival(time_s, tokens, model, tier, own))
     arrivals.sort(key=lambda arrival: arrival.time_s)
-    return World(parse_plain(document), arrivals, draw(st.sampled_from(list(Packing))))
+    return World(parse_plain(document), arrivals, draw(st.sampled_from(PACKINGS)))
 
 
 class Watched(Scheduler):
@@ -98,7 +98,7 @@ class Watched(Scheduler):
         return tiers[name].max_slice_ms is not None and any(
             tier.slo_ms is not None
             and tier.priority < tiers[name].priority
-            and any(lane.flow(other).last_arrival_s > 0 for lane in self._lanes.values())
+            and any(model.by_tier[other].last_arrival_s > 0 for model in self._models.values())
             for other, tier in tiers.items()
         )
 

@@ -22,8 +22,10 @@ from hypothesis.stateful import (
 from predictor.core.errors import InvalidRequest, QueueFull, Shed
 from predictor.core.parameters import Order, PackingChoice, Policy, parse_plain
 from predictor.core.rows import NO_DEADLINE, Batch, DispatchReason, Outcome, Packing, Row
+from predictor.policy.arbiter import LONGEST_ROW_OF_SLO
 from predictor.policy.scheduler import SLOTS, Dispatch, Idle, Scheduler, WaitUntil
 from predictor.policy.service_time import ServiceTimeModel, Work
+from tests.policy.worlds import PACKINGS
 
 MODELS = ("padded-only", "both")
 PREDICTED = {Packing.PADDED: (4e-3, 2e-5, 0.0), Packing.PACKED: (4e-3, 0.0, 2e-5, 0.0)}
@@ -67,7 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.started_s = 0.0
         self.wake_s = math.inf
         self.scheduler = Scheduler(parse_plain(document), LEAD_S)
-        for model, packings in zip(MODELS, ([Packing.PADDED], list(Packing)), strict=True):
+        for model, packings in zip(MODELS, ([Packing.PADDED], list(PACKINGS)), strict=True):
             services = [ServiceTimeModel(packing, PREDICTED[packing]) for packing in packings]
             self.scheduler.add_model(model, services)
 
@@ -87,7 +89,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         here = [row for row in self.waiting if (row.model, row.tier) == (model, tier)]
         room = in_force.tiers[tier].max_queue_size - len(here)
         admission = self.scheduler.submit(rows, self.now_s)
-        too_long = max(lengths) > self.scheduler._lanes[model].max_tokens
+        too_long = max(lengths) > in_force.for_model(model).max_batch_tokens
         assert isinstance(admission.refusal, InvalidRequest) == too_long
         if not too_long:
             assert isinstance(admission.refusal, QueueFull) == (len(rows) > room)
@@ -134,10 +136,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.apply(parse_plain(document))
         self.step()
 
-    @rule(model=st.sampled_from(MODELS), tokens=st.integers(50, 400))
-    def memory_runs_out(self, model: str, tokens: int) -> None:
-        self.scheduler.remember_memory_limit(model, tokens)
-        assert self.scheduler._lanes[model].max_tokens < tokens
+    @precondition(lambda self: self.device)
+    @rule()
+    def memory_runs_out(self) -> None:
+        """For the running batch, which is halved: each half fails, too, down to single rows."""
+        batch, now_s = self.device[0], self.now_s
+        rows = list(batch.rows)
+        while True:
+            work = Work.of(rows)
+            self.scheduler.out_of_memory(batch, work, now_s)
+            if len(rows) == 1:
+                return
+            max_tokens = self.scheduler._models[batch.model].batching.max_tokens
+            assert max_tokens < work.computed(batch.packing)
+            rows = rows[: len(rows) // 2]
 
     def step(self) -> None:
         """As a driver does: until there is no more to start."""
@@ -197,7 +209,20 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         assert not has_room or all(
             self.scheduler.parameters.for_model(row.model).policy is Policy.CONSTANT
+            or self.is_too_long_for_others(row)
             for row in self.waiting
+        )
+
+    def is_too_long_for_others(self, row: Row) -> bool:
+        """Whether a bulk row alone would take most of a more urgent tier's SLO: it may wait."""
+        tiers = self.scheduler.parameters.tiers
+        mine = tiers.get(row.tier)
+        if mine is not None and mine.slo_ms is not None:
+            return False
+        shortest_s = min((tier.slo_s for tier in tiers.values()), default=NO_DEADLINE)
+        return (
+            self.scheduler._models[row.model].batching.alone_s(row.tokens)
+            > LONGEST_ROW_OF_SLO * shortest_s
         )
 
     def rank(self, tier: str) -> float:

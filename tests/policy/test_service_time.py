@@ -19,7 +19,7 @@ def padded_s(work: Work) -> float:
 
 
 def packed_s(work: Work) -> float:
-    return 0.7e-3 + 2e-6 * work.rows + 4.5e-7 * work.tokens + 1e-10 * work.squares
+    return 0.7e-3 + 2e-6 * work.rows + 4.5e-7 * work.tokens + 1e-10 * work.pairs
 
 
 def a_batch(rng: random.Random) -> Work:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from predictor.core.model import Step
 from predictor.core.parameters import Order
-from predictor.core.rows import NO_DEADLINE, DispatchReason, Packing, Row
+from predictor.core.rows import NO_DEADLINE, DispatchReason, Row
 from predictor.policy import adaptive
 from predictor.policy.admission import BATCHES_AHEAD, COUNTED_ARRIVALS, Door
 from predictor.policy.plan import Terms
@@ -16,7 +16,7 @@ from predictor.policy.queue import RowQueue
 from predictor.policy.search import largest
 from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.policy.steps import SteppedServiceTime
-from tests.policy.worlds import MODEL
+from tests.policy.worlds import MODEL, PACKINGS
 
 STEPS = (Step(64, 8), Step(128, 16), Step(256, 16), Step(512, 32))
 seeds = st.integers(0, 2**32)
@@ -26,7 +26,7 @@ def service_of(rng: random.Random) -> ServiceTimeModel:
     if rng.random() < 0.4:
         model: ServiceTimeModel = SteppedServiceTime(STEPS)
     else:
-        model = ServiceTimeModel(rng.choice(list(Packing)))
+        model = ServiceTimeModel(rng.choice(PACKINGS))
     for _ in range(rng.randint(0, 20)):
         rows, tokens = rng.randint(1, 20), rng.randint(1, 40)
         model.learn(Work.alike(rows, tokens), 1e-3 + 2e-5 * rows * tokens * rng.uniform(0.8, 1.3))
@@ -176,7 +176,7 @@ def test_the_door_decides_as_if_it_looked_at_every_size(seed: int) -> None:
         queue.add(row)
     tokens, rate = rng.uniform(1, 40), rng.choice([0.0, 100.0, 3000.0])
     for row in rows_of(rng, most=10):
-        door._pessimism = 1.0
+        door.factor = 1.0
         expected = served_by_halving(
             row.deadline_s, queue.ahead_of(row), queue, terms, tokens, rate
         )

@@ -10,6 +10,7 @@ from predictor.policy.service_time import ServiceTimeModel, Work
 from predictor.simulation.simulator import Arrival, Run, ServiceTruth, Simulator
 
 MODEL = "model"
+PACKINGS = (Packing.PACKED, Packing.PADDED)  # of rows that run whole
 TIERS: Mapping[str, Any] = {
     "interactive": {"priority": 1, "slo_ms": 100, "max_queue_size": 100_000},
     "bulk": {"priority": 2, "slo_ms": None, "max_queue_size": 100_000},

@@ -133,7 +133,9 @@ def edit_config(folder: Path, **values: object) -> None:
 def write_vocabulary(folder: Path) -> None:
     """vocab.txt alone, as checkpoints from before fast tokenizers have it."""
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.txt").write_text("\n".join([*WORDS, "[MASK]"]) + "\n")
+    (folder / "tokenizer_config.json").unlink()
+    # No more of them than the model has embeddings for.
+    (folder / "vocab.txt").write_text("\n".join([*WORDS[:-1], "[MASK]"]) + "\n")
 
 
 def _bert(hidden: int = HIDDEN, **options: Any) -> BertConfig:
@@ -208,6 +210,9 @@ def _save(folder: Path, model: PreTrainedModel, family: Family) -> Path:
                 weights.add_(0.1 * noise)
     model.save_pretrained(folder)
     _tokenizer(family).save(str(folder / "tokenizer.json"))
+    # Without it transformers makes a tokenizer of the family's own kind from these words.
+    config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -94,9 +94,37 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown architecture": (
         lambda folder: edit_config(folder, model_type="novel"),
-        "config.json cannot be used",
+        "config.json cannot be used: model_type is 'novel', which transformers",
     ),
-    "wrong sizes": (lambda folder: edit_config(folder, hidden_size=32), "cannot be loaded"),
+    "a size of another kind": (
+        lambda folder: edit_config(folder, hidden_size="x"),
+        "config.json cannot be used: Validation error for field 'hidden_size': TypeError",
+    ),
+    "wrong sizes": (
+        lambda folder: edit_config(folder, hidden_size=32),
+        "have another shape than config.json says",
+    ),
+    "labels with a gap": (
+        lambda folder: edit_config(folder, id2label={"0": "bad", "1": "fair", "3": "good"}),
+        "id2label names 3 labels, but none of number 2",
+    ),
+    "labels that disagree": (
+        lambda folder: edit_config(folder, num_labels=5),
+        "num_labels is 5, but id2label names 3",
+    ),
+    "labels of another head": (
+        lambda folder: edit_config(folder, id2label={"0": "bad", "1": "good"}),
+        "another shape than config.json says (classifier.",
+    ),
+    "code": (lambda folder: edit_config(folder, auto_map={"AutoModel": "x.y"}), "auto_map is"),
+    "quantised": (
+        lambda folder: edit_config(folder, quantization_config={"quant_method": "awq"}),
+        "quantization_config is",
+    ),
+    "an adapter": (
+        lambda folder: (folder / "adapter_config.json").write_text("{}"),
+        "adapter_config.json: an adapter is not loaded here; merge it",
+    ),
     "regression": (lambda folder: edit_config(folder, problem_type="regression"), "regression"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
     "empty weights": (
@@ -104,7 +132,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         "has no weights",
     ),
     "truncated weights": (truncate_weights, "the weights in"),
-    "git-lfs pointer": (replace_weights_by_pointer, "the weights in"),
+    "git-lfs pointer": (replace_weights_by_pointer, "run git lfs pull"),
     "weights that are not numbers": (poison_weights, "not finite"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
     "corrupt tokenizer": (
@@ -131,6 +159,17 @@ def test_a_model_without_a_classification_head_is_refused(tmp_path: Path) -> Non
     assert "fine-tuned for sequence classification" in message
 
 
+def test_weights_without_safetensors_load(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = write_classifier(tmp_path, Family.BERT)
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    settings = ModelSettings(name="m", task=Task.TEXT_CLASSIFICATION, model_dir=str(folder))
+    assert load_runner(settings).spec.labels == ("bad", "fair", "good")
+
+
 def test_a_decoder_is_refused(tmp_path: Path) -> None:
     folder = write_decoder(tmp_path)
     message = refusal(ModelSettings(name="m", task=Task.TEXT_EMBEDDING, model_dir=str(folder)))
@@ -139,17 +178,19 @@ def test_a_decoder_is_refused(tmp_path: Path) -> None:
 
 def test_pooling_that_is_not_known_is_refused(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, Family.BERT)
-    add_sentence_files(folder, {"pooling_mode": "lasttoken"}, normalise=False)
+    add_sentence_files(folder, {"pooling_mode": "median"}, normalise=False)
     message = refusal(ModelSettings(name="m", task=Task.TEXT_EMBEDDING, model_dir=str(folder)))
-    assert "pooling lasttoken; supported: cls, mean, max" in message
+    assert "pooling median; supported: cls, max, mean" in message
 
 
 def test_a_sentence_step_that_is_not_known_is_refused(tmp_path: Path) -> None:
     folder = write_encoder(tmp_path, Family.BERT)
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Dense"}]
+    add_sentence_files(folder, {"pooling_mode": "mean"}, normalise=False)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append({"idx": 2, "path": "2_CNN", "type": "sentence_transformers.models.CNN"})
     (folder / "modules.json").write_text(json.dumps(modules))
     message = refusal(ModelSettings(name="m", task=Task.TEXT_EMBEDDING, model_dir=str(folder)))
-    assert "asks for the module Dense, which is not supported" in message
+    assert "asks for the module CNN, which is not supported" in message
 
 
 @pytest.mark.parametrize("model_id", ["nobody/nothing", "not a name"])

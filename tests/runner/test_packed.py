@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import Identity
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from predictor.core.model import Task
@@ -17,7 +18,7 @@ from predictor.core.rows import Packing
 from predictor.engine.port import Runner
 from predictor.runner.attention import RowLayout, row_by_row, use_kernel, varlen
 from predictor.runner.networks import Classifier, Embedder, Network, PackedTokens, Tokens
-from predictor.runner.packable import can_pack
+from predictor.runner.packable import choose_layout
 from predictor.runner.sentence import Pooling
 from predictor.runner.weights import first_position
 from tests.runner.checkpoints import (
@@ -57,9 +58,9 @@ def classifier_folder(
 def encoder_folder(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """With every pooling: a result is the three vectors one behind the other."""
+    """With every pooling: a result is all vectors one behind the other."""
     folder = write_encoder(tmp_path_factory.mktemp("encoder"), request.param)
-    return add_sentence_files(folder, {"pooling_mode": ["cls", "mean", "max"]}, normalise=False)
+    return add_sentence_files(folder, {"pooling_mode": list(Pooling)}, normalise=False)
 
 
 def check_packed_equals_alone(runner: Runner, lengths: Sequence[int], seed: int) -> None:
@@ -102,7 +103,7 @@ def classifier_of(folder: Path) -> Classifier:
 def embedder_of(folder: Path) -> Embedder:
     model: PreTrainedModel = AutoModel.from_pretrained(folder)
     first = first_position(model)
-    return Embedder(model, HIDDEN, list(Pooling), normalise=False, first_position=first)
+    return Embedder(model, list(Pooling), Identity(), HIDDEN * len(Pooling), first)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,8 @@ def test_a_trial_decides(
     network = wrapped(
         Classifier(model, len(LABELS), independent=False),
     )
-    assert can_pack(network, model, POSITIONS, pad_id=0) is expected
+    _, packed = choose_layout(network, model, "m", POSITIONS, pad_id=0)
+    assert packed is expected
     warnings = [each.message for each in log.records if each.levelno == logging.WARNING]
     assert len(warnings) == (0 if expected else 1)
     assert all("runs padded" in each and said in each for each in warnings)

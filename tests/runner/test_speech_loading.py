@@ -56,6 +56,29 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "needs a Wav2Vec2FeatureExtractor",
     ),
+    "a key of the extractor": (
+        lambda folder: edit(folder, "preprocessor_config.json", new=1),
+        "preprocessor_config.json has the key 'new'",
+    ),
+    "two channels": (
+        lambda folder: edit(folder, "preprocessor_config.json", feature_size=2),
+        "feature_size is '2'; these models hear one channel",
+    ),
+    "decoding with a language model": (
+        lambda folder: edit(
+            folder, "preprocessor_config.json", processor_class="Wav2Vec2ProcessorWithLM"
+        ),
+        "processor_class is 'Wav2Vec2ProcessorWithLM'; no language model",
+    ),
+    "a language model": (
+        lambda folder: (folder / "language_model").mkdir(),
+        "language_model: no language model takes part in decoding here",
+    ),
+    "a language of several": (
+        lambda folder: edit(folder, "tokenizer_config.json", target_lang="eng"),
+        "tokenizer_config.json: target_lang is 'eng'",
+    ),
+    "code": (lambda folder: edit_config(folder, auto_map={"AutoModel": "x.y"}), "auto_map is"),
     "a norm that padding changes": (
         lambda folder: edit_config(folder, model_type="hubert", conv_pos_batch_norm=True),
         "asks for conv_pos_batch_norm",
@@ -134,3 +157,12 @@ def test_what_only_training_needs_may_be_missing(tmp_path: Path) -> None:
     del weights["wav2vec2.masked_spec_embed"]
     save_file(weights, path, {"format": "pt"})
     assert load_runner(settings_for(folder)).spec.task is Task.SPEECH_RECOGNITION
+
+
+def test_spaces_are_tidied_where_the_tokenizer_asks_for_it(tmp_path: Path) -> None:
+    folder = write_speech(tmp_path, Kind.GROUP_NORM)
+    for asked in (False, True):
+        edit(folder, "tokenizer_config.json", clean_up_tokenization_spaces=asked)
+        speech = load_runner(settings_for(folder)).spec.speech
+        assert speech is not None
+        assert speech.tidy is asked

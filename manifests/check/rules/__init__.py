@@ -30,6 +30,7 @@ RULES: Sequence[Rule] = (
     pods.no_service_links,
     pods.volumes_exist,
     pods.configuration_exists,
+    pods.secrets_stay_out_of_arguments,
     pods.probed,
     pods.accounts_exist,
     placement.spot_everywhere,

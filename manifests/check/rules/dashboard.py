@@ -3,7 +3,15 @@
 from collections.abc import Iterator, Mapping
 
 from dashboard.ports import Refused
-from dashboard.settings import NAMESPACE, PARAMETERS, PROMETHEUS, VARIABLES, read_settings
+from dashboard.settings import (
+    HOSTS,
+    NAMESPACE,
+    PARAMETERS,
+    PROMETHEUS,
+    USER_HEADER,
+    VARIABLES,
+    read_settings,
+)
 from manifests.check.objects import Pods, World, dig
 
 PREFIX = "HEADWAY_"
@@ -22,6 +30,8 @@ def environment(world: World) -> Iterator[str]:
             read_settings({**given, NAMESPACE.name: pods.namespace})
         except Refused as refusal:
             yield f"{pods}: the dashboard refuses its variables: {refusal}"
+        if env.get(USER_HEADER.name) and not env.get(HOSTS.name):
+            yield f"{pods}: {USER_HEADER.name} needs {HOSTS.name}: the name that the proxy serves."
         kind, _, name = env.get(PARAMETERS.name, "").partition(":")
         if kind != "configmap" or world.find("ConfigMap", name, pods.namespace) is None:
             yield f"{pods}: {PARAMETERS.name} must be configmap:NAME of one that is there."

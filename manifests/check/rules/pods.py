@@ -7,6 +7,7 @@ from manifests.check.objects import RUNS_ONCE, Json, Pods, World, dig
 
 # Secrets that a person makes by hand, and their keys.
 SECRETS: Mapping[str, frozenset[str]] = {"headway-redis": frozenset({"password"})}
+VARIABLE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"}
 _VOLUMES |= {"persistentVolumeClaim", "projected", "secret"}
 _HOST = ("hostNetwork", "hostPID", "hostIPC")
@@ -108,6 +109,20 @@ def configuration_exists(world: World) -> Iterator[str]:
                     f"{pods}: {variable['name']} is key {secret.get('key')} of Secret"
                     f" {secret.get('name')}, which nobody makes."
                 )
+
+
+def secrets_stay_out_of_arguments(world: World) -> Iterator[str]:
+    """Every process of a pod, and of a node, can read the command lines of others."""
+    for pods in world.pods:
+        for container in pods.containers:
+            secret = {
+                each["name"]
+                for each in container.get("env", ())
+                if dig(each, "valueFrom", "secretKeyRef")
+            }
+            words = " ".join(map(str, (*container.get("command", ()), *container.get("args", ()))))
+            for name in sorted(secret.intersection(VARIABLE.findall(words))):
+                yield f"{pods}: $({name}) is a Secret's, so it must not be in command or args."
 
 
 def probed(world: World) -> Iterator[str]:

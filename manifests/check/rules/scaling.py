@@ -1,6 +1,7 @@
 """What triggers ask: the demand of pools that are there, once, and the backlog where jobs wait."""
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from manifests.check import promql
 from manifests.check.objects import POOL_LABEL, Json, Object, World, dig
@@ -102,8 +103,11 @@ def backlog(world: World) -> Iterator[str]:
         keys = {f"headway:model:{model.name}:queue" for model in settings.models}
         if metadata.get("listName") not in keys:
             yield f"{name}: listName must be {_listed(keys)}."
-        host, _, database = settings.redis_url.rpartition("@")[2].partition("/")
-        if (host, database or "0") != (address, metadata.get("databaseIndex", "0")):
+        redis = urlsplit(settings.redis_url)
+        if (redis.netloc, redis.path.strip("/") or "0") != (
+            address,
+            metadata.get("databaseIndex", "0"),
+        ):
             yield f"{name}: asks {address}, but --redis_url is another Redis or database."
 
 

@@ -1,27 +1,27 @@
 """The predictor itself: flags it takes, parameters it accepts, probes and a drain that fit them."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from manifests.check.objects import Json, Pods, World, dig
 from manifests.check.rules.network import complaint_about_address
+from manifests.check.rules.pods import VARIABLE
 from predictor.config_maps import DOCUMENT_KEY, PREFIX
 from predictor.core.errors import ParametersRefused, StartupError
 from predictor.core.parameters import Parameters, parse_document
+from predictor.redis_password import PASSWORD_VARIABLE
 from predictor.settings import Settings, parse_settings
 
 STARTUP_S = 300  # to load, warm up and capture graphs
 LEAST_SLEEP_S = 5
 SDK_DRAINS = 2  # HTTP and gRPC each may take the grace period
-_VARIABLE = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
 def flags(world: World) -> Iterator[str]:
     """All of them are flags that the predictor has, with values it takes."""
     for pods in world.predictors:
         env = {each["name"] for each in _container(pods).get("env", ())}
-        for name in _VARIABLE.findall(" ".join(_args(pods))):
+        for name in VARIABLE.findall(" ".join(_args(pods))):
             if name not in env:
                 yield f"{pods}: args use $({name}), which env does not have."
         try:
@@ -139,6 +139,8 @@ def redis_reached(world: World) -> Iterator[str]:
         problem = complaint_about_address(world, settings.redis_url, pods.namespace)
         if problem:
             yield f"{pods}: --redis_url: {problem}."
+        if PASSWORD_VARIABLE not in {each["name"] for each in pods.variables}:
+            yield f"{pods}: Redis has a password; give it as {PASSWORD_VARIABLE}, from the Secret."
 
 
 def settings_of(pods: Pods) -> Settings | None:
@@ -159,7 +161,7 @@ def parameters_of(world: World, pods: Pods) -> Parameters | None:
 
 
 def _parsed(pods: Pods) -> Settings:
-    return parse_settings([_VARIABLE.sub("x", each) for each in _args(pods)])
+    return parse_settings([VARIABLE.sub("x", each) for each in _args(pods)])
 
 
 def _container(pods: Pods) -> Json:

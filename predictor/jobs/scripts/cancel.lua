@@ -1,5 +1,10 @@
--- No further line of the job begins. A line that runs may end; no other trace of it stays.
-local id = ARGV[3]
+-- No further line of the job begins: id, owner (empty: whoever asks). A line that runs may end; no
+-- other trace of it stays.
+local id, owner = ARGV[3], ARGV[4]
+if not is_owner(id, owner) then
+  return false
+end
+also_when_full()
 local model, state = unpack(call('HMGET', job_key(id), 'model', 'state'))
 if state == 'queued' then
   call('UNLINK', job_key(id, 'fresh'))

@@ -1,5 +1,6 @@
--- The job was received whole: it is queued. id, total. Nil where part of it is gone.
-local id, total = ARGV[3], tonumber(ARGV[4])
+-- The job was received whole: it is queued. id, total, bytes that it will yet take. Nil where part of
+-- it is gone.
+local id, total, growth = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local model, state, kept = unpack(call('HMGET', job_key(id), 'model', 'state', 'total'))
 if state == 'receiving' then
   if call('LLEN', job_key(id, 'fresh')) ~= total then
@@ -10,6 +11,7 @@ if state == 'receiving' then
   call('PERSIST', job_key(id))
   call('PERSIST', job_key(id, 'fresh'))
   call('ZADD', model_key(model, 'queue'), order, id)
+  call('HSET', prefix .. 'growth', id, growth)
   announce(model)
 elseif tonumber(kept) ~= total then
   return false

@@ -25,6 +25,23 @@ local function lease_name(id, index, token)
   return id .. ':' .. index .. ':' .. token
 end
 
+-- A full Redis refuses a script whose first write needs room, and lets one go on that has written.
+-- Goes before what takes no more than it gives back.
+local function also_when_full()
+  call('DEL', prefix .. 'nothing')
+end
+
+-- What Redis would say to a write that needs room: an error, or nothing. Nothing is written.
+local function refusal()
+  local answer = redis.pcall('ZADD', prefix .. 'nothing', 'XX', 0, 'nothing')
+  return type(answer) == 'table' and answer.err
+end
+
+-- The owner that a caller named is the job's, or none was named.
+local function is_owner(id, owner)
+  return owner == '' or call('HGET', job_key(id), 'owner') == owner
+end
+
 local function announce(model)
   call('PUBLISH', prefix .. 'waiting', model)
 end
@@ -47,6 +64,7 @@ local function finish(id, model, state)
   local keep_ms = call('HGET', job_key(id), 'keep_ms')
   call('HSET', job_key(id), 'state', state, 'ended_ms', now, 'kept_until_ms', now + keep_ms)
   call('ZREM', model_key(model, 'queue'), id)
+  call('HDEL', prefix .. 'growth', id)
   local total, parked = unpack(call('HMGET', job_key(id), 'total', 'parked'))
   if tonumber(parked) > 0 then
     call('ZADD', model_key(model, 'parked'), now + keep_ms, id .. ':' .. parked)

@@ -172,3 +172,21 @@ def test_a_summary_is_missing_or_another_file(tmp_path: Path) -> None:
     path.write_text('{"script": "steady"}')
     with pytest.raises(BenchError, match="is no summary of a run: Object missing"):
         read_summary(path)
+
+
+def test_no_password_is_kept_or_told(settings: Mapping[str, str], tmp_path: Path) -> None:
+    guarded = settings["URL"].replace("http://", "http://reader:s3cret@")
+    message = failure({**settings, "URL": guarded}, tmp_path)
+    assert "http://***@127.0.0.1" in message
+    assert "s3cret" not in message
+    result = run_k6(
+        "steady",
+        settings,
+        results=tmp_path,
+        limit_s=LIMIT_S,
+        prometheus_url="http://reader:s3cret@127.0.0.1:1",
+    )
+    kept = [path.read_text() for path in result.folder.iterdir()]
+    assert len(kept) == 4
+    assert "***@127.0.0.1:1" in "".join(kept)
+    assert "s3cret" not in "".join(kept)
