@@ -22,6 +22,7 @@ from predictor.policy.tier_queue import TierQueue
 STEP_SHARE_OF_SLO = 0.25  # a step may be this long where no tier says how soon a token is due
 LEAST_PROMPT_SHARE = 0.05  # of a step: with less for prompts, no more rows are let in
 GAPS_LATE = 1e-4  # share of the steps in which rows decode that may take longer than they allow
+DISPLACED = 4.0  # a row that waits gives way to new ones if it is so many times as long
 WINDOW_ROWS = 512
 LIKELY = 1.0  # deviations of the pages that rows come to
 
@@ -191,7 +192,8 @@ class GeneratingQueue(TierQueue):
             return False
         if self.urgent and rows[-1].deadline_s < NO_DEADLINE:
             late = self._late(rows, self._row_free_s(rows, free_s, now_s), now_s, stretch)
-            if any(row in late for row in rows):
+            longest = max(row.tokens for row in rows)
+            if any(row in rows or row.tokens < DISPLACED * longest for row in late):
                 self.pessimism.refused()
                 return False
             self._displace(late)
