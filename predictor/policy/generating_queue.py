@@ -163,7 +163,8 @@ class GeneratingQueue(TierQueue):
 
     # Rows come.
 
-    def arrived(self, rows: Sequence[Row], work: Work, now_s: float) -> float | InvalidRequest:
+    def _impossible(self, rows: Sequence[Row], work: Work) -> InvalidRequest | None:
+        """A prompt may be longer than a step, but all of a row must fit on the device."""
         pages = self.siblings.cache.pages
         for row in rows:
             needed = pages.needed(last_position(row))
@@ -173,7 +174,7 @@ class GeneratingQueue(TierQueue):
                     f" {last_position(row) - row.tokens + 1} needs {needed} pages of"
                     f" {pages.page_tokens} tokens, and the device has {pages.count}; ask for less"
                 )
-        return super().arrived(rows, work, now_s)
+        return None
 
     def put(self, rows: Iterable[Row], now_s: float) -> None:
         if not self.has_work:
@@ -199,6 +200,16 @@ class GeneratingQueue(TierQueue):
             self._displace(late)
         self.put(rows, now_s)
         return True
+
+    def why_late(self, rows: Sequence[Row], now_s: float) -> str:
+        longest = max(row.tokens for row in rows)
+        step_s = self.batching.service.predict_s(NOTHING.with_decodes(1, longest))
+        if step_s <= self.step_limit_s or self.itl_slo_s == NO_DEADLINE:
+            return super().why_late(rows, now_s)
+        return (
+            f"a token takes about {1e3 * step_s:.1f} ms, and itl_slo_ms of tier {self.tier!r} is"
+            f" {1e3 * self.itl_slo_s:g}; send to a tier that allows for more"
+        )
 
     def _late(
         self, rows: Sequence[Row], free_s: float, now_s: float, stretch: float

@@ -112,6 +112,12 @@ def test_a_long_prompt_is_cut_so_that_others_have_their_next_token_in_time() -> 
     assert longest_s > 0.85 * ITL_S, "chunks are as large as may be"
 
 
+def test_a_prompt_may_be_longer_than_a_step() -> None:
+    run = simulate(scheduler(document(tokens=256)), [arrival(0.0, 1000, 5)])
+    assert run.settlements[0].outcome is Outcome.OK
+    assert max(step.batch.tokens for step in run.executions) == 256
+
+
 def test_urgent_prompts_go_before_bulk_and_bulk_fills_the_rest() -> None:
     made = scheduler()
     bulk = [a_row(3000, "bulk") for _ in range(4)]
@@ -184,6 +190,12 @@ def test_no_more_rows_are_let_in_than_can_decode_in_time() -> None:
     admitted = [row for row in rows if made.submit([row], 0.0).refusal is None]
     assert len(admitted) * (LAW[1] + 8000 * LAW[3]) < ITL_S
     assert len(admitted) * (LAW[1] + 8000 * LAW[3]) > 0.7 * ITL_S
+
+
+def test_a_deadline_that_no_token_can_meet_is_said_to_be_one() -> None:
+    refusal = scheduler(document(itl_slo_ms=0.5)).submit([a_row(100)], 0.0).refusal
+    assert isinstance(refusal, Shed)
+    assert "a token takes about 1.0 ms, and itl_slo_ms of tier 'interactive' is 0.5" in str(refusal)
 
 
 def test_what_can_never_fit_is_refused_by_its_size() -> None:
