@@ -57,7 +57,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     queue_s: float
     service_s: float
     batch_size: int
-    generated: Sequence[Generated] = ()
+    generated: tuple[Generated, ...] = ()
 
 
 class EngineStatus(msgspec.Struct, frozen=True):

@@ -92,11 +92,11 @@ class Request:
         return self._missing == 0
 
     def answer(self, queue_s: float, service_s: float, batch_size: int) -> None:
-        generated = [
+        generated = tuple(
             Generated(row.index, tokens, row.progress.finish, row.progress.cached_tokens)
             for row, tokens in zip(self.rows, self._generated, strict=False)
             if row.progress is not None
-        ]
+        )
         self.future.set_result(Reply(self._results, queue_s, service_s, batch_size, generated))
 
     def let_go(self) -> None:

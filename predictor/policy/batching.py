@@ -32,15 +32,12 @@ class Batching:
     def apply(self, parameters: Parameters) -> None:
         self.parameters: ModelParameters = parameters.for_model(self.model)
         self.edits += 1
+        self.is_constant = self.parameters.policy is Policy.CONSTANT
         padded = self.parameters.packing is PackingChoice.PADDED
         self.packing = Packing.PADDED if padded else Packing.PACKED
         if self.packing not in self._services:  # the runner cannot
             self.packing = next(iter(self._services))
         self.service = self._services[self.packing]
-
-    @property
-    def is_constant(self) -> bool:
-        return self.parameters.policy is Policy.CONSTANT
 
     @property
     def max_tokens(self) -> int:

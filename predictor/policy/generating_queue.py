@@ -22,6 +22,7 @@ from predictor.policy.tier_queue import TierQueue
 STEP_SHARE_OF_SLO = 0.25  # a step may be this long where no tier says how soon a token is due
 LEAST_PROMPT_SHARE = 0.05  # of a step: with less for prompts, no more rows are let in
 GAPS_LATE = 1e-4  # share of the steps in which rows decode that may take longer than they allow
+DISPLACED = 4.0  # a row that waits gives way to new ones if it is so many times as long
 WINDOW_ROWS = 512
 LIKELY = 1.0  # deviations of the pages that rows come to
 
@@ -162,7 +163,8 @@ class GeneratingQueue(TierQueue):
 
     # Rows come.
 
-    def arrived(self, rows: Sequence[Row], work: Work, now_s: float) -> float | InvalidRequest:
+    def _impossible(self, rows: Sequence[Row], work: Work) -> InvalidRequest | None:
+        """A prompt may be longer than a step, but all of a row must fit on the device."""
         pages = self.siblings.cache.pages
         for row in rows:
             needed = pages.needed(last_position(row))
@@ -172,7 +174,7 @@ class GeneratingQueue(TierQueue):
                     f" {last_position(row) - row.tokens + 1} needs {needed} pages of"
                     f" {pages.page_tokens} tokens, and the device has {pages.count}; ask for less"
                 )
-        return super().arrived(rows, work, now_s)
+        return None
 
     def put(self, rows: Iterable[Row], now_s: float) -> None:
         if not self.has_work:
@@ -191,12 +193,23 @@ class GeneratingQueue(TierQueue):
             return False
         if self.urgent and rows[-1].deadline_s < NO_DEADLINE:
             late = self._late(rows, self._row_free_s(rows, free_s, now_s), now_s, stretch)
-            if any(row in late for row in rows):
+            longest = max(row.tokens for row in rows)
+            if any(row in rows or row.tokens < DISPLACED * longest for row in late):
                 self.pessimism.refused()
                 return False
             self._displace(late)
         self.put(rows, now_s)
         return True
+
+    def why_late(self, rows: Sequence[Row], now_s: float) -> str:
+        longest = max(row.tokens for row in rows)
+        step_s = self.batching.service.predict_s(NOTHING.with_decodes(1, longest))
+        if step_s <= self.step_limit_s or self.itl_slo_s == NO_DEADLINE:
+            return super().why_late(rows, now_s)
+        return (
+            f"a token takes about {1e3 * step_s:.1f} ms, and itl_slo_ms of tier {self.tier!r} is"
+            f" {1e3 * self.itl_slo_s:g}; send to a tier that allows for more"
+        )
 
     def _late(
         self, rows: Sequence[Row], free_s: float, now_s: float, stretch: float

@@ -30,6 +30,7 @@ class ModelQueues:
         self.by_tier: dict[str, TierQueue] = {}  # of the rows that come
         self._relegated: dict[str, TierQueue] = {}
         self._held_back: dict[TierQueue, TierQueue] = {}  # by the queue where rows waited before
+        self.sets_apart = False  # whether rows of a tier may wait in more queues than one
         self.apply(parameters)
 
     def apply(self, parameters: Parameters) -> None:
@@ -56,11 +57,6 @@ class ModelQueues:
         queue = self.queue(row.tier, late=row.relegated)
         return self._held_back[queue] if row.held_back else queue
 
-    @property
-    def sets_apart(self) -> bool:
-        """Whether rows of a tier may wait in more queues than one."""
-        return bool(self._relegated or self._held_back)
-
     def waiting(self, tier: str) -> int:
         """Rows of a tier that wait, wherever."""
         return sum(len(queue.rows) for queue in self.queues if queue.tier == tier)
@@ -69,6 +65,7 @@ class ModelQueues:
         queue = self._new_queue(tier, late=late, held_back=held_back)
         queue.apply(self._all.tiers.get(tier))
         self.queues.append(queue)
+        self.sets_apart |= late or held_back
         return queue
 
     def _new_queue(self, tier: str, *, late: bool, held_back: bool) -> TierQueue:

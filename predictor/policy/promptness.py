@@ -29,11 +29,11 @@ def late_prompts(
     `free_s` is when the first can begin. The step in which one ends takes up to `step_s`.
     """
     given_up = []
-    kept: list[tuple[int, int, Prompt]] = []
+    kept: list[tuple[int, int, Prompt]] = []  # the longest first, and of those the last
     ends_s = free_s + step_s
     for number, prompt in enumerate(prompts):
         ends_s += prompt.tokens / tokens_per_s
-        heapq.heappush(kept, (-prompt.tokens, number, prompt))
+        heapq.heappush(kept, (-prompt.tokens, -number, prompt))
         while ends_s > prompt.deadline_s and kept:
             longest = heapq.heappop(kept)[2]
             given_up.append(longest)

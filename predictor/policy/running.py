@@ -273,7 +273,10 @@ class Running:
         mean = self.lengths.expected(generated, most)
         high = self.lengths.quantile(HIGH_QUANTILE, generated, most)
         page_tokens = self._pages.page_tokens
-        return (row.tokens + mean) / page_tokens + 0.5, ((high - mean) / page_tokens) ** 2
+        certain = float(self._pages.needed(last_position(row)))
+        mean_pages = min((row.tokens + mean) / page_tokens + 0.5, certain)
+        high_pages = min((row.tokens + high) / page_tokens + 0.5, certain)
+        return mean_pages, (high_pages - mean_pages) ** 2
 
     def _forget(self, row: Row) -> None:
         mean, variance = self._expected.pop(row)

@@ -132,12 +132,9 @@ class TierQueue:
     def arrived(self, rows: Sequence[Row], work: Work, now_s: float) -> float | InvalidRequest:
         """Count rows that came, let in or not; the device seconds that they cost. Rows that could
         never run are not counted: why they could not."""
-        longest = self.batching.parameters.max_batch_tokens
-        if work.longest > longest:
-            return InvalidRequest(
-                f"a row has {work.longest} tokens, over max_batch_tokens {longest} of"
-                f" model {self.batching.model!r}; send a shorter one or raise the limit"
-            )
+        impossible = self._impossible(rows, work)
+        if impossible is not None:
+            return impossible
         self.last_arrival_s = now_s
         self.arrivals.add(work.rows, now_s)
         mean = work.tokens / work.rows
@@ -151,6 +148,16 @@ class TierQueue:
         if row.deadline_s < row.expires_s and self.urgent:
             self.lost.add(self.slo_s - (row.deadline_s - now_s))
         return work_s
+
+    def _impossible(self, rows: Sequence[Row], work: Work) -> InvalidRequest | None:
+        """Why rows could never run, if so."""
+        longest = self.batching.parameters.max_batch_tokens
+        if work.longest <= longest:
+            return None
+        return InvalidRequest(
+            f"a row has {work.longest} tokens, over max_batch_tokens {longest} of"
+            f" model {self.batching.model!r}; send a shorter one or raise the limit"
+        )
 
     def admit(self, rows: Sequence[Row], free_s: float, now_s: float, stretch: float) -> bool:
         """Have new rows wait, unless the last of them would be late. `free_s`: when the device

@@ -219,10 +219,21 @@ def test_the_refusal_of_a_model_names_the_field(name: str, value: object) -> Non
         ("min_share", 0.95),
         ("max_age_s", -1),
         ("max_slice_ms", 0),
+        ("itl_slo_ms", 0),
+        ("itl_slo_ms", 60_001),
     ],
 )
 def test_the_refusal_of_a_tier_names_the_field(name: str, value: object) -> None:
     assert refusal_of(with_tier(**{name: value})).field == f"tiers.fast.{name}"
+
+
+def test_later_tokens_have_a_deadline_where_the_first_one_has() -> None:
+    accepted = parse_plain(with_tier(slo_ms=500, itl_slo_ms=40)).tiers["fast"]
+    assert (accepted.slo_s, accepted.itl_slo_s) == (0.5, 0.04)
+    assert parse_plain(with_tier(slo_ms=500)).tiers["fast"].itl_slo_s == NO_DEADLINE
+    refusal = refusal_of(with_tier(slo_ms=None, itl_slo_ms=40))
+    assert refusal.field == "tiers.fast.itl_slo_ms"
+    assert "needs slo_ms" in refusal.message
 
 
 def test_an_unknown_knob_is_named() -> None:

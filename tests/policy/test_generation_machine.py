@@ -113,9 +113,7 @@ class GenerationMachine(RuleBasedStateMachine):
         rows = [self.row(tier, *prompt, max_tokens, timeout_s) for prompt in prompts]
         admission = self.scheduler.submit(rows, self.now_s)
         needed = max(-(-(row.tokens + max_tokens - 1) // PAGE_TOKENS) for row in rows)
-        limit = self.scheduler.parameters.for_model(GENERATOR).max_batch_tokens
-        too_large = needed > self.paged.pages or max(row.tokens for row in rows) > limit
-        assert isinstance(admission.refusal, InvalidRequest) == too_large
+        assert isinstance(admission.refusal, InvalidRequest) == (needed > self.paged.pages)
         if admission.refusal is None:
             self.here += rows
             self.lengths |= {id(row): length for row in rows}

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.core.rows import Packing
+from predictor.core.work import NOTHING
 from predictor.policy.service_time import MAX_MARGIN, ServiceTimeModel, Work
 
 Truth = Callable[[Work], float]
@@ -74,6 +75,42 @@ def test_predictions_are_positive_and_grow_with_the_work(
         assert times[0] > 0
         longer = [model.predict_s(Work.alike(8, tokens)) for tokens in (1, 16, 512)]
         assert longer == sorted(longer)
+
+
+def paged_s(work: Work) -> float:
+    """What an H200 takes for steps of a model of 1.2 B parameters, about."""
+    prompt_tokens = work.tokens - work.rows
+    return 1.13e-3 + 1.8e-6 * work.rows + 4.6e-6 * prompt_tokens + 9e-9 * work.context
+
+
+def a_step(rng: random.Random) -> Work:
+    rows = rng.randint(0, 400)
+    work = NOTHING.with_decodes(rows, rows * rng.randint(50, 3000))
+    for _ in range(rng.choice([0, 0, 1, 2, 5])):
+        work = work.with_piece(rng.randint(16, 2048), rng.choice([0, 0, rng.randint(0, 8000)]))
+    return work if work.rows else a_step(rng)
+
+
+@pytest.mark.parametrize("change", [1.0, 3.0, 1 / 3])
+def test_step_times_are_learned(change: float) -> None:
+    rng = random.Random(5)
+    model = ServiceTimeModel(Packing.PAGED)
+    for factor in (1.0, change):
+        for _ in range(200):
+            work = a_step(rng)
+            model.learn(work, factor * paged_s(work) * rng.gauss(1, 0.03))
+    steps = [a_step(rng) for _ in range(300)]
+    errors = [abs(model.predict_s(work) / (change * paged_s(work)) - 1) for work in steps]
+    assert median(errors) <= 0.05
+    assert model.error_ratio <= 0.05
+
+
+def test_a_row_that_decodes_costs_less_than_a_token_of_a_prompt() -> None:
+    model = ServiceTimeModel(Packing.PAGED, (1e-3, 2e-6, 5e-6, 1e-8, 0.0))
+    decodes = model.predict_s(NOTHING.with_decodes(100, 100))
+    prompt = model.predict_s(NOTHING.with_piece(100, 0))
+    assert decodes == pytest.approx(1e-3 + 2e-4 + 1e-6)
+    assert prompt == pytest.approx(1e-3 + 2e-6 + 99 * 5e-6 + 1e-6)
 
 
 def test_one_size_only_does_not_spoil_the_rest() -> None:

@@ -115,7 +115,7 @@ NONSENSE: list[tuple[str, Any]] = [
     ("max_tokens", {"text_input": "a", "max_tokens": 3, "parameters": {"max_tokens": 4}}),
     ("body", []),
     ("body", b"{"),
-    ("body", b'{"text_input": "\\ud800"}'),
+    ("text_input", b'{"text_input": "\\ud800"}'),
 ]
 
 
