@@ -93,9 +93,7 @@ def test_texts_are_those_of_generate(runner: Generator) -> None:
     for habits in (
         Habits(most_rows=1),
         Habits(most_rows=32),
-        Habits(most_rows=32, chunk=(1, 5), seed=1),
-        Habits(most_rows=16, chunk=(3, 9), share=0.6, seed=2),
-        Habits(most_rows=32, chunk=(5, 30), evicted=0.01, prefix_cache=True, seed=3),
+        Habits(most_rows=32, chunk=(1, 9), share=0.8, evicted=0.01, prefix_cache=True, seed=3),
     ):
         check_texts(runner, prompts, 64, habits)
 
