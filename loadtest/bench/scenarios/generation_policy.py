@@ -69,12 +69,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         return LEAST_OF_BEST_LONG if self.world.mix.name in LONG else LEAST_OF_BEST
 
     @property
+    def asked(self) -> float:
+        """The capacity that is asked of ours."""
+        return max(self.least * self.best, LEAST_OF_USUAL * self.usual)
+
+    @property
+    def limit(self) -> float:
+        return 1.0 / self.world.work_s()
+
+    @property
     def held(self) -> bool:
-        return (
-            self.ours >= self.least * self.best
-            and self.ours >= LEAST_OF_USUAL * self.usual
-            and min(self.goodput) >= LEAST_GOODPUT
-        )
+        return self.ours >= self.asked and min(self.goodput) >= LEAST_GOODPUT
 
 
 class Beside(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,17 +125,33 @@ class GenerationPolicyResult(msgspec.Struct, frozen=True, kw_only=True):
                 "held",
             ),
             rows=[_row(cell) for cell in self.cells],
-            notes=[note for each in self.beside for note in _notes(each)],
+            notes=[*self._impossible(), *(note for each in self.beside for note in _notes(each))],
         )
+
+    def _impossible(self) -> Sequence[str]:
+        """Where what is asked is more than the device could do, were nobody refused."""
+        asked = [cell for cell in self.cells if cell.asked > cell.limit]
+        if not asked:
+            return ()
+        told = "; ".join(
+            f"{cell.world.mix.name}, {_arrivals(cell.world)}, {cell.world.itl_s * 1e3:.0f} ms:"
+            f" {cell.asked:.0f} of {cell.limit:.0f}"
+            for cell in asked
+        )
+        return (f"more requests/s are asked for than the limit: {told}",)
+
+
+def _arrivals(world: World) -> str:
+    return "Poisson" if world.burstiness == POISSON else f"gamma, {world.burstiness:g}"
 
 
 def _row(cell: Cell) -> Sequence[str]:
     world = cell.world
     return (
-        "Poisson" if world.burstiness == POISSON else f"gamma, {world.burstiness:g}",
+        _arrivals(world),
         world.mix.name,
         f"{world.itl_s * 1e3:.0f}",
-        f"{1.0 / world.work_s():.0f}",
+        f"{cell.limit:.0f}",
         f"{cell.prefill_first:.0f}",
         f"{cell.usual:.0f}",
         f"{cell.best:.1f} ({cell.best_chunk})",
