@@ -15,7 +15,6 @@ from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge.asgi import Receive, Scope, Send, send_json, send_not_allowed
 from predictor.edge.bodies import Bodies
 from predictor.edge.event_stream import EventStream, event
-from predictor.edge.exchange import ClientGoneError
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change
 from predictor.edge.generation_codec import DEFAULT_MAX_TOKENS
@@ -73,12 +72,7 @@ class GenerateRoutes:
             model, version, scope, receive, send, self._bodies, self._watchers
         )
         exchange.streams = kind == _STREAM
-        try:
-            await self._service.lifecycle.run(exchange)
-        except ClientGoneError:
-            return
-        except HeadwayError as error:
-            await exchange.send_error(error)
+        await exchange.run(self._service.lifecycle)
 
     def _generates_nothing(self, model: str) -> bool:
         """False also where it is not known: the lifecycle says what is wrong."""

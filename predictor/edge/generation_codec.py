@@ -18,26 +18,31 @@ from predictor.edge.sampling import SamplingFields, sampling_of, seeds_for
 from predictor.edge.tasks import TaskCodec, TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, NUMPY_TYPES, InferRequest, Tensor
 from predictor.edge.tensors import texts_of as texts_of_tensor
+from predictor.edge.texts import (
+    IDS,
+    LEAST_CHARACTERS,
+    MASK,
+    TEXT,
+    are_long,
+    holds_long_text,
+    text_of_instances,
+)
 from predictor.edge.token_texts import TokenTexts
 from predictor.engine.port import RowInput
 
 DEFAULT_MAX_TOKENS = 16  # where a client names no max_tokens, as in OpenAI's completions
-CHARACTERS_A_TOKEN = 16  # a prompt with more of them than that for each token of the context is
-LEAST_CHARACTERS = 1 << 17  # refused before it is tokenised, unless it is as short as this
-_HEAVY_CHARACTERS = 16_384
+# A prompt with more of them than this for each token of the context is refused before it is
+# tokenised, unless it is as short as LEAST_CHARACTERS.
+CHARACTERS_A_TOKEN = 16
 _INT64 = NUMPY_TYPES["INT64"]
-
-_TEXT = TensorSpec("text", BYTES, (-1,))
-_IDS = TensorSpec("input_ids", "INT64", (-1, -1))
-_MASK = TensorSpec("attention_mask", "INT64", (-1, -1))
 
 
 class GenerationCodec:
     """One row for each choice of each prompt."""
 
-    inputs: Sequence[TensorSpec] = (_TEXT, _IDS, _MASK)
+    inputs: Sequence[TensorSpec] = (TEXT, IDS, MASK)
     outputs: Sequence[TensorSpec] = (
-        TensorSpec("text", BYTES, (-1,)),
+        TEXT,
         TensorSpec("finish_reason", BYTES, (-1,)),
         TensorSpec("completion_tokens", "INT64", (-1,)),
     )
@@ -97,26 +102,14 @@ class GenerationCodec:
             )
 
     def is_heavy(self, inputs: Mapping[str, Tensor]) -> bool:
-        text = inputs.get("text")
-        if text is None or isinstance(text.data, bytes):
-            return False
-        return sum(map(len, text.data)) > _HEAVY_CHARACTERS
+        return holds_long_text(inputs)
 
     def decoded_bytes(self, inputs: Mapping[str, Tensor]) -> int:
         return self.most_bytes(self.request(inputs, SamplingFields()))
 
     def instances(self, instances: Sequence[object]) -> dict[str, Tensor]:
         """V1 instances as tensors: strings or {"text": …}."""
-        check_rows("instances", len(instances), self._max_rows)
-        texts = []
-        for index, instance in enumerate(instances):
-            text = instance.get("text") if isinstance(instance, dict) else instance
-            if not isinstance(text, str):
-                raise InvalidRequest(
-                    f'instances[{index}]: must be a string, or an object {{"text": string}}'
-                )
-            texts.append(text)
-        return {"text": Tensor("text", BYTES, (len(texts),), texts)}
+        return {"text": text_of_instances(instances, self._max_rows)}
 
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:
         raise AssertionError("what rows generate comes as texts, see encode_texts")
@@ -152,7 +145,7 @@ class GenerationCodec:
 
     def is_long(self, request: GenerateRequest) -> bool:
         """Whether `rows_of` takes long enough to be worth a thread."""
-        return sum(map(len, request.prompts)) > _HEAVY_CHARACTERS
+        return are_long(request.prompts)
 
     def most_bytes(self, request: GenerateRequest) -> int:
         """No less than its rows will take: an id for each character is the most there can be."""

@@ -82,12 +82,7 @@ class EdgeApp:
         if scope["method"] != "POST":
             await send_not_allowed(send, "POST")
             return
-        try:
-            await self._lifecycle.run(exchange)
-        except ClientGoneError:
-            return
-        except HeadwayError as error:
-            await exchange.send_error(error)
+        await exchange.run(self._lifecycle)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HttpExchange | None:
         """That of a request with rows; None for any other path."""

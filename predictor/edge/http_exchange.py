@@ -8,7 +8,14 @@ from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge import http_codec
 from predictor.edge.asgi import Headers, Receive, Scope, Send, send_error
 from predictor.edge.bodies import Bodies
-from predictor.edge.exchange import TIER_HEADER, TIMEOUT_HEADER, Call, call_from_headers
+from predictor.edge.exchange import (
+    TIER_HEADER,
+    TIMEOUT_HEADER,
+    Call,
+    ClientGoneError,
+    call_from_headers,
+)
+from predictor.edge.lifecycle import Lifecycle
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest
 from predictor.edge.watch import Watchers, watched
@@ -83,6 +90,15 @@ class HttpExchange:
                 (_JSON_LENGTH, b"%d" % encoded.json_length),
             ]
         return self.send_whole(encoded.body, headers)
+
+    async def run(self, lifecycle: Lifecycle) -> None:
+        """Go through the lifecycle, and answer with what it refuses."""
+        try:
+            await lifecycle.run(self)
+        except ClientGoneError:
+            return
+        except HeadwayError as error:
+            await self.send_error(error)
 
     async def send_error(self, error: HeadwayError) -> None:
         """An answer that says what went wrong."""

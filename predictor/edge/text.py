@@ -9,18 +9,11 @@ from predictor.core.model import ModelSpec, Task
 from predictor.edge.rows import IdReader
 from predictor.edge.tasks import TaskRows, TensorSpec, check_inputs
 from predictor.edge.tensors import BYTES, NUMPY_TYPES, Tensor
-from predictor.edge.texts import TextReader
-
-# Tokenising more characters than this at once would hold the event loop too long.
-_HEAVY_CHARACTERS = 16_384
+from predictor.edge.texts import IDS, MASK, TEXT, TextReader, holds_long_text, text_of_instances
 
 _TOKEN_BYTES = NUMPY_TYPES["INT64"].itemsize
 _TOKENS_A_CHARACTER = 4
 _TOKENS_BESIDE = 64
-
-_TEXT = TensorSpec("text", BYTES, (-1,))
-_IDS = TensorSpec("input_ids", "INT64", (-1, -1))
-_MASK = TensorSpec("attention_mask", "INT64", (-1, -1))
 
 
 class TextCodec:
@@ -30,10 +23,11 @@ class TextCodec:
         """`max_rows`: most rows in a request. Raises StartupError for a broken tokenizer."""
         self.spec = spec
         self.outputs = _output_specs(spec)
+        self._max_rows = max_rows
         self._ids = IdReader(spec, max_rows)
         self._texts = TextReader(spec, max_rows) if spec.tokenizer_file else None
         self.inputs: Sequence[TensorSpec] = (
-            (_IDS, _MASK) if self._texts is None else (_TEXT, _IDS, _MASK)
+            (IDS, MASK) if self._texts is None else (TEXT, IDS, MASK)
         )
 
     def rows(self, inputs: Mapping[str, Tensor], truncate: bool = True) -> TaskRows:
@@ -73,17 +67,14 @@ class TextCodec:
         return self._texts.read(text)
 
     def is_heavy(self, inputs: Mapping[str, Tensor]) -> bool:
-        text = inputs.get("text")
-        if text is None or isinstance(text.data, bytes):
-            return False
-        return sum(map(len, text.data)) > _HEAVY_CHARACTERS
+        return holds_long_text(inputs)
 
     def instances(self, instances: Sequence[object]) -> dict[str, Tensor]:
         """V1 instances as tensors: strings or {"text": …}, else lists of ids of any length."""
         if not instances:
             raise InvalidRequest("instances: must hold at least one")
         if self._texts is not None:
-            return {"text": self._texts.tensor(instances)}
+            return {"text": text_of_instances(instances, self._max_rows)}
         return {"input_ids": self._ids.tensor(instances)}
 
     def encode(self, results: Sequence[bytes], counts: Sequence[int] | None) -> list[Tensor]:

@@ -6,7 +6,7 @@ is too long to be tokenised whole, is refused.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
 import msgspec
@@ -16,10 +16,18 @@ from predictor.core.errors import InvalidRequest, StartupError
 from predictor.core.model import ModelSpec
 from predictor.edge.heavy import check_wanted
 from predictor.edge.rows import check_column, check_rows
+from predictor.edge.tasks import TensorSpec
 from predictor.edge.tensors import BYTES, Tensor, texts_of
 from predictor.edge.text_cuts import UNSETTLED_WORDS, TextCuts
 from predictor.engine.port import RowInput
 
+# What the inputs of every model that reads text are called.
+TEXT = TensorSpec("text", BYTES, (-1,))
+IDS = TensorSpec("input_ids", "INT64", (-1, -1))
+MASK = TensorSpec("attention_mask", "INT64", (-1, -1))
+
+# Tokenising more characters than this at once would hold the event loop too long.
+_HEAVY_CHARACTERS = 16_384
 # Characters that are tokenised in one call: some 50 ms and 30 MB where each is a token.
 SLICE_CHARACTERS = 1 << 16
 # A text may be this long whatever its tokens are, and one that is longer is looked at so far.
@@ -28,6 +36,31 @@ _PREFIX_CHARACTERS_A_TOKEN = 8  # words of most languages have 4 to 6
 _MOST_CHARACTERS_A_TOKEN = 2 * _PREFIX_CHARACTERS_A_TOKEN
 _GROWTH = 4  # of the prefix whose tokens were too few
 _LEAST_PREFIX = 256
+
+
+def holds_long_text(inputs: Mapping[str, Tensor]) -> bool:
+    """Whether `text` would hold the event loop too long if it were tokenised there."""
+    text = inputs.get("text")
+    return text is not None and not isinstance(text.data, bytes) and are_long(text.data)
+
+
+def are_long(texts: Iterable[Sized]) -> bool:
+    """As `holds_long_text`, of texts in characters, or prompts in tokens."""
+    return sum(map(len, texts)) > _HEAVY_CHARACTERS
+
+
+def text_of_instances(instances: Sequence[object], max_rows: int) -> Tensor:
+    """V1 instances, strings or objects with a `text`, as the `text` tensor."""
+    check_rows("instances", len(instances), max_rows)
+    texts = []
+    for index, instance in enumerate(instances):
+        text = instance.get("text") if isinstance(instance, dict) else instance
+        if not isinstance(text, str):
+            raise InvalidRequest(
+                f'instances[{index}]: must be a string, or an object {{"text": string}}'
+            )
+        texts.append(text)
+    return Tensor("text", BYTES, (len(texts),), texts)
 
 
 class TextRows(msgspec.Struct, frozen=True):
@@ -103,19 +136,6 @@ class TextReader:
                     truncated += over
             parts = [self._part(part.index, texts[part.index], part.asked) for part in unfilled]
         return TextRows([rows[index] for index in range(len(texts))], truncated)
-
-    def tensor(self, instances: Sequence[object]) -> Tensor:
-        """Strings, or objects with a `text`, as the `text` tensor."""
-        check_rows("instances", len(instances), self._max_rows)
-        texts = []
-        for index, instance in enumerate(instances):
-            text = instance.get("text") if isinstance(instance, dict) else instance
-            if not isinstance(text, str):
-                raise InvalidRequest(
-                    f'instances[{index}]: must be a string, or an object {{"text": string}}'
-                )
-            texts.append(text)
-        return Tensor("text", BYTES, (len(texts),), texts)
 
     def _part(self, index: int, text: str, tried: int = 0) -> "_Part":
         """The text, or what is before a cut in more of its characters than were `tried`.

@@ -86,20 +86,8 @@ class Settling:
         assert progress is not None
         queue_s = progress.began_s - row.arrival_s
         service_s = now_s - progress.began_s
-        rows = request.rows
-        request.answer(queue_s, service_s, request.batch_size)
-        self._observer.observe(
-            Settled(
-                request.model,
-                request.tier,
-                Outcome.OK,
-                request.size,
-                now_s - row.arrival_s,
-                queue_s,
-                service_s,
-                deadline_met=all(map(self._in_time, rows)),
-            )
-        )
+        in_time = all(map(self._in_time, request.rows))
+        self._answer(request, queue_s, service_s, now_s, request.batch_size, in_time)
 
     def gave_up(self, row: Row, outcome: Outcome, now_s: float) -> None:
         """The scheduler let go of a row that waited."""
@@ -126,18 +114,29 @@ class Settling:
             return
         queue_s = done.started_s - row.arrival_s
         service_s = done.finished_s - done.started_s
-        request.answer(queue_s, service_s, done.batch.size)
-        latency_s = done.finished_s - row.arrival_s
+        in_time = not row.relegated and done.finished_s <= row.deadline_s
+        self._answer(request, queue_s, service_s, done.finished_s, done.batch.size, in_time)
+
+    def _answer(
+        self,
+        request: Request,
+        queue_s: float,
+        service_s: float,
+        now_s: float,
+        batch_size: int,
+        in_time: bool,
+    ) -> None:
+        request.answer(queue_s, service_s, batch_size)
         self._observer.observe(
             Settled(
                 request.model,
                 request.tier,
                 Outcome.OK,
                 request.size,
-                latency_s,
+                now_s - request.arrival_s,
                 queue_s,
                 service_s,
-                deadline_met=not row.relegated and done.finished_s <= row.deadline_s,
+                deadline_met=in_time,
             )
         )
 

@@ -153,7 +153,6 @@ DENSE: Keys = {
 }
 LAYER_NORM: Keys = {"dimension": APPLIED}
 NORMALIZE: Keys = {"module_input_name": _OF_SENTENCES, "module_output_name": _OF_SENTENCES}
-DROPOUT: Keys = {"dropout": HARMLESS}  # for training
 
 # preprocessor_config.json of speech models.
 _COMMON_EXTRACTOR: Keys = {

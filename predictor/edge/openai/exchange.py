@@ -35,7 +35,6 @@ from predictor.edge.tensors import InferAnswer, InferRequest, new_id
 
 _COMPLETION = msgspec.json.Decoder(CompletionRequest)
 _CHAT = msgspec.json.Decoder(ChatRequest)
-_PROMPTS = (str, list[str], list[int], list[list[int]])
 
 
 class OpenAiExchange(EventStream):

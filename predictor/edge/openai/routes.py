@@ -4,10 +4,9 @@ import time
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from predictor.core.errors import HeadwayError, UnknownModel
+from predictor.core.errors import UnknownModel
 from predictor.edge.asgi import Receive, Scope, Send, send_json
 from predictor.edge.bodies import Bodies
-from predictor.edge.exchange import ClientGoneError
 from predictor.edge.openai.answers import encode
 from predictor.edge.openai.errors import openai_error
 from predictor.edge.openai.exchange import ChatExchange, CompletionExchange
@@ -59,12 +58,7 @@ class OpenAiRoutes:
             await self._models(unquote(path.removeprefix(_MODELS).lstrip("/")), send)
             return
         exchange = kind("", "", scope, receive, send, self._bodies, self._watchers)
-        try:
-            await self._service.lifecycle.run(exchange)
-        except ClientGoneError:
-            return
-        except HeadwayError as error:
-            await exchange.send_error(error)
+        await exchange.run(self._service.lifecycle)
 
     async def _models(self, named: str, send: Send) -> None:
         """Models that generate; one of them where it is named."""
