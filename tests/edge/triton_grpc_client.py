@@ -4,6 +4,7 @@ SDK's have the same names, and one process can hold only one of them.
 Usage: python -m tests.edge.triton_grpc_client PORT
 """
 
+import os
 import queue
 import re
 import sys
@@ -103,7 +104,7 @@ def streamed(client: InferenceServerClient) -> None:
     assert answers.empty()
 
 
-def main(port: str) -> None:
+def main(port: str) -> InferenceServerClient:
     client = InferenceServerClient(f"127.0.0.1:{port}")
     assert client.is_server_live()
     assert client.is_server_ready()
@@ -140,7 +141,11 @@ def main(port: str) -> None:
     extensions(client)
     unserved(client)
     streamed(client)
+    return client
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    client = main(sys.argv[1])
+    # All has been checked. Once in some 170 runs on a busy machine, closing a channel that had a
+    # stream waits for ever in grpcio, on this side; so leave it open.
+    os._exit(0)
