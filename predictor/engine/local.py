@@ -40,7 +40,7 @@ from predictor.core.rows import NO_DEADLINE, Batch, Outcome
 from predictor.core.shown import shown
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.isolation import said_by
-from predictor.engine.outputs import Output, outputs_of
+from predictor.engine.outputs import outputs_of
 from predictor.engine.port import (
     AnyRunner,
     DeviceLost,
@@ -342,12 +342,11 @@ class LocalEngine:
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
             self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
-        outputs: Sequence[Output] = ()
+        outputs = None
         if batch.pieces:
             outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
-            ended = [each.row for each in outputs if each.ended]
-            failed_rows = [each.row for each in outputs if each.error is not None]
-            self._scheduler.completed(batch, done.finished_s, ended, failed_rows)
+            failed_rows = [row for row, _ in outputs.failed]
+            self._scheduler.completed(batch, done.finished_s, outputs.ended, failed_rows)
         else:
             self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
@@ -355,7 +354,7 @@ class LocalEngine:
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
-        if batch.pieces:
+        if outputs is not None:
             failed = self._settling.step_finished(outputs, done)
         else:
             failed = self._settling.finished(done)
