@@ -37,6 +37,24 @@ def give_back_soon() -> None:
     loop.call_soon(lambda: loop.run_in_executor(None, give_back))
 
 
+class _LargeReads:
+    """Large bodies that were read, whatever became of them: each thread has heaps of its own."""
+
+    def __init__(self, much_was_read: Callable[[], None] = give_back_soon) -> None:
+        self._bytes = 0
+        self._much_was_read = much_was_read
+
+    def ended(self, size: int) -> None:
+        """One of so many bytes, which are held no longer than this turn of the loop."""
+        self._bytes += size
+        if self._bytes >= MUCH_BYTES:
+            self._bytes = 0
+            self._much_was_read()
+
+
+LARGE_READS = _LargeReads()  # of this process, as its heaps are
+
+
 class HighWater:
     """Says when nothing is held any more of what was much."""
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from predictor.freed_memory import MUCH_BYTES, HighWater
+from predictor.freed_memory import MUCH_BYTES, HighWater, _LargeReads
 
 MIB = 1 << 20
 # What decoding does: blocks of some megabytes, between small ones that stay.
@@ -48,3 +48,11 @@ def test_it_is_asked_for_once_after_much() -> None:
     for held in (0, 0, 1, 0):
         high_water.note(held)
     assert asked == [1]
+
+
+def test_large_bodies_that_are_refused_count_too() -> None:
+    asked: list[int] = []
+    reads = _LargeReads(lambda: asked.append(1))
+    for _ in range(9):
+        reads.ended(MUCH_BYTES // 4)
+    assert asked == [1, 1]

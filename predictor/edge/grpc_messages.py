@@ -23,6 +23,7 @@ from grpc import aio
 
 from predictor.core.errors import InvalidRequest
 from predictor.edge.json_text import LARGE_BYTES
+from predictor.freed_memory import LARGE_READS
 
 # A field is a string, an entry of a map, a message: all that is not within a packed list. Rows are
 # fewer, as they are in JSON.
@@ -70,8 +71,12 @@ def unary(
 
 async def read(kind: Any, sent: bytes) -> Any:
     """A message of class `kind`. Raises InvalidRequest."""
-    large = len(sent) > LARGE_BYTES
-    return await asyncio.to_thread(_read, kind, sent) if large else parsed(kind, sent)
+    if len(sent) <= LARGE_BYTES:
+        return parsed(kind, sent)
+    try:
+        return await asyncio.to_thread(_read, kind, sent)
+    finally:
+        LARGE_READS.ended(len(sent))
 
 
 def _read(kind: Any, sent: bytes) -> Any:
