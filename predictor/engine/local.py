@@ -54,6 +54,7 @@ from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
 from predictor.engine.warmup import service_times
 from predictor.engine.watchdog import Watchdog
+from predictor.freed_memory import HighWater
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
 _LOG = logging.getLogger("headway.engine")
@@ -101,6 +102,7 @@ class LocalEngine:
         self._requests: dict[Promise, Request] = {}
         self._max_queued_bytes = max_queued_bytes
         self._queued_bytes = 0
+        self._high_water = HighWater()
         self._device: Device | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_due = False
@@ -286,6 +288,7 @@ class LocalEngine:
             return admission.refusal
         self._requests[request.future] = request
         self._queued_bytes += size
+        self._high_water.note(self._queued_bytes)
         request.future.add_done_callback(lambda _: self._left(request, size))
         self._poke()
         return None
@@ -374,6 +377,7 @@ class LocalEngine:
         """The future has ended: by an answer, an error, or because the client went away."""
         self._requests.pop(request.future, None)
         self._queued_bytes -= size
+        self._high_water.note(self._queued_bytes)
         cancelled = request.future.cancelled()
         if cancelled:
             self._settling.ended(request, Outcome.CANCELLED, self._clock())
