@@ -59,6 +59,12 @@ class Siblings:
                 work = work.with_decodes(len(decoding), decoding.context)
         return work
 
+    def shared_pages(self, queues: "Iterable[GeneratingQueue]") -> int:
+        """Pages that rows of these queues count twice, because two of them hold them; no more than
+        there are, and maybe fewer where rows of other queues hold pages, too."""
+        held = sum(queue.running.pages_held for queue in queues)
+        return max(held - self.cache.pages.used, 0)
+
     def prompt_rate(self, limit_s: float) -> float:
         """Tokens of prompts that can be computed in a second beside the rows that decode, in steps
         as long as may be."""
@@ -154,9 +160,8 @@ class GeneratingQueue(TierQueue):
     def unanswered(self) -> list[Prompt]:
         """Rows without their first token, in the order in which their prompts are computed."""
         running = self.running
-        page_tokens = running.page_tokens
         return [
-            Prompt(row, _left(row, running.cached_pages(row) * page_tokens), row.deadline_s)
+            Prompt(row, running.uncomputed_tokens(row), row.deadline_s)
             for row in self.prompts(WINDOW_ROWS)
             if row not in running.evicted and not has_output(row)
         ]
@@ -218,11 +223,7 @@ class GeneratingQueue(TierQueue):
         rate = self.siblings.prompt_rate(step_s) / stretch
         pessimism = self.pessimism.factor
         running = self.running
-        page_tokens = running.page_tokens
-        new = [
-            Prompt(row, _left(row, running.cached_pages(row) * page_tokens), row.deadline_s)
-            for row in rows
-        ]
+        new = [Prompt(row, running.uncomputed_tokens(row), row.deadline_s) for row in rows]
         ahead = sum(each.rows.tokens + each.running.prefill_tokens for each in self.siblings.urgent)
         total = ahead + sum(prompt.tokens for prompt in new)
         earliest_s = now_s + (min(row.deadline_s for row in rows) - now_s) / pessimism
@@ -283,6 +284,7 @@ class GeneratingQueue(TierQueue):
             prompt_tokens += queue.rows.tokens + running.prefill_tokens
             waiting = running.pages_of(len(queue.rows), queue.mean_tokens)
             pages += running.pages_likely(LIKELY) + waiting
+        pages -= siblings.shared_pages(urgent) + sum(map(self.running.shared_pages, rows))
         if pages + LIKELY * variance**0.5 > siblings.cache.pages.count:
             return False
         joining = min(joining, max(siblings.max_rows - work.rows, 0))
@@ -348,9 +350,3 @@ class GeneratingQueue(TierQueue):
 def has_output(row: Row) -> bool:
     """Whether a row has had its first token."""
     return row.progress is not None and bool(row.progress.output)
-
-
-def _left(row: Row, cached_tokens: int) -> int:
-    progress = row.progress
-    assert progress is not None
-    return progress.prefill - (progress.planned or cached_tokens)
