@@ -29,7 +29,7 @@ class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payload: bytes
     tokens: int
     sampling: Sampling | None = None  # of a row that generates
-    page_hashes: Sequence[bytes] = ()
+    page_hashes: tuple[bytes, ...] = ()
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

@@ -24,6 +24,7 @@ LEAST_PROMPT_SHARE = 0.05  # of a step: with less for prompts, no more rows are 
 GAPS_LATE = 1e-4  # share of the steps in which rows decode that may take longer than they allow
 DISPLACED = 4.0  # a row that waits gives way to new ones if it is so many times as long
 WINDOW_ROWS = 512
+_RUNS_ANYWAY = NOTHING.with_decodes(2, 0)
 LIKELY = 1.0  # deviations of the pages that rows come to
 
 
@@ -344,7 +345,8 @@ class GeneratingQueue(TierQueue):
     def _added_s(self, work: Work) -> float:
         """What work adds to a step that runs anyway."""
         service = self.batching.service
-        return max(service.predict_s(work) - service.predict_s(NOTHING), 0.0)
+        together_s = service.predict_s(_RUNS_ANYWAY.plus_work(work))
+        return max(together_s - service.predict_s(_RUNS_ANYWAY), 0.0)
 
 
 def has_output(row: Row) -> bool:

@@ -78,12 +78,12 @@ async def test_equal_beginnings_are_computed_once() -> None:
         ids = list(range(100))
 
         async def cached(*prompts: list[int]) -> list[int]:
-            names = [
-                chained_hashes(array("q", each).tobytes(), PAGE_TOKENS * 8) for each in prompts
-            ]
+            rows = [prompt(*each) for each in prompts]
             rows = [
-                msgspec.structs.replace(prompt(*each), page_hashes=name)
-                for each, name in zip(prompts, names, strict=True)
+                msgspec.structs.replace(
+                    row, page_hashes=tuple(chained_hashes(row.payload, PAGE_TOKENS * 8))
+                )
+                for row in rows
             ]
             reply = await engine.submit(submission(*rows))
             return [each.cached_tokens for each in reply.generated]

@@ -29,7 +29,7 @@ from predictor.policy.service_time import ServiceTimeModel
 from tests.policy.paged_device import PagedDevice, output_token
 
 ENCODER, GENERATOR = "encoder", "generator"
-PAGED = (1e-3, 2e-5, 1e-5, 1e-7, 0.0)
+PAGED = (1e-3, 2e-5, 1e-5, 1e-7, 0.0, 5e-4)
 STOP = 0
 PAGE_TOKENS = 4
 MOST_STEPS = 20_000

@@ -16,7 +16,7 @@ from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.simulator import Arrival, Run, Simulator
 
 MODEL, ENCODER = "model", "encoder"
-LAW = (1e-3, 1e-5, 5e-6, 1e-8, 0.0)  # fixed, row, token of a prompt, position of context
+LAW = (1e-3, 1e-5, 5e-6, 1e-8, 0.0, 0.0)  # fixed, row, token of a prompt, position of context
 PAGE_TOKENS = 16
 ITL_S = 0.02
 
@@ -48,7 +48,7 @@ def law(batch: Batch) -> float:
     assert work is not None
     if batch.packing is not Packing.PAGED:
         return 2e-3 + 1e-5 * work.tokens
-    fixed, row, token, context, _ = LAW
+    fixed, row, token, context, *_ = LAW
     prompt_tokens = work.tokens - work.rows
     return fixed + row * work.rows + token * prompt_tokens + context * work.context
 
