@@ -126,7 +126,8 @@ class Reservation:
         if self._has_turn:
             self._end_turn()
         if self.size:
-            self.correct(0)
+            size, self.size = self.size, 0
+            self._budget.add(-size, self._of_line)
 
     def _end_turn(self) -> None:
         if self._has_turn:
