@@ -11,7 +11,7 @@ differs.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -37,6 +37,7 @@ from predictor.edge.tasks import TaskCodec, TaskRows, check_outputs, choose_outp
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, WantedOutput
 from predictor.edge.turns import Turns
 from predictor.engine.port import Engine, Reply, Submission
+from predictor.freed_memory import LARGE_READS
 
 _LOG = logging.getLogger("headway.edge")
 OVERRUN_RETRY_S = 1.0
@@ -108,8 +109,7 @@ class Lifecycle:
             if not exchange.paced:
                 await held.turn()
             if exchange.size(body) > LARGE_BYTES:
-                work = self._heavy.run(exchange.decode, body, codec)
-                request = await exchange.wait(asyncio.ensure_future(work))
+                request = await self._decoded(exchange, body, codec)
             else:
                 request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
@@ -162,6 +162,14 @@ class Lifecycle:
                 OVERRUN_RETRY_S,
             )
         return arrived_s
+
+    async def _decoded(self, exchange: Exchange, body: Any, codec: TaskCodec) -> InferRequest:
+        """The request of a large body, read on a thread."""
+        work = self._heavy.run(exchange.decode, body, codec)
+        try:
+            return await exchange.wait(asyncio.ensure_future(work))
+        finally:
+            LARGE_READS.ended(exchange.size(body))
 
     def _asked(self, exchange: Exchange, request: InferRequest, codec: TaskCodec) -> _Asked:
         """What is asked for beside the rows. Raises InvalidRequest, and Shed where the engine has

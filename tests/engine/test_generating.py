@@ -90,8 +90,7 @@ async def test_equal_beginnings_are_computed_once() -> None:
 
         assert await cached(ids) == [0]
         assert await cached(ids, [*ids[:50], 200], [200, *ids]) == [96, 48, 0]
-        came = [each for step in memory.of(TokensCame) for each in step.tokens]
-        firsts = [each for each in came if each.prompt_tokens]
+        firsts = [each for step in memory.of(TokensCame) for each in step.firsts]
         assert sum(each.cached_tokens for each in firsts) == 96 + 48
         assert sum(each.prompt_tokens for each in firsts) == 100 + 100 + 51 + 101
 
