@@ -39,15 +39,25 @@ class OutputLengths:
         self._weight = 1.0  # of the next row: grows, instead of all others shrinking
         self._fresh = 0
         self._refresh()
+        self._mean = self._areas[-1]  # of the prior
+        self._mean_of = PRIOR_ROWS  # so many rows
 
     def add(self, tokens: int, *, cut: bool) -> None:
         """A row ended after so many tokens, by itself or because it was cut off."""
         counts = self._cut if cut else self._ended
         counts[_bin(tokens)] += self._weight
         self._weight *= 1.0 + 1.0 / MEMORY_ROWS
+        self._mean_of = min(self._mean_of + 1.0, MEMORY_ROWS)
+        self._mean += (tokens - self._mean) / self._mean_of
         self._fresh += 1
         if self._fresh >= REFRESH_ROWS:
             self._refresh()
+
+    @property
+    def mean(self) -> float:
+        """What a row comes to of which nothing is known, not even its `max_tokens`: as many as
+        others did, whatever ended them."""
+        return self._mean
 
     def quantile(self, quantile: float, generated: int, max_tokens: int) -> int:
         """What a row that has generated so many does not exceed with this probability."""

@@ -43,6 +43,15 @@ def test_rows_that_were_cut_off_do_not_hide_how_long_they_would_have_been() -> N
     assert made.expected(0, MOST) == pytest.approx(mean(lengths), rel=0.15)
 
 
+def test_rows_that_max_tokens_ends_are_as_long_as_they_were() -> None:
+    """How long they would have been is not known, and nobody will see."""
+    lengths = lognormal(150, 0.8, 1000)
+    made = OutputLengths()
+    for length in lengths:
+        made.add(length, cut=True)
+    assert made.mean == pytest.approx(mean(lengths[-400:]), rel=0.15)
+
+
 def test_a_change_is_followed() -> None:
     made = learned(lognormal(1000, 0.5, 3000))
     for length in lognormal(50, 0.5, 3000):
@@ -53,6 +62,7 @@ def test_a_change_is_followed() -> None:
 def test_before_anything_is_known_lengths_are_moderate() -> None:
     made = OutputLengths()
     assert 50 < made.expected(0, MOST) < 1000
+    assert 50 < made.mean < 1000
     assert made.expected(0, 10) <= 10
 
 
