@@ -27,7 +27,7 @@ from typing import cast
 from predictor.core.facts import GenerationSnapshot
 from predictor.core.model import GenerationSpec
 from predictor.core.parameters import Parameters
-from predictor.core.rows import AT_ITS_END, NO_DEADLINE, Batch, Packing, Row
+from predictor.core.rows import AT_ITS_END, Batch, Packing, Row
 from predictor.core.work import NOTHING
 from predictor.policy.forming import Forming, StepPlan, StepTerms
 from predictor.policy.generating_queue import GeneratingQueue, Siblings
@@ -39,6 +39,7 @@ from predictor.policy.promptness import late_prompts
 from predictor.policy.service_time import ServiceTimeModel
 from predictor.policy.tier_queue import TierQueue, Turn
 
+BULK_LEAVES = 0.5  # of what a step leaves free, once more: longer steps save bulk little
 PEAK_MEMORY_S = 15.0  # how long it is remembered what urgent rows needed
 
 
@@ -104,6 +105,7 @@ class GeneratingModel(ModelQueues):
         limits = {rider.queue: rider.limit_s for rider in riders}
         limits[turn.queue] = turn.limit_s
         limit_s = self.siblings.limit_s()
+        bulk_limit_s = limit_s * (1.0 - BULK_LEAVES * self.siblings.tail.share)
         spare_pages, spare_rows = self._spare(urgent, start_s)
         forming = Forming(
             self.cache,
@@ -116,7 +118,7 @@ class GeneratingModel(ModelQueues):
                 limits_s={
                     queue: limit_s
                     if queue.urgent
-                    else min(limit_s, limits.get(queue, turn.limit_s))
+                    else min(bulk_limit_s, limits.get(queue, turn.limit_s))
                     for queue in queues
                 },
                 spare_pages=spare_pages,
@@ -143,8 +145,6 @@ class GeneratingModel(ModelQueues):
         plan = forming.finish(shed)
         if plan.rows:
             self.cache.steps_planned += 1
-            for queue in plan.parts:
-                queue.stepped(plan.predicted_s)
         return plan
 
     def shares(self, plan: Plan) -> list[tuple[TierQueue, float]]:
@@ -181,7 +181,8 @@ class GeneratingModel(ModelQueues):
         if len(urgent) > 1:
             prompts.sort(key=lambda prompt: prompt.deadline_s)
         rate = self.siblings.prompt_rate(limit_s)
-        late = [prompt.row for prompt in late_prompts(prompts, start_s, rate)]
+        step_s = max(queue.step_s for queue in urgent)  # a first token waits for its step to end
+        late = [prompt.row for prompt in late_prompts(prompts, start_s, rate, step_s)]
         for queue in urgent:
             shed = 0
             for row in late:
@@ -222,7 +223,7 @@ class GeneratingModel(ModelQueues):
             queue.running.computed(piece)
             if piece.samples and row.progress is not None and len(row.progress.output) == 1:
                 first.append(row)
-        self._judge_gaps(batch, finished_s)
+        self._time_gap(batch, finished_s)
         for row in failed:
             self._generating(row).running.distrust(row)
         for row in ended:
@@ -234,18 +235,19 @@ class GeneratingModel(ModelQueues):
             self._generating(row).pessimism.planned(ran=1, shed=0)
         return first
 
-    def _judge_gaps(self, batch: Batch, finished_s: float) -> None:
-        """Did rows that decode have their token in time?"""
+    def _time_gap(self, batch: Batch, finished_s: float) -> None:
+        """How long rows that decode waited for this step, against what was predicted."""
         gap_s = finished_s - self._ended_s
-        self._ended_s = finished_s if len(batch.pieces) else math.nan
+        self._ended_s = finished_s
         if math.isnan(gap_s) or not batch.pieces or batch.pieces[-1].start != AT_ITS_END:
             return
-        for queue in self.siblings.queues:
-            if queue.itl_slo_s < NO_DEADLINE and queue.running.decoding.rows:
-                if gap_s > queue.itl_slo_s:
-                    queue.gap_margin.missed(1)
-                else:
-                    queue.gap_margin.kept(1)
+        siblings = self.siblings
+        caution = 1.0 + self.batching.service.margin
+        itl_slo_s = min(queue.itl_slo_s for queue in siblings.queues)
+        siblings.tail.add(batch.predicted_s * caution, gap_s, itl_slo_s)
+        for queue in siblings.queues:
+            if queue.running.decoding.rows:
+                queue.stepped(gap_s)
 
     def cancel(self, row: Row) -> bool:
         queue = self._generating(row)

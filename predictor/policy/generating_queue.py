@@ -10,19 +10,18 @@ from predictor.core.work import NOTHING, Work
 from predictor.policy.admission import Pessimism
 from predictor.policy.batching import BLEND, Batching
 from predictor.policy.decoding import last_position
+from predictor.policy.gap_tail import GapTail
 from predictor.policy.kv_cache import KVCache
 from predictor.policy.load import DecayingRate
-from predictor.policy.margin import Margin
 from predictor.policy.output_lengths import OutputLengths
 from predictor.policy.promptness import Prompt, late_prompts
-from predictor.policy.running import MOST_TOKENS, Running
+from predictor.policy.running import Running
 from predictor.policy.search import largest
 from predictor.policy.tier_queue import TierQueue
 
 STEP_SHARE_OF_SLO = 0.25  # a step may be this long where no tier says how soon a token is due
 LEAST_PROMPT_SHARE = 0.05  # of a step: with less for prompts, no more rows are let in
 LEAST_STEP_S = 1e-5  # what a step takes at least, whatever is believed of it
-GAPS_LATE = 1e-4  # share of the steps in which rows decode that may take longer than they allow
 DISPLACED = 4.0  # a row that waits gives way to new ones if it is so many times as long
 WINDOW_ROWS = 512
 _RUNS_ANYWAY = NOTHING.with_decodes(2, 0)
@@ -36,6 +35,7 @@ class Siblings:
         self.batching = batching
         self.cache = cache
         self.queues: list[GeneratingQueue] = []
+        self.tail = GapTail()
         self._rate = 0.0
         self._rate_of = (-1, 0.0)  # the steps planned before it was worked out, and their limit
 
@@ -97,7 +97,6 @@ class GeneratingQueue(TierQueue):
     __slots__ = (
         "displaced",
         "ends",
-        "gap_margin",
         "itl_slo_s",
         "lengths",
         "pessimism",
@@ -115,10 +114,9 @@ class GeneratingQueue(TierQueue):
         self.lengths = lengths
         self.running = Running(siblings.cache, lengths)
         self.pessimism = Pessimism()
-        self.gap_margin = Margin(GAPS_LATE)
         self.itl_slo_s = NO_DEADLINE
         self.ends = DecayingRate()  # rows a second
-        self.step_s = 0.0  # recently
+        self.step_s = 0.0  # recently, from the end of one step to that of the next
         self.displaced: list[Row] = []  # given up for rows that came later
         super().__init__(siblings.batching, tier, late=late)
 
@@ -140,7 +138,7 @@ class GeneratingQueue(TierQueue):
         """The longest step beside rows of this urgent queue."""
         if self.itl_slo_s == NO_DEADLINE:
             return STEP_SHARE_OF_SLO * self.slo_s
-        return self.itl_slo_s * (1.0 - self.gap_margin.share)
+        return self.itl_slo_s * (1.0 - self.siblings.tail.share)
 
     @property
     def room_s(self) -> float:
@@ -268,7 +266,7 @@ class GeneratingQueue(TierQueue):
         rows = len(self.running.decoding) + len(self.running.ending)
         if not rows or not self.step_s:
             return self.ends.per_s(now_s)
-        expected_s = self.lengths.expected(0, MOST_TOKENS) * self.step_s
+        expected_s = self.lengths.mean * self.step_s
         return max(self.ends.per_s(now_s), rows / expected_s)
 
     def _has_room(self, rows: Sequence[Row]) -> bool:
@@ -332,8 +330,8 @@ class GeneratingQueue(TierQueue):
     def full_batch_s(self) -> float:
         return self.step_s
 
-    def stepped(self, predicted_s: float) -> None:
-        self.step_s += BLEND * (predicted_s - self.step_s)
+    def stepped(self, step_s: float) -> None:
+        self.step_s += (BLEND if self.step_s else 1.0) * (step_s - self.step_s)
 
     def _work_s(self, rows: Sequence[Row], work: Work) -> float:
         prompts_s = self._added_s(NOTHING.with_piece(work.tokens, 0))
@@ -341,7 +339,7 @@ class GeneratingQueue(TierQueue):
 
     def _generating_s(self, rows: int, prompt_tokens: int) -> float:
         """Device seconds for the outputs of so many rows."""
-        tokens = self.lengths.expected(0, MOST_TOKENS)
+        tokens = self.lengths.mean
         context = int(prompt_tokens / rows + tokens / 2)
         return rows * tokens * self._added_s(NOTHING.with_decodes(1, context))
 

@@ -17,11 +17,9 @@ INITIAL = 0.05
 class Margin:
     """A share of the SLO. Counts rows; knows no time."""
 
-    __slots__ = ("_may_miss", "share")
+    __slots__ = ("share",)
 
-    def __init__(self, may_miss: float = MISSED) -> None:
-        """`may_miss`: the share of the rows."""
-        self._may_miss = may_miss
+    def __init__(self) -> None:
         self.share = INITIAL
 
     def missed(self, rows: int) -> None:
@@ -29,4 +27,4 @@ class Margin:
         self.share = min(self.share + min(WIDER_PER_MISS * rows, MOST_AT_ONCE), LARGEST)
 
     def kept(self, rows: int) -> None:
-        self.share = max(self.share - self._may_miss * WIDER_PER_MISS * rows, 0.0)
+        self.share = max(self.share - MISSED * WIDER_PER_MISS * rows, 0.0)

@@ -22,7 +22,6 @@ from predictor.policy.output_lengths import OutputLengths
 
 MOST_EVICTIONS = 2
 HIGH_QUANTILE = 0.95
-MOST_TOKENS = 1 << 20
 LEAST_TOKENS = 64  # of a prompt that a step computes, unless it is the rest
 MOST_STEPS_WAITED = 2  # for others that compute the same: so many are under way at most
 
@@ -78,7 +77,7 @@ class Running:
 
     def pages_of(self, rows: int, prompt_tokens: float) -> float:
         """What so many new rows come to, on average."""
-        tokens = prompt_tokens + self.lengths.expected(0, MOST_TOKENS)
+        tokens = prompt_tokens + self.lengths.mean
         return rows * (tokens / self._pages.page_tokens + 0.5)
 
     # A row begins, and its prompt is computed.
