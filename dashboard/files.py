@@ -13,7 +13,9 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
     except NotRegularError:
         raise SourceDown(f"{path} is no regular file; name the right one.") from None
     except OSError as error:
-        raise SourceDown(f"{path} cannot be read ({error.strerror}); is it in place?") from None
+        raise SourceDown(
+            f"{path} cannot be read ({error.strerror}); put it back, or correct its permissions."
+        ) from None
     if len(content) > most_bytes:
         raise SourceDown(f"{path} is over {most_bytes} bytes; make it shorter.")
     return content

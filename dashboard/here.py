@@ -9,17 +9,20 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import wiring
-from dashboard.asking import ask, ask_now, begin, guarded, optional
+from dashboard.asking import aged, ask, ask_now, begin, guarded, optional, was_said
 from dashboard.parts import Parts, Reader
 from dashboard.plots import Look
 from dashboard.ports import Edit, Filter, Pool, Price, Replica, Stored, Window
-from dashboard.theme import PLOT_HEIGHT_PX, palette
+from dashboard.theme import AGED_STYLE, PLOT_HEIGHT_PX, palette
 from dashboard.views.costs import prices_in_force
+from dashboard.views.literal import escaped
 from dashboard.views.times import (
     DEFAULT_RANGE,
     DEFAULT_REFRESH,
     RANGES_S,
     REFRESHES_S,
+    elapsed,
+    moment,
     window_of,
     zone_of,
 )
@@ -119,7 +122,23 @@ def refreshing(draw: Callable[[], None], every_s: float | None = None) -> None:
     @wraps(draw)  # a fragment is known by its function's name
     def safely() -> None:
         begin()
+        above = st.container()
         with guarded("This part"):
             draw()
+        with above:
+            _say_aged()
 
     st.fragment(safely, run_every=every_s if every_s is not None else here().refresh_s)()
+
+
+def _say_aged() -> None:
+    """That what was drawn is not of now, where it is so."""
+    old = aged()
+    if old is None:
+        return
+    if not was_said(old.why):
+        st.error(escaped(old.why), icon=":material/cloud_off:")
+    now_s = wiring.parts().now()
+    shown = moment(old.as_of_s, zone_of(st.context.timezone), now_s)
+    st.warning(f"What is shown was measured until {shown}, {elapsed(now_s - old.as_of_s)} ago.")
+    st.html(f"<style>{AGED_STYLE}</style>")

@@ -84,6 +84,10 @@ def template(colours: Palette) -> go.layout.Template:
     )
 
 
+TILES = (
+    "tiles"  # containers whose keys begin so hold numbers, as many in a row as there is room for
+)
+
 # Streamlit leaves 6 rem above and between; an overview must fit on one screen.
 PAGE_STYLE = """
 .stMainBlockContainer { padding: 4.2rem 1.5rem 1rem; }
@@ -92,5 +96,15 @@ PAGE_STYLE = """
 [data-testid="stMetric"] { padding: 0.35rem 0.5rem !important; }
 [data-testid="stMetric"] > div { padding: 0 !important; }
 [data-testid="stMetricLabel"] p { font-size: 0.8rem; }
+[class*="st-key-tiles"] {
+    display: grid; grid-template-columns: repeat(auto-fit, minmax(9.6rem, 1fr)); gap: 0.4rem;
+}
 [data-testid="stMetricDelta"] { font-size: 0.75rem; padding: 0 0.3rem; }
+"""
+
+# What is not of now must not pass for it.
+AGED_STYLE = """
+.stPlotlyChart, [data-testid="stMetric"], [data-testid="stDataFrame"] {
+    filter: grayscale(1); opacity: 0.55;
+}
 """

@@ -168,7 +168,7 @@ class _EngineParts:
         self._last_good = last_good_of(settings.parameters) if self._store else None
         self._parameters, refused = self._first_parameters()
         self.observer = PrometheusObserver(
-            lambda: self.engine.snapshot(), self._names, lambda: tuple(self._parameters.tiers)
+            lambda: self.engine.snapshot(), self._names, lambda: self._parameters.tiers
         )
         self.engine = LocalEngine(
             self._names,

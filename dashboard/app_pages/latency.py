@@ -9,7 +9,7 @@ from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Split
 from dashboard.token_plots import show_tokens
-from dashboard.views.latency import stage_table
+from dashboard.views.latency import endings_table, stage_table
 from dashboard.views.overview import answer_slos_s, limits_ms
 
 WHAT_COUNTS = "First tokens count from the arrival, each of the next ones from the one before."
@@ -18,7 +18,7 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 def limits(spot: Here) -> Mapping[str, float]:
     tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, spot.where), ())
-    return limits_ms(answer_slos_s(tiers, spot.parameters()))
+    return limits_ms(answer_slos_s(tiers))
 
 
 def show_over_time(spot: Here, quantile: str, by: Split) -> None:
@@ -65,6 +65,13 @@ def show_stages(spot: Here, by: Split) -> None:
         st.caption("An edge does not know tiers: decode, tokenise and encode are those of all.")
 
 
+def show_endings(spot: Here) -> None:
+    table = endings_table(ask(spot.parts.metrics.tiers, spot.window, spot.where))
+    if table:
+        st.markdown("**How requests ended**")
+        tables.show(table)
+
+
 def draw() -> None:
     spot = here()
     row = st.container(horizontal=True)
@@ -89,6 +96,8 @@ def draw() -> None:
             st.caption(WHAT_COUNTS)
     with guarded("The stages"):
         show_stages(spot, by)
+    with guarded("How requests ended"):
+        show_endings(spot)
 
 
 refreshing(draw)

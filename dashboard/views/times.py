@@ -45,3 +45,17 @@ def zone_of(name: str | None) -> tzinfo:
 
 def clock(time_s: float, zone: tzinfo) -> str:
     return datetime.fromtimestamp(time_s, zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def moment(time_s: float, zone: tzinfo, now_s: float) -> str:
+    """The time of day, and the date where it is not today."""
+    then, now = (datetime.fromtimestamp(each, zone) for each in (time_s, now_s))
+    return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M:%S")
+
+
+def elapsed(seconds: float) -> str:
+    """ "40 s", "3 min", "2 h", "5 d"."""
+    for unit, length_s in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

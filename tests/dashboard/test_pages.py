@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.ports import Split
-from predictor.core.parameters import GENERATING_PARAMETERS
+from dashboard.ports import Slo, SourceDown, Split
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
 from tests.dashboard.nasty import drawn
@@ -109,12 +108,16 @@ def charts(app: AppTest) -> dict[str, str]:
     return {json.loads(spec)["layout"]["title"]["text"]: spec for spec in specs}
 
 
+def generating(fakes: FakeParts) -> None:
+    fakes.metrics.generates = True
+    fakes.metrics.slos["interactive"] = Slo(10.0, 1.0)
+
+
 @pytest.mark.parametrize("page", ["overview", "latency"])
 def test_tokens_stand_beside_their_deadlines_where_a_model_generates(
     page: str, open_page: Open, fakes: FakeParts
 ) -> None:
-    fakes.metrics.generates = True
-    fakes.store.parameters = GENERATING_PARAMETERS
+    generating(fakes)
     app = open_page(page)
     assert_sound(app)
     shown = charts(app)
@@ -137,7 +140,7 @@ def test_where_no_model_generates_nothing_is_said_of_tokens(page: str, open_page
 
 
 def test_tokens_by_pool_follow_the_selectors(open_page: Open, fakes: FakeParts) -> None:
-    fakes.metrics.generates = True
+    generating(fakes)
     app = open_page("latency")
     app.segmented_control(key="latency-quantile").set_value("p50").run()
     app.segmented_control(key="latency-by").set_value(Split.POOL).run()
@@ -148,8 +151,7 @@ def test_tokens_by_pool_follow_the_selectors(open_page: Open, fakes: FakeParts) 
 
 
 def test_the_overview_tells_what_tokens_are_promised(open_page: Open, fakes: FakeParts) -> None:
-    fakes.metrics.generates = True
-    fakes.store.parameters = GENERATING_PARAMETERS
+    generating(fakes)
     app = open_page("overview")
     (verdict,) = app.success
     assert verdict.value.startswith(
@@ -158,7 +160,7 @@ def test_the_overview_tells_what_tokens_are_promised(open_page: Open, fakes: Fak
     )
     tokens = app.dataframe[1].value
     assert tokens["tier"].tolist() == ["interactive", "bulk"]
-    assert tokens["first token SLO ms"].tolist()[0] == 10_000
+    assert tokens["first token SLO"].tolist() == ["10.00 s", "none"]
     assert tokens["next tokens p99 ms"].tolist() == [31.0, 31.0]
 
 
@@ -166,15 +168,77 @@ def test_a_replica_that_is_gone_is_in_the_verdict(open_page: Open, fakes: FakePa
     first, second = fakes.metrics.fleet
     fakes.metrics.fleet = (first, replace(second, up=False))
     app = open_page("overview")
-    (verdict,) = app.warning
-    assert "1 of 2 replicas not answering" in verdict.value
+    (verdict,) = app.error
+    assert "1 of 2 replicas gone" in verdict.value
 
 
-def test_the_store_down_leaves_the_overview(open_page: Open, fakes: FakeParts) -> None:
-    fakes.store.trouble = down()
+def test_the_store_down_leaves_the_overview_and_is_said(open_page: Open, fakes: FakeParts) -> None:
+    fakes.store.trouble = SourceDown("/etc/parameters.yaml cannot be read.")
     app = open_page("overview")
     assert_sound(app)
     assert app.dataframe
+    assert app.dataframe[0].value["SLO"].tolist() == ["200 ms", "none"]
+    (verdict,) = app.warning
+    assert "cannot be read. Replicas go on with what they have." in verdict.value
+
+
+def test_several_faults_are_one_box_the_worst_first(open_page: Open, fakes: FakeParts) -> None:
+    first, second = fakes.metrics.fleet
+    fakes.metrics.fleet = (first, replace(second, up=False))
+    fakes.metrics.tier_changes = {"failed_per_s": 200.0, "failures": {"failed": 200.0}}
+    app = open_page("overview")
+    assert_sound(app)
+    assert not app.success
+    assert not app.warning
+    (verdict,) = app.error
+    lines = verdict.value.split("\n\n")
+    assert ["1 of 2 replicas gone" in lines[0], "42% failed" in lines[1]] == [True, True]
+    icons = [verdict.icon, *(line.partition(" ")[0] for line in lines[1:])]
+    assert icons == [":material/error:"] * 3
+    assert {metric.label: metric.value for metric in app.metric}["Failed"] == "67%"
+
+
+def test_without_traffic_nothing_is_green(open_page: Open, fakes: FakeParts) -> None:
+    fakes.metrics.tier_changes = {"offered_per_s": 0.0, "p99_s": None}
+    app = open_page("overview")
+    assert_sound(app)
+    assert not app.success
+    (verdict,) = app.info
+    assert verdict.value.startswith("No traffic")
+
+
+def test_prometheus_away_leaves_what_was_known_and_says_its_age(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("overview")
+    shown = {metric.label: metric.value for metric in app.metric}
+    fakes.metrics.trouble = down()
+    fakes.now_s += 180
+    app.run()
+    assert_sound(app)
+    assert not app.success
+    (verdict,) = app.error
+    assert drawn(verdict.value)[0] == DOWN
+    (age,) = app.warning
+    assert re.fullmatch(r"What is shown was measured until \S+, 3 min ago\.", age.value)
+    again = {metric.label: metric.value for metric in app.metric}
+    assert again == {label: value for label, value in shown.items() if label != "Replicas"}
+    fakes.metrics.trouble = None
+    fakes.now_s += 60
+    app.run()
+    assert app.success
+    assert not app.error
+
+
+def test_a_longer_range_is_not_answered_with_a_shorter_one(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("overview")
+    fakes.metrics.trouble = down()
+    fakes.now_s += 180
+    app.selectbox(key="range").set_value("6 h").run()
+    assert DOWN in sentences(app)
+    assert not app.metric
 
 
 def test_no_price_is_said_with_what_to_do(open_page: Open, fakes: FakeParts) -> None:

@@ -12,6 +12,7 @@ from dashboard.identity import identity
 from dashboard.login import Login
 from dashboard.parts import Reader
 from dashboard.ports import (
+    UNREAD_TIER,
     BatchShape,
     HistoryEntry,
     Pool,
@@ -19,13 +20,15 @@ from dashboard.ports import (
     Price,
     Series,
     ServiceModelFit,
+    Slo,
     TierNow,
     Token,
     TokenTimes,
+    Traffic,
 )
-from dashboard.views import batching, costs, load_tests, overview, times, tuning, units
+from dashboard.views import batching, costs, latency, load_tests, overview, times, tuning, units
 from dashboard.views.draft import Place, checked, edited
-from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS
+from predictor.core.parameters import DEFAULT_PARAMETERS
 from predictor.core.rows import Packing
 from predictor.policy.service_time import ServiceTimeModel
 from tests.dashboard.fakes import NOW_S, FakeMetrics, FakeStore, document_of, load_run, results
@@ -138,76 +141,102 @@ class TestCosts:
 
 class TestOverview:
     def tier(self, **changed: Any) -> TierNow:
-        made = TierNow("topics", "interactive", 0.02, 0.08, 0.143, 10, 10, 10, 0, 0, 0, 0, 0.5)
+        made = TierNow(
+            *("topics", "interactive", 0.02, 0.08, 0.143, 10, 10, 10, 0, 0, 0, 0, 0.5),
+            slo=Slo(0.2),
+        )
         return replace(made, **changed)
 
-    def test_a_late_tier_is_not_well(self) -> None:
-        said = overview.verdict([self.tier(p99_s=0.25)], DEFAULT_PARAMETERS, [], [])
-        assert said == overview.Verdict("Interactive p99 is 250 ms of 200 ms.", well=False)
-
-    def test_tokens_are_judged_instead_of_whole_texts(self) -> None:
-        times = TokenTimes(0.1, 2.0, 0.1, 1.5)
-        tier = self.tier(p99_s=40.0, tokens=times)
-        said = overview.verdict([tier], GENERATING_PARAMETERS, [], [])
-        assert said == overview.Verdict(
-            "Interactive first token p99 is 2.00 s of 10.00 s;"
-            " interactive next tokens p99 is 1.50 s of 1.00 s.",
-            well=False,
-        )
-        kept = replace(tier, tokens=replace(times, next_p99_s=0.9))
-        assert overview.verdict([kept], GENERATING_PARAMETERS, [], []).well
-
     def test_only_tiers_that_generated_are_told_of_tokens(self) -> None:
-        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, None))
-        (row,) = overview.token_table([self.tier(), texts], GENERATING_PARAMETERS)
+        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, None), slo=Slo(10.0, 1.0))
+        (row,) = overview.token_table([self.tier(), texts])
         assert row["tier"] == "chat/interactive"
-        assert (row["first token SLO ms"], row["next tokens SLO ms"]) == (10_000, 1000)
+        assert (row["first token SLO"], row["next tokens SLO"]) == ("10.00 s", "1.00 s")
         assert (row["first token p99 ms"], row["next tokens p99 ms"]) == (2000, None)
-        assert overview.token_table([self.tier()], GENERATING_PARAMETERS) == []
-        slo = [
-            each["SLO ms"] for each in overview.tier_table([self.tier(), texts], DEFAULT_PARAMETERS)
-        ]
-        assert slo == [200, None]
+        assert overview.token_table([self.tier()]) == []
+        slo = [each["SLO"] for each in overview.tier_table([self.tier(), texts])]
+        assert slo == ["200 ms", "of tokens"]
 
     def test_whole_answers_have_an_slo_where_some_model_gives_them(self) -> None:
         texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, 0.2))
-        assert overview.answer_slos_s([texts], DEFAULT_PARAMETERS) == {}
-        for tiers in ([], [self.tier()], [self.tier(), texts]):
-            assert overview.answer_slos_s(tiers, DEFAULT_PARAMETERS) == {"interactive": 0.2}
-        assert overview.token_slos_s(GENERATING_PARAMETERS, Token.NEXT) == {"interactive": 1.0}
-        assert overview.token_slos_s(DEFAULT_PARAMETERS, Token.NEXT) == {}
-        assert overview.token_slos_s(None, Token.FIRST) == {}
+        assert overview.answer_slos_s([texts]) == {}
+        for tiers in ([self.tier()], [self.tier(), texts]):
+            assert overview.answer_slos_s(tiers) == {"interactive": 0.2}
+        texts = replace(texts, slo=Slo(10.0, 1.0))
+        assert overview.token_slos_s([texts], Token.FIRST) == {"interactive": 10.0}
+        assert overview.token_slos_s([texts], Token.NEXT) == {"interactive": 1.0}
+        assert overview.token_slos_s([self.tier()], Token.NEXT) == {}
+        assert overview.token_slos_s([], Token.FIRST) == {}
 
-    def test_refusals_are_said(self) -> None:
-        said = overview.verdict([self.tier(refused_per_s=2.0)], DEFAULT_PARAMETERS, [], [])
-        assert "20% of interactive is refused" in said.text
-        assert not said.well
+    def test_no_slo_is_not_an_unknown_one(self) -> None:
+        tiers = [self.tier(), self.tier(slo=Slo(math.inf)), self.tier(slo=None)]
+        assert [row["SLO"] for row in overview.tier_table(tiers)] == ["200 ms", "none", "unknown"]
+        assert overview.slos_s(tiers[1:]) == {}
 
-    def test_a_dearer_spot_pool_is_said(self) -> None:
-        uses = [use(Pool.SPOT, completed=250.0), use(Pool.ON_DEMAND)]
-        said = overview.verdict([], DEFAULT_PARAMETERS, costs.pool_costs(uses, PRICES), [])
-        assert said.text == "The spot pool is 100% dearer per request."
+    def test_what_became_of_requests_is_a_share_of_all_that_were_asked_for(self) -> None:
+        tier = self.tier(
+            offered_per_s=20.0, answered_per_s=11.0, good_per_s=10.0, refused_per_s=4.0,
+            failed_per_s=5.0,
+        )  # fmt: skip
+        (row,) = overview.tier_table([tier])
+        shares = {name: row[name] for name in ("in time", "late", "refused", "failed", "given up")}
+        assert shares == {
+            "in time": "50%", "late": "5%", "refused": "20%", "failed": "25%", "given up": "0%",
+        }  # fmt: skip
+        tiles = overview.totals([tier, self.tier()])
+        assert tiles["In time"] == ("67%", "20.0/s of 30.0/s")
+        assert tiles["Failed"] == ("17%", "5.0/s")
+        assert "Given up" not in tiles
+        assert overview.totals([replace(tier, given_up_per_s=1.0)])["Given up"] == ("5%", "1.0/s")
 
-    def test_nothing_known_is_no_good_news(self) -> None:
-        said = overview.verdict([], None, [], [])
-        assert said == overview.Verdict("Nothing was measured in this time range.", well=False)
+    def test_failures_are_told_by_their_kind(self) -> None:
+        failing = self.tier(failed_per_s=3.0, failures={"failed": 2.0, "expired": 1.0})
+        first, other = latency.endings_table([failing, self.tier(tier="bulk")])
+        assert first["errors of the model (500)"] == "20%"
+        assert first["deadlines that passed (504)"] == "10%"
+        assert other["errors of the model (500)"] == units.MISSING
+        assert "no service (503)" not in first
+        assert latency.endings_table([self.tier(offered_per_s=0.0)]) == []
 
-    def test_replicas_on_two_generations_are_not_well(self) -> None:
-        metrics = FakeMetrics()
-        metrics.move_to(2, replicas=1)
-        said = overview.verdict([], None, [], metrics.fleet)
-        assert said == overview.Verdict("1 of 2 replicas on generation 2.", well=False)
+    def test_shares_of_nothing_are_missing(self) -> None:
+        (row,) = overview.tier_table([self.tier(offered_per_s=0.0, good_per_s=0.0)])
+        assert row["in time"] == units.MISSING
+        assert overview.totals([])["Queue"] == ("0 rows", "0 ms of work")
+
+    def test_what_became_of_requests_over_time_is_of_all_tiers(self) -> None:
+        two = tuple(Series(f"topics/{tier}", (1.0, 2.0), (3.0, math.nan)) for tier in "ab")
+        traffic = Traffic(two, two, (), two[:1], (), (), ())
+        lines = {line.name: line.values for line in overview.became_over_time(traffic)}
+        assert lines["in time"] == (6.0, 0.0)
+        assert lines["refused"] == (3.0, 0.0)
+        assert set(lines) == {"in time", "late", "refused", "failed"}
+
+    def test_each_tier_has_a_tile_the_most_urgent_first(self) -> None:
+        bulk = self.tier(tier="bulk", slo=Slo(math.inf), p99_s=4.0)
+        lost = self.tier(tier=UNREAD_TIER)
+        tiles = overview.tier_tiles([bulk, lost, self.tier()])
+        assert list(tiles.items()) == [
+            ("interactive p99", ("143 ms", "of 200 ms, 10.0/s in time")),
+            ("bulk p99", ("4.00 s", "10.0/s in time")),
+        ]
+        texts = self.tier(tokens=TokenTimes(0.1, 2.0, 0.1, None), slo=Slo(10.0, 1.0))
+        assert overview.tier_tiles([texts]) == {
+            "interactive first token p99": ("2.00 s", "of 10.00 s, 10.0/s in time")
+        }
+
+    def test_pools_say_how_many_do_not_answer(self) -> None:
+        one, two = FakeMetrics().fleet
+        assert overview.pool_counts([one, two]) == "1 on-demand, 1 spot"
+        assert (
+            overview.pool_counts([one, replace(two, up=False), two]) == "1 on-demand, 1 of 2 spot"
+        )
 
     def test_several_models_are_told_apart_in_the_table(self) -> None:
-        rows = overview.tier_table(
-            [self.tier(), replace(self.tier(), model="speech")], DEFAULT_PARAMETERS
-        )
+        lost = self.tier(model="unknown", tier=UNREAD_TIER)
+        rows = overview.tier_table([self.tier(), lost])
+        assert [row["tier"] for row in rows] == ["interactive", "before its tier was known"]
+        rows = overview.tier_table([self.tier(), replace(self.tier(), model="speech")])
         assert [row["tier"] for row in rows] == ["topics/interactive", "speech/interactive"]
-        assert rows[0]["SLO ms"] == 200
-
-    def test_tiers_without_an_slo_have_none(self) -> None:
-        assert overview.slos_s(DEFAULT_PARAMETERS) == {"interactive": 0.2}
-        assert overview.slos_s(None) == {}
 
 
 class TestTakeHold:
