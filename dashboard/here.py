@@ -15,6 +15,7 @@ from dashboard.plots import Look
 from dashboard.ports import Edit, Filter, Pool, Price, Replica, Stored, Window
 from dashboard.theme import AGED_STYLE, PLOT_HEIGHT_PX, palette
 from dashboard.views.costs import prices_in_force
+from dashboard.views.history import with_notes
 from dashboard.views.literal import escaped
 from dashboard.views.times import (
     DEFAULT_RANGE,
@@ -48,6 +49,9 @@ class Here:
 
     def look(self, height_px: int = PLOT_HEIGHT_PX) -> Look:
         edits: Sequence[Edit] = optional(lambda: ask(self.parts.metrics.edits, self.window), ())
+        if edits:
+            history = optional(lambda: ask_now(self.parts.store.history, self.window.end_s), ())
+            edits = with_notes(edits, history)
         return Look(palette(st.context.theme.type), self.zone, edits, height_px)
 
     def replicas(self) -> Sequence[Replica]:

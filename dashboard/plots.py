@@ -77,7 +77,10 @@ class Look:
                 y=1,
                 yref="paper",
                 text=f"g{edit.generation}",
-                hovertext=f"generation {edit.generation} came into force",
+                hovertext=plot_text(
+                    f"generation {edit.generation} came into force"
+                    + (f", {edit.note}" if edit.note else "")
+                ),
                 showarrow=False,
                 xanchor="center",
                 yanchor="bottom",  # above the plot: within it, a heat map would hide it

@@ -27,6 +27,10 @@ class SourceDown(DashboardError):
     """Prometheus, the store or the results folder does not answer."""
 
 
+class Missing(SourceDown):
+    """Nothing lies where the parameters should."""
+
+
 class NoData(DashboardError):
     """It answers, and has nothing for what was asked: no traffic yet, or a missing metric."""
 
@@ -338,6 +342,7 @@ class Edit:
 
     time_s: float
     generation: int
+    note: str = ""  # who and why, where the history has it
 
 
 class Metrics(Protocol):
@@ -447,7 +452,7 @@ class ParameterStore(Protocol):
         ...
 
     def read(self) -> Stored:
-        """Raises SourceDown (missing, unreadable) or Refused (what lies there is wrong)."""
+        """Raises Missing, SourceDown (unreadable) or Refused (what lies there is wrong)."""
         ...
 
     def check(self, proposal: Mapping[str, Any]) -> Parameters:
@@ -473,8 +478,8 @@ class ParameterStore(Protocol):
     ) -> Stored:
         """Apply what was in force as `generation` once more, as a new edit.
 
-        `expected` None: what `read` refuses lies there, and is to be replaced. Raises like
-        apply, and NoData where the history does not have the generation.
+        `expected` None: nothing lies there, or what `read` refuses, and is to be replaced. Raises
+        like apply, and NoData where the history does not have the generation.
         """
         ...
 

@@ -99,6 +99,10 @@ PAGE_STYLE = """
 [class*="st-key-tiles"] {
     display: grid; grid-template-columns: repeat(auto-fit, minmax(9.6rem, 1fr)); gap: 0.4rem;
 }
+[data-testid="stLayoutWrapper"]:has(> .st-key-tuning-actions) {
+    position: sticky; bottom: 0; z-index: 50; background: Canvas;
+}
+.st-key-tuning-actions { padding: 0.4rem 0; }
 [data-testid="stMetricDelta"] { font-size: 0.75rem; padding: 0 0.3rem; }
 """
 

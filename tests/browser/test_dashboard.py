@@ -129,6 +129,8 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
 
     dashboard.go_to("Tuning")
     page.get_by_role("button", name="Roll back to 1").click()
+    page.get_by_role("textbox", name="Why?").fill("small batches cost too much")
+    page.get_by_role("button", name="Do it").click()
     expect(page.get_by_text("Generation 3 is in force on 2 of 2 replicas.")).to_be_visible()
     expect(dashboard.field("max_batch_size (rows)")).to_have_value("64")
     expect(dashboard.in_force("max_batch_size (rows)")).to_have_text("In force: 64 on 2 replicas")

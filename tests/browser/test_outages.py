@@ -69,7 +69,7 @@ def test_whatever_breaks_is_said_worst_first_and_is_never_green(
 
         good = stack.parameters.read_text()
         stack.parameters.unlink()
-        missing = "cannot be read (No such file or directory)"
+        missing = "is not there; put it back"
         shows("errors of the model", missing, "Replicas go on with what they have", name="no-file")
         expect(page.get_by_text("of 200 ms").first).to_be_visible()  # what is in force, not a file
         stack.parameters.write_text(good.replace("slo_ms: 200", "slo_ms: soon"))

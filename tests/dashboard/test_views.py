@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from dashboard.changes import changed
 from dashboard.identity import identity
 from dashboard.login import Login
 from dashboard.parts import Reader
 from dashboard.ports import (
     UNREAD_TIER,
     BatchShape,
+    Edit,
     HistoryEntry,
     Pool,
     PoolUse,
@@ -21,14 +23,25 @@ from dashboard.ports import (
     Series,
     ServiceModelFit,
     Slo,
+    Stored,
     TierNow,
     Token,
     TokenTimes,
     Traffic,
 )
-from dashboard.views import batching, costs, latency, load_tests, overview, times, tuning, units
+from dashboard.views import (
+    batching,
+    costs,
+    history,
+    latency,
+    load_tests,
+    overview,
+    times,
+    tuning,
+    units,
+)
 from dashboard.views.draft import Place, checked, edited
-from predictor.core.parameters import DEFAULT_PARAMETERS
+from predictor.core.parameters import DEFAULT_PARAMETERS, parse_plain
 from predictor.core.rows import Packing
 from predictor.policy.service_time import ServiceTimeModel
 from tests.dashboard.fakes import NOW_S, FakeMetrics, FakeStore, document_of, load_run, results
@@ -265,7 +278,7 @@ class TestTakeHold:
         assert said == "32 on 1 replica, 64 on 1 replica"
         said = tuning.value_per_replica(size, metrics.fleet, {2: known[2]})
         assert said == "32 on 1 replica, unknown on 1 replica"
-        assert tuning.value_per_replica(size, [], known) == "no replica answers"
+        assert tuning.value_per_replica(size, [], known) == ""
 
     def test_the_history_is_asked_only_about_other_generations(self) -> None:
         metrics, store = FakeMetrics(), FakeStore()
@@ -287,9 +300,98 @@ class TestTakeHold:
         assert tuning.blended_price(PRICES, fleet) == 1.5
         assert tuning.blended_price({Pool.SPOT: SPOT}, fleet) is None
 
-    def test_a_document_that_cannot_be_read_has_no_generation(self) -> None:
-        assert tuning.generation_of(document_of(DEFAULT_PARAMETERS)) == 1
-        assert tuning.generation_of("") is None
+    def test_a_replica_that_is_away_is_named_and_not_counted_out(self) -> None:
+        first, second = FakeMetrics().fleet
+        for silent, what in (
+            (True, "127.0.0.1:8090 silent: whether it has it is not known."),
+            (False, "127.0.0.1:8090 gone: it takes it when it starts."),
+        ):
+            away = replace(second, up=False, generation=None, silent=silent)
+            hold = tuning.take_hold([first, away], 1, None)
+            assert hold.text == f"Generation 1 is in force on 1 of 2 replicas. {what}"
+            assert not hold.done
+        newer = replace(second, generation=5)
+        assert tuning.take_hold([first, newer], 1, None).text.endswith("8090 on generation 5.")
+
+
+class TestHistory:
+    """Two edits of the dashboard, and hands between them."""
+
+    def document(self, generation: int, slo_ms: float) -> str:
+        plain = edited(DEFAULT_PARAMETERS, {Place("tiers", "interactive", "slo_ms"): slo_ms})
+        return document_of(parse_plain({**plain, "generation": generation}))
+
+    def entry(self, generation: int, before: str, after: str) -> HistoryEntry:
+        parsed = [history.parsed(each) for each in (before, after)]
+        assert parsed[0] is not None
+        assert parsed[1] is not None
+        changes = changed(parsed[0], parsed[1])
+        return HistoryEntry(generation, NOW_S, "ada", f"edit {generation}", changes, before, after)
+
+    def stored(self, document: str) -> Stored:
+        parameters = history.parsed(document)
+        assert parameters is not None
+        return Stored(parameters, document, document)
+
+    def test_edits_follow_each_other(self) -> None:
+        one, two, three = (self.document(*each) for each in ((1, 200), (2, 150), (3, 100)))
+        entries = [self.entry(3, two, three), self.entry(2, one, two)]
+        rows = history.rows(entries, self.stored(three), UTC)
+        assert [(row.generation, row.can_return) for row in rows] == [
+            (3, False), (2, True), (1, True),
+        ]  # fmt: skip
+        assert history.edited_by_hand(entries, self.stored(three), UTC) is None
+        assert history.whose(three, entries) == "ada (edit 3)"
+
+    @pytest.mark.parametrize("generation", [1, 2, 9])
+    def test_an_edit_by_hand_is_a_row_under_whatever_number(self, generation: int) -> None:
+        one, two = self.document(1, 200), self.document(2, 150)
+        entries = [self.entry(2, one, two)]
+        by_hand = self.document(generation, 120)
+        row, *_ = history.rows(entries, self.stored(by_hand), UTC)
+        assert row.heading.startswith(history.BY_HAND)
+        assert ("is no new number" in row.heading) == (generation <= 2)
+        assert "tiers.interactive.slo_ms: 150 → 120" in row.changes
+        assert not row.can_return
+        assert history.edited_by_hand(entries, self.stored(by_hand), UTC) == row
+        assert history.whose(by_hand, entries) == ""
+
+    def test_an_edit_by_hand_that_was_edited_since_stays_in_the_history(self) -> None:
+        one, two, hand, three = (
+            self.document(*each) for each in ((1, 200), (2, 150), (2, 120), (3, 100))
+        )
+        entries = [self.entry(3, hand, three), self.entry(2, one, two)]
+        rows = history.rows(entries, self.stored(three), UTC)
+        assert [row.heading.startswith(history.BY_HAND) for row in rows] == [
+            False, True, False, False,
+        ]  # fmt: skip
+        # A roll back goes by the number, which two of them have: to the one that was made here.
+        assert [(row.generation, row.can_return) for row in rows] == [
+            (3, False), (2, False), (2, True), (1, True),
+        ]  # fmt: skip
+
+    def test_comments_are_no_edit(self) -> None:
+        one, two = self.document(1, 200), self.document(2, 150)
+        entries = [self.entry(2, one, two)]
+        assert history.edited_by_hand(entries, self.stored(two + "\n"), UTC) is None
+        assert history.edited_by_hand([], self.stored(two), UTC) is None
+
+    def test_what_is_refused_or_missing_leaves_all_to_return_to(self) -> None:
+        one, two = self.document(1, 200), self.document(2, 150)
+        rows = history.rows([self.entry(2, one, two)], None, UTC)
+        assert [row.can_return for row in rows] == [True, True]
+        assert (
+            history.rows([replace(self.entry(2, one, two), before="wrong")], None, UTC) == rows[:1]
+        )
+        assert history.rows([], None, UTC) == []
+
+    def test_markers_say_who_and_why(self) -> None:
+        entries = [self.entry(2, self.document(1, 200), self.document(2, 150))]
+        edits = [Edit(NOW_S, 2), Edit(NOW_S, 7)]
+        assert [edit.note for edit in history.with_notes(edits, entries)] == [
+            "ada: edit 2", "by hand",
+        ]  # fmt: skip
+        assert [edit.note for edit in history.with_notes(edits, [])] == ["", ""]
 
 
 class TestBatching:
