@@ -303,6 +303,9 @@ class PoolUse:
     tier_completed: Mapping[str, float]
     tier_device_s: Mapping[str, float]  # padding included: batches' time by real tokens
     instance_types: tuple[str, ...] = ()
+    model_completed: Mapping[str, float] = field(default_factory=dict)
+    model_device_s: Mapping[str, float] = field(default_factory=dict)
+    over_time: Series | None = None  # replicas; None where only the mean is known
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import plots
+from dashboard import charts, plots
 from dashboard.asking import ask, optional
 from dashboard.here import Here
 from dashboard.ports import Split, Token
@@ -36,5 +36,5 @@ def show_tokens(
             scale=1e3,
             limits=limits_ms(token_slos_s(tiers, token)),
         )
-        column.plotly_chart(figure, theme=None, key=f"{key}-{token.name.lower()}")
+        charts.show(figure, key=f"{key}-{token.name.lower()}", where=column)
     return True

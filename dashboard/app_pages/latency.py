@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from dashboard import plots, tables
+from dashboard import charts, plots, tables
 from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Split
@@ -23,7 +23,8 @@ def limits(spot: Here) -> Mapping[str, float]:
 
 def show_over_time(spot: Here, quantile: str, by: Split) -> None:
     series = ask(spot.parts.metrics.latency, spot.window, QUANTILES[quantile], spot.where, by)
-    st.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(
             spot.look(),
             series,
@@ -32,14 +33,13 @@ def show_over_time(spot: Here, quantile: str, by: Split) -> None:
             scale=1e3,
             limits=limits(spot),
         ),
-        theme=None,
         key="latency-lines",
     )
 
 
 def show_heat(spot: Here) -> None:
     found = ask(spot.parts.metrics.latency_heatmap, spot.window, spot.where)
-    st.plotly_chart(
+    charts.show(
         plots.heat(
             spot.look(),
             found,
@@ -48,16 +48,14 @@ def show_heat(spot: Here) -> None:
             scale=1e3,
             limits=limits(spot),
         ),
-        theme=None,
         key="latency-heat",
     )
 
 
 def show_stages(spot: Here, by: Split) -> None:
     groups = ask(spot.parts.metrics.stages, spot.window, spot.where, by)
-    st.plotly_chart(
+    charts.show(
         plots.stage_bars(spot.look(), groups, f"Where the time goes, by {by.value}"),
-        theme=None,
         key="latency-stages",
     )
     tables.show(stage_table(groups))

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from dashboard import plots, tables
+from dashboard import charts, plots, tables
 from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Pool
-from dashboard.theme import TILES
+from dashboard.theme import FILL, TILES
 from dashboard.token_plots import show_tokens
 from dashboard.verdict_box import show_verdict
 from dashboard.views.costs import pool_costs
@@ -82,35 +82,39 @@ def show_p99(spot: Here) -> None:
     series = ask(spot.parts.metrics.latency, spot.window, 0.99, spot.where)
     tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, spot.where), ())
     limits = limits_ms(answer_slos_s(tiers))
-    st.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(spot.look(PLOT_PX), series, "p99 latency", "ms", scale=1e3, limits=limits),
-        theme=None,
         key="overview-p99",
+        fills=True,
     )
 
 
 def show_traffic(spot: Here) -> None:
     traffic = ask(spot.parts.metrics.traffic, spot.window, spot.where)
     series = became_over_time(traffic)
-    st.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(spot.look(PLOT_PX), series, "What became of requests", "requests/s"),
-        theme=None,
         key="overview-traffic",
+        fills=True,
     )
 
 
 def show_queue(spot: Here) -> None:
     traffic = ask(spot.parts.metrics.traffic, spot.window, spot.where)
-    st.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(spot.look(PLOT_PX), traffic.queue_depth, "Queue depth", "rows"),
-        theme=None,
         key="overview-queue",
+        fills=True,
     )
 
 
 def show_utilisation(spot: Here) -> None:
     used = ask(spot.parts.metrics.utilisation, spot.window, spot.where)
-    st.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(
             spot.look(PLOT_PX),
             used.over_time,
@@ -119,8 +123,8 @@ def show_utilisation(spot: Here) -> None:
             share=True,
             top=1.0,
         ),
-        theme=None,
         key="overview-utilisation",
+        fills=True,
     )
 
 
@@ -141,7 +145,8 @@ def draw() -> None:
         show_tiers(spot)
     shown = (show_p99, show_traffic, show_queue, show_utilisation)
     for column, show in zip(st.columns(len(shown)), shown, strict=True):
-        with column, guarded("This plot"):
+        frame = column.container(key=f"{FILL}-{show.__name__}", height=PLOT_PX, border=False)
+        with frame, guarded("This plot"):
             show(spot)
     with guarded("Tokens"):
         show_tokens(spot, 0.99, key="overview", height_px=PLOT_PX)

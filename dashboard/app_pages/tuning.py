@@ -43,5 +43,5 @@ def show_hand_edit(spot: Here) -> None:
 with guarded("The parameters"):
     with st.container():  # what stands below must not move when this grows
         refreshing(show_take_hold, follow_s())
-    refreshing(form.draw, follow_s())
-refreshing(history.draw, follow_s())
+    refreshing(form.draw, follow_s(), dated=False)
+refreshing(history.draw, follow_s(), dated=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from dashboard.ports import ALL, Edit, Pool, PoolUse, Price, Replica, Scrapes, Window
+from dashboard.ports import ALL, Edit, Pool, PoolUse, Price, Replica, Scrapes, Series, Window
 from dashboard.sources import promql
 from dashboard.sources.connection import Connection, Labels, Sample, need
 from dashboard.sources.promql import POOL, Grid
@@ -109,8 +109,8 @@ def pools(reading: Reading) -> Sequence[PoolUse]:
     present = _present(reading)
     need(list(present), NO_REPLICA)
     seconds = reading.covered.duration_s
-    completed = reading.rates(promql.REQUESTS, (POOL, "tier"), _OK)
-    device = reading.rates(promql.TIER_DEVICE, (POOL, "tier"))
+    completed = reading.rates(promql.REQUESTS, (POOL, "tier", "model"), _OK)
+    device = reading.rates(promql.TIER_DEVICE, (POOL, "tier", "model"))
     busy = reading.rates(promql.BUSY, (POOL,))
     tokens = reading.rates(promql.TOKENS, (POOL,))
     padding = reading.rates(promql.PADDING, (POOL,))
@@ -120,7 +120,8 @@ def pools(reading: Reading) -> Sequence[PoolUse]:
     answering = reading.mean_count(_replica_count(reading), (POOL,))
     types = _instance_types(reading.connection)
     found = []
-    for key, count in sorted(present.items()):
+    for key, line in sorted(present.items()):
+        count = sum(line.values) / max(1, len(line.values))
         by_tier = _of_pool(completed, key, seconds)
         computed = tokens.get(key, 0.0) + padding.get(key, 0.0)
         found.append(
@@ -135,17 +136,27 @@ def pools(reading: Reading) -> Sequence[PoolUse]:
                 tier_completed=by_tier,
                 tier_device_s=_of_pool(device, key, seconds),
                 instance_types=types.get(pool_of(key[0]), ()),
+                model_completed=_of_pool(completed, key, seconds, by=2),
+                model_device_s=_of_pool(device, key, seconds, by=2),
+                over_time=line,
             )
         )
     return found
 
 
-def _of_pool(rates: Mapping[Key, float], pool: Key, seconds: float) -> dict[str, float]:
-    return {key[1]: value * seconds for key, value in rates.items() if key[:1] == pool}
+def _of_pool(
+    rates: Mapping[Key, float], pool: Key, seconds: float, by: int = 1
+) -> dict[str, float]:
+    """`by`: the place of the label to add up by."""
+    found: dict[str, float] = {}
+    for key, value in rates.items():
+        if key[:1] == pool:
+            found[key[by]] = found.get(key[by], 0.0) + value * seconds
+    return found
 
 
-def _present(reading: Reading) -> dict[Key, float]:
-    """Replicas by pool, on average since there is data, from the middles of even parts of it."""
+def _present(reading: Reading) -> dict[Key, Series]:
+    """Replicas by pool since there is data, in the middles of even parts of it."""
     window = reading.covered
     if reading.recorded:
         query = promql.gauge(promql.TARGETS_RECORDED, "sum", (POOL,), reading.where)
@@ -157,7 +168,10 @@ def _present(reading: Reading) -> dict[Key, float]:
     first_s = int(window.start_s) + step_s // 2
     grid = Grid(first_s, first_s + (parts - 1) * step_s, step_s)
     lines = reading.lines(query, (POOL,), grid)
-    return {key: sum(line.values.values()) / parts for key, line in lines.items()}
+    return {
+        key: Series(key[0], grid.times_s, tuple(line.values.get(at, 0.0) for at in grid.times_s))
+        for key, line in lines.items()
+    }
 
 
 def _replica_count(reading: Reading) -> str:

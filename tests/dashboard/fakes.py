@@ -235,7 +235,9 @@ class FakeMetrics:
         return [
             PoolUse(pool, 1.0, present_s, 1.0, 300 * present_s, 0.7 * present_s, 0.14,
                     {"interactive": 240 * present_s, "bulk": 60 * present_s},
-                    {"interactive": 0.45 * present_s, "bulk": 0.25 * present_s})
+                    {"interactive": 0.45 * present_s, "bulk": 0.25 * present_s}, (),
+                    {"topics": 300 * present_s}, {"topics": 0.7 * present_s},
+                    wave(pool.value, 1.0, 0.0, window))
             for pool in (Pool.SPOT, Pool.ON_DEMAND)
         ]  # fmt: skip
 
@@ -397,6 +399,7 @@ class FakeParts:
     )
     name: str | None = "ada"
     login_problem: str = ""
+    title: str = "here"
     now_s: float = NOW_S
 
     def parts(self) -> Parts:
@@ -409,6 +412,7 @@ class FakeParts:
             now=lambda: self.now_s,
             who=self.who,
             login_problem=lambda: self.login_problem,
+            name=self.title,
         )
 
     def who(self, reader: Reader) -> str | None:

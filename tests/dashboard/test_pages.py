@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.ports import Slo, SourceDown, Split
+from dashboard.ports import Slo, SourceDown, Split, Window
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
 from tests.dashboard.nasty import drawn
@@ -268,6 +268,44 @@ def test_the_selectors_follow_the_url(fakes: FakeParts) -> None:
     assert asked[-1].duration_s == 6 * 3600
 
 
+def test_an_absolute_range_follows_the_url_and_stays_on_other_pages(fakes: FakeParts) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.query_params["from"] = "2026-09-21T12:00:00Z"
+    app.query_params["to"] = "2026-09-21T12:05:00Z"
+    app.run()
+    assert_sound(app)
+
+    def asked(what: str) -> Window:
+        found: Window = next(about for name, about in fakes.metrics.asked[::-1] if name == what)
+        return found
+
+    window = Window(1_789_992_000.0, 1_789_992_300.0)
+    assert asked("tiers") == window
+    app.switch_page("app_pages/cost.py").run()
+    assert asked("pools") == window
+    app.button(key="back-to-now").click().run()
+    assert asked("pools").moves
+    assert not [each for each in app.button if each.key == "back-to-now"]
+
+
+def test_a_range_that_is_none_is_told_and_the_other_one_counts(fakes: FakeParts) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.query_params["from"] = "yesterday"
+    app.run()
+    assert_sound(app)
+    assert [each for each in sentences(app) if each.startswith("Give both ends of the range")]
+    assert app.metric
+
+
+def test_the_title_says_what_is_watched_and_when_it_was_drawn(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.title = "topics in eu-west"
+    app = open_page("overview")
+    assert [each for each in app.markdown if "topics in eu" in each.value]
+    assert [each.value for each in app.caption if each.value.startswith("updated at ")]
+
+
 def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
     open_page: Open, fakes: FakeParts
 ) -> None:
@@ -280,6 +318,28 @@ def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
     assert app.selectbox(key="range").value == "6 h"
     assert app.selectbox(key="model").value == "topics"
     assert_sound(app)
+
+
+def test_selectors_that_do_nothing_are_not_there(open_page: Open, fakes: FakeParts) -> None:
+    app = open_page("load_tests")
+    assert not [box.key for box in app.selectbox if box.key in ("range", "model", "refresh")]
+    assert not [each for each in app.selectbox if each.key == "load-sweep"]  # there is one
+    assert [json.loads(str(each.proto.spec)) for each in app.get("plotly_chart")][-1]["data"]
+    app.switch_page("app_pages/latency.py").run()
+    assert app.selectbox(key="range").value == "15 min"
+
+
+def test_a_sweep_shows_its_front_first_and_any_columns_on_demand(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("load_tests")
+    (title,) = [name for name in charts(app) if name.startswith("sweep-simulated")]
+    assert title == "sweep-simulated: throughput beside p99"
+    (kind,) = [each for each in app.segmented_control if each.key == "kind-sweep-simulated"]
+    kind.set_value("any two columns").run()
+    assert_sound(app)
+    assert "sweep-simulated" in charts(app)
+    assert not [each for each in app.selectbox if each.key == "along-sweep-simulated"]
 
 
 def test_no_runs_yet_is_said(open_page: Open, fakes: FakeParts) -> None:

@@ -359,6 +359,10 @@ def test_a_pool_is_paid_for_as_long_as_it_was_there(world: World) -> None:
     assert other.present_s == pytest.approx(560 - SECOND_JOINS_S, abs=SCRAPE_S)
     assert spot.completed == pytest.approx((RATE - 1) * WINDOW.duration_s, rel=0.02)
     assert spot.tier_device_s["interactive"] == pytest.approx(spot.busy_s, rel=0.001)
+    assert spot.model_device_s == {ODD: pytest.approx(spot.busy_s, rel=0.001)}
+    assert spot.model_completed == {ODD: pytest.approx(spot.completed)}
+    assert spot.over_time is not None
+    assert set(spot.over_time.values) == {1.0}
     assert spot.padding_share == pytest.approx(120 / 320)
     assert (spot.devices, spot.instance_types) == (1.0, ("g1",))
     assert usd_per_1000(spot, 0.36) == pytest.approx(1000 * 0.05 / 9500, abs=0.005)

@@ -1,5 +1,6 @@
 """What pages say, from facts alone: verdicts, money, take-hold, tables."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,10 +25,12 @@ from dashboard.ports import (
     ServiceModelFit,
     Slo,
     Stored,
+    Sweep,
     TierNow,
     Token,
     TokenTimes,
     Traffic,
+    Window,
 )
 from dashboard.views import (
     batching,
@@ -143,6 +146,44 @@ class TestCosts:
             share_on_spot=1.0,
         )
         assert found.usd_per_month == pytest.approx(1.0 * 730)
+
+    def test_dearer_is_never_a_negative_cheaper(self) -> None:
+        assert costs.compared_words(0.38) == ("A request on spot is cheaper by", "38%")
+        assert costs.compared_words(-0.53) == ("A request on spot is dearer by", "53%")
+        assert costs.compared_words(None)[1] == units.MISSING
+        assert costs.saved_words(0.1) == ("Saved by spot's hours", "$0.10")
+        assert costs.saved_words(-0.1) == ("Paid more for spot's hours", "$0.10")
+
+    def test_hours_and_requests_that_tell_the_contrary_are_explained(self) -> None:
+        assert "answered fewer" in costs.why_unlike(-0.53, 0.10)
+        assert "answered more" in costs.why_unlike(0.2, -0.10)
+        assert costs.why_unlike(0.2, 0.1) == costs.why_unlike(None, 0.1) == ""
+
+    def test_models_share_all_that_was_paid_by_device_time(self) -> None:
+        two = use(
+            Pool.SPOT, model_completed={"a": 500.0, "b": 500.0}, model_device_s={"a": 3.0, "b": 1.0}
+        )
+        found = {cost.model: cost for cost in costs.model_costs([two], PRICES)}
+        assert found["a"].usd == pytest.approx(1.5)
+        assert found["b"].usd_per_1000 == pytest.approx(1.0)
+        unpriced = replace(two, pool=Pool.UNKNOWN)
+        assert costs.model_costs([unpriced], PRICES)[0].usd == 0.0
+
+    def test_a_pool_costs_what_its_replicas_do_at_each_time(self) -> None:
+        line = Series("spot", (1.0, 2.0), (2.0, 0.0))
+        presence = [(Pool.ON_DEMAND, line), (Pool.UNKNOWN, line)]
+        (found,) = costs.costs_over_time(presence, PRICES)
+        assert (found.name, found.values) == ("on-demand", (4.0, 0.0))
+
+    def test_a_file_says_of_when_it_is(self) -> None:
+        table = costs.cost_table(costs.pool_costs([use(Pool.SPOT)], PRICES))
+        rows = costs.with_times(table, Window(1_789_992_000.0, 1_789_992_300.0))
+        assert (
+            costs.as_csv(rows)
+            .splitlines()[1]
+            .startswith("2026-09-21T12:00:00Z,2026-09-21T12:05:00Z,spot,interactive,")
+        )
+        assert json.loads(costs.as_json(rows))[0]["to"] == "2026-09-21T12:05:00Z"
 
     def test_the_table_downloads_as_csv(self) -> None:
         table = costs.cost_table(costs.pool_costs([use(Pool.SPOT)], PRICES))
@@ -314,6 +355,50 @@ class TestTakeHold:
         assert tuning.take_hold([first, newer], 1, None).text.endswith("8090 on generation 5.")
 
 
+class TestAbsoluteRanges:
+    def test_ends_are_of_the_readers_zone_or_say_their_own(self) -> None:
+        berlin = times.zone_of("Europe/Berlin")
+        in_utc = times.absolute("2026-09-21T12:00:00Z", "2026-09-21T12:05:00Z", berlin, NOW_S)
+        assert in_utc == Window(1_789_992_000.0, 1_789_992_300.0)
+        assert in_utc == times.absolute(
+            " 2026-09-21 14:00:00", "2026-09-21 14:05:00.0000", berlin, NOW_S
+        )
+        assert isinstance(in_utc, Window)
+        assert not in_utc.moves
+        assert times.written(in_utc.start_s) == "2026-09-21T12:00:00Z"
+        assert times.span_of(in_utc, berlin, NOW_S) == "14:00:00 to 14:05:00"
+
+    def test_what_lies_ahead_is_not_asked_for(self) -> None:
+        found = times.absolute(times.written(NOW_S - 60), times.written(NOW_S + 60), UTC, NOW_S)
+        assert found == Window(NOW_S - 60, NOW_S)
+
+    @pytest.mark.parametrize(
+        ("start", "end", "said"),
+        [
+            ("yesterday", "now", "both ends"),
+            ("2026-09-21 12:00:00", "", "both ends"),
+            ("2026-09-21 12:00:00", "2026-09-21 12:00:05", "10 s long"),
+            ("2026-09-21 12:05:00", "2026-09-21 12:00:00", "10 s long"),
+            ("2030-01-01 00:00:00", "2030-01-02 00:00:00", "begin in the past"),
+            ("2020-01-01 00:00:00", "2026-01-02 00:00:00", "90 d long at most"),
+        ],
+    )
+    def test_what_is_no_range_is_a_sentence(self, start: str, end: str, said: str) -> None:
+        found = times.absolute(start, end, UTC, NOW_S)
+        assert isinstance(found, str)
+        assert said in found
+
+    def test_without_ends_there_is_none(self) -> None:
+        assert times.absolute("", " ", UTC, NOW_S) is None
+
+    def test_ages_and_moments(self) -> None:
+        assert [times.elapsed(each) for each in (0, 119, 120, 7200, 200_000)] == [
+            *("0 s", "119 s", "2 min", "2 h", "2 d"),
+        ]
+        assert times.moment(NOW_S, UTC, NOW_S + 60) == "14:13:20"
+        assert times.moment(NOW_S - 86_400, UTC, NOW_S) == "2026-09-20 14:13:20"
+
+
 class TestHistory:
     """Two edits of the dashboard, and hands between them."""
 
@@ -454,10 +539,51 @@ class TestLoadTests:
 
     def test_a_sweep_is_lines_along_a_column(self) -> None:
         (sweep,) = results().sweeps
-        assert load_tests.numeric_columns(sweep) == ["max_batch_size", "rate_per_s", "p99_ms"]
-        lines = load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", "policy")
+        assert load_tests.numeric_columns(sweep) == ["rate_per_s", "p99_ms"]  # one batch size
+        lines = load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", ["policy"])
         assert lines["adaptive"] == ([100.0, 200.0, 300.0], [22.0, 32.0, 42.0])
-        assert list(load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", None)) == [""]
+        assert list(load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", [])) == [""]
+
+    def sweep(self) -> Sweep:
+        """Two settings of a policy at two rates, and one cell that was not sent as asked."""
+        columns = ("policy", "max_wait_ms", "rate_per_s", "throughput_per_s", "p99_ms", "valid")
+        rows = (
+            ("adaptive", 0.0, 10.0, 10.0, 20.0, "True"),
+            ("adaptive", 0.0, 20.0, 18.0, 40.0, "True"),
+            ("constant", 5.0, 10.0, 9.0, 30.0, "True"),
+            ("constant", 50.0, 20.0, 20.0, 90.0, "True"),
+            ("constant", 5.0, 20.0, 40.0, 1.0, "False"),
+        )
+        return Sweep("s", columns, rows)
+
+    def test_each_setting_is_a_line_of_its_own(self) -> None:
+        sweep = self.sweep()
+        by = load_tests.setting_columns(sweep, "rate_per_s")
+        assert by == ["policy", "max_wait_ms"]
+        lines = load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", by)
+        assert "constant, max_wait_ms 50" in lines
+        assert all(along == sorted(set(along)) for along, _ in lines.values())  # no zig-zag
+
+    def test_the_front_is_what_nothing_beats(self) -> None:
+        sweep = self.sweep()
+        assert load_tests.front_axes(sweep) == ("throughput_per_s", "p99_ms")
+        assert load_tests.front(sweep, "throughput_per_s", "p99_ms") == (
+            [10.0, 18.0, 20.0], [20.0, 40.0, 90.0],
+        )  # fmt: skip
+        without = replace(sweep, columns=("policy", "max_wait_ms", "a", "b", "c", "valid"))
+        assert load_tests.front_axes(without) is None
+
+    def test_probes_of_a_search_come_behind_and_those_that_failed_last(self) -> None:
+        failed = replace(load_run("capacity/9", 1.0), missed=("p99 under 50 ms; seen 80 ms.",))
+        runs = [
+            replace(failed, name="capacity/9"),
+            load_run("capacity/1", 1.0),
+            load_run("20261125-steady", 1.0),
+            replace(load_run("20261124-steady", 1.0), valid=False),
+        ]
+        assert [run.name for run in load_tests.in_order(runs)] == [
+            "20261125-steady", "20261124-steady", "capacity/1", "capacity/9",
+        ]  # fmt: skip
 
 
 class TestUnits:
