@@ -92,7 +92,7 @@ def warm_up_steps(
             continue
         if clock() - began_s + 2 * per_token_s * shape.tokens > BUDGET_S:
             continue
-        first = _first_pieces(spec.name, shape, limits)
+        first = first_pieces(spec.name, shape, limits)
         again = [structs.replace(piece, pages=(), fresh=False) for piece in first]
         try:
             _seconds(runner, first, clock)
@@ -111,7 +111,7 @@ def _fits(shape: Shape, limits: GenerationSpec, max_tokens: int) -> bool:
     return longest <= max_tokens and len(parts) <= limits.slots and pages <= limits.pages
 
 
-def _first_pieces(model: str, shape: Shape, limits: GenerationSpec) -> list[Piece]:
+def first_pieces(model: str, shape: Shape, limits: GenerationSpec) -> list[Piece]:
     """The step of rows that are new to their slots."""
     pieces, taken = [], 0
     for slot, (start, tokens) in enumerate(shape.parts):
