@@ -115,11 +115,14 @@ def test_time_drawn_across_a_plot_is_the_range_of_all(dashboard: Dashboard) -> N
     page = dashboard.page
     dashboard.open("overview")
     expect(dashboard.plots).to_have_count(PLOTS["overview"])
+    page.wait_for_function("""() => document.querySelector('.js-plotly-plot')
+        .calcdata[0].filter(point => Number.isFinite(point.y)).length > 12""")  # half a minute of load
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     assert box is not None
-    page.mouse.move(box["x"] + 100, box["y"] + 40)
+    right = box["x"] + box["width"]
+    page.mouse.move(right - 25, box["y"] + 40)
     page.mouse.down()
-    page.mouse.move(box["x"] + 180, box["y"] + 90, steps=8)
+    page.mouse.move(right - 4, box["y"] + 90, steps=8)
     page.mouse.up()
     expect(page).to_have_url(re.compile(r"from=\d{4}-.*&to=\d{4}-"))
     back = page.get_by_role("button", name="Back to now")
