@@ -49,7 +49,7 @@ up: ## serve the default model here, with a dashboard: make up [REPLICAS=1] [TAS
 test: check manifests-check ## check, manifests-check, then all tests but the long ones below
 	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadscope
 
-test-faults: $(INSTALLED) ## kill and restart replicas and Redis under a job, and print the figures
+test-faults: $(INSTALLED) ## kill replicas and Redis under a job, storm a server with bad inputs, print figures
 	@$(BIN)/python -m pytest -m faults
 
 test-browser: $(INSTALLED) ## all that `up` starts, in a real Chromium (apt-get install chromium prometheus)

@@ -25,6 +25,7 @@ from predictor.engine.local import LocalEngine
 from predictor.engine.port import AnyRunner, Engine, StepRunner
 from predictor.exits import report_failure
 from predictor.first_steps import GREETING_VARIABLE, base_url, greeting
+from predictor.freed_memory import give_back
 from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
 from predictor.redis_password import with_password
@@ -271,6 +272,7 @@ def _collect_garbage_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)  # a request leaves nothing behind that needs it sooner
+    give_back()
 
 
 def _edge_settings(settings: Settings, *, shared_ports: bool = False) -> "EdgeSettings":

@@ -51,21 +51,23 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     deadline_met: bool = False
 
 
-class TokenCame(msgspec.Struct, frozen=True, gc=False):
-    """One generated token. `seconds`: since its row's last one, or, of a first one, since its row
-    arrived; a first one has the `prompt_tokens`, of which `cached_tokens` were not computed."""
+class FirstToken(msgspec.Struct, frozen=True, gc=False):
+    """A row's first token, so long after it arrived; `cached_tokens` of its prompt were not
+    computed."""
 
     tier: str
     seconds: float
-    prompt_tokens: int = 0
+    prompt_tokens: int
     cached_tokens: int = 0
 
 
 class TokensCame(msgspec.Struct, frozen=True, gc=False):
-    """What a step of a generating model gave."""
+    """What a step of a generating model gave: rows' first tokens, and how many later ones came by
+    tier and the seconds since the one before."""
 
     model: str
-    tokens: Sequence[TokenCame]
+    firsts: Sequence[FirstToken]
+    gaps: Mapping[tuple[str, float], int]
 
 
 class EdgeTimed(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):

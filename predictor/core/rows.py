@@ -5,9 +5,11 @@ that its model is charged for: tokens of text, frames of audio (20 ms), ids of `
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 
@@ -71,18 +73,21 @@ class Progress:
 
     def took(self, token: int, now_s: float) -> Finish | None:
         """Take in a token that came back; why the row ends with it, if it does."""
-        if self.output:
+        output, sampling = self.output, self.sampling
+        if output:
             self.gaps_s.append(now_s - self.last_token_s)
         else:
             self.first_token_s = now_s
         self.last_token_s = now_s
-        self.output.append(token)
-        generated = len(self.output)
-        if token in self.sampling.stop_ids and generated >= self.sampling.min_tokens:
+        output.append(token)
+        generated = len(output)
+        if token in sampling.stop_ids and generated >= sampling.min_tokens:
             self.finish = Finish.STOP
-        elif generated >= self.sampling.max_tokens:
+        elif generated >= sampling.max_tokens:
             self.finish = Finish.LENGTH
-        self.ended = self.finish is not None
+        else:
+            return None
+        self.ended = True
         return self.finish
 
     @property
@@ -166,6 +171,24 @@ class Batch:
         if self.work is not None:
             return self.work.tokens
         return sum(part.tokens for part in self.pieces or self.rows)
+
+    @property
+    def prefill_pieces(self) -> Sequence[Piece]:
+        """Those of a step that compute a prompt, or a part of it."""
+        return [piece for piece in self.pieces if piece.tokens > 1 or piece.fresh]
+
+    @property
+    def tokens_by_tier(self) -> Mapping[str, int]:
+        """Real tokens."""
+        if not self.pieces:
+            by_tier: Counter[str] = Counter()
+            for row in self.rows:
+                by_tier[row.tier] += row.tokens
+            return by_tier
+        by_tier = Counter(map(attrgetter("tier"), self.rows))  # a token each, but for prompts
+        for piece in self.prefill_pieces:
+            by_tier[piece.row.tier] += piece.tokens - 1
+        return by_tier
 
     @property
     def padding_tokens(self) -> int:

@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 
 from predictor.core.errors import RequestTooLarge, Unavailable
+from predictor.freed_memory import HighWater
 
 DEFAULT_BYTES = 1 << 30
 RETRY_S = 1.0
@@ -25,6 +26,7 @@ class DecodedBytes:
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         self.limit = limit
         self.held = 0
+        self._high_water = HighWater()
         self._held_by_lines = 0
         self._lines_limit = int(limit * _LINES_SHARE)
         self.line_turn = asyncio.Lock()
@@ -37,6 +39,7 @@ class DecodedBytes:
     def add(self, size: int, of_line: bool) -> None:
         """For reservations alone. Negative: there is more room again."""
         self.held += size
+        self._high_water.note(self.held)
         if of_line:
             self._held_by_lines += size
         if size < 0 and self._waiting:

@@ -23,6 +23,7 @@ from predictor.edge.repository import check_load, refuse_unload
 from predictor.edge.service import InferService, check_version
 from predictor.edge.statuses import INTERNAL, INTERNAL_MESSAGE, retry_after, status_of
 from predictor.edge.tensors import DEFAULT_VERSION
+from predictor.log_lines import escaped
 
 _LOG = logging.getLogger("headway.edge")
 
@@ -123,7 +124,7 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> NoReturn:
         await context.abort(status_of(error).grpc, _short(error.message), trailing)
     for kind, code in _SDK_STATUSES.items():
         if isinstance(error, kind):
-            await context.abort(code, _short(str(error)))
+            await context.abort(code, escaped(_short(str(error))))
     _LOG.error("a gRPC call failed", exc_info=error)
     await context.abort(INTERNAL.grpc, INTERNAL_MESSAGE)
     raise AssertionError("abort raises")

@@ -1,26 +1,17 @@
-"""How the gRPC server treats its connections, and which bytes reach which method.
+"""How the gRPC server treats its connections, and which method answers which call."""
 
-The library logs a trace for each message that it cannot read, and ends the call as internal. So it
-hands the bytes over, and they are read here.
-"""
-
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
-from grpc import aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from predictor.connection_flags import GrpcKeepalive
+from predictor.edge.grpc_messages import unary
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _HANDSHAKE_MS = 10_000  # for a connection that says nothing; the library gives 120 s
 _IDLE_MS = 600_000  # without a call; clients connect again by themselves
-_LARGE_BYTES = 1 << 20  # reading more at once would hold the event loop too long
 _MAX_STREAMS = 1024  # calls in flight of one connection; the client keeps the rest back
 
 
@@ -59,30 +50,11 @@ def service_handler(servicer: Any) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
         _SERVICE.full_name,
         {
-            method.name: _handler(method, getattr(servicer, method.name))
+            method.name: unary(
+                GetMessageClass(method.input_type),
+                getattr(servicer, method.name),
+                GetMessageClass(method.output_type),
+            )
             for method in _SERVICE.methods
         },
-    )
-
-
-def _handler(
-    method: MethodDescriptor, answer: Callable[[Any, aio.ServicerContext], Awaitable[Any]]
-) -> grpc.RpcMethodHandler:
-    request_class: Any = GetMessageClass(method.input_type)
-    response_class: Any = GetMessageClass(method.output_type)
-    read = request_class.FromString
-
-    async def read_and_answer(sent: bytes, context: aio.ServicerContext) -> Any:
-        try:
-            large = len(sent) > _LARGE_BYTES
-            request = await asyncio.to_thread(read, sent) if large else read(sent)
-        except DecodeError:
-            await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"the message cannot be read as a {method.input_type.name}; send one",
-            )
-        return await answer(request, context)
-
-    return grpc.unary_unary_rpc_method_handler(
-        read_and_answer, response_serializer=response_class.SerializeToString
     )

@@ -11,12 +11,11 @@ from typing import Any
 
 import grpc
 import msgspec
-from google.protobuf.message import DecodeError
 from grpc import aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
-from predictor.core.errors import HeadwayError, InvalidRequest
-from predictor.edge import grpc_codec
+from predictor.core.errors import HeadwayError
+from predictor.edge import grpc_codec, grpc_messages
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.generate_request import GenerateRequest
 from predictor.edge.generating import Change, Texts
@@ -95,12 +94,7 @@ class StreamInfer:
     async def _answer(self, sent: bytes, context: aio.ServicerContext, write: Write) -> None:
         head = pb.ModelInferResponse()
         try:
-            try:
-                request = pb.ModelInferRequest.FromString(sent)
-            except DecodeError:
-                raise InvalidRequest(
-                    "the message cannot be read as a ModelInferRequest; send one"
-                ) from None
+            request = await grpc_messages.read(pb.ModelInferRequest, sent)
             head.id, head.model_name = request.id, request.model_name
             await self._service.lifecycle.run(_StreamedExchange(request, context, write))
         except HeadwayError as error:

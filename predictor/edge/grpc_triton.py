@@ -14,6 +14,7 @@ from grpc import aio
 
 from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge.generation_codec import GenerationCodec
+from predictor.edge.grpc_messages import parsed, unary
 from predictor.edge.grpc_stream import StreamInfer
 from predictor.edge.in_flight import InFlight
 from predictor.edge.repository import index
@@ -38,16 +39,16 @@ class RepositoryChange(msgspec.Struct, frozen=True):
 def repository_change(request: Any) -> RepositoryChange:
     """From a message of the SDK or of Triton. Raises InvalidRequest."""
     model: str = request.model_name
-    parameters = []
     for field in unknown_fields.UnknownFieldSet(request):
         if field.field_number == _MODEL_NAME and isinstance(field.data, bytes):
             if model:  # Triton's repository_name
                 raise InvalidRequest("repository_name: there is one repository; leave it out")
             model = field.data.decode(errors="replace")
-    for field in unknown_fields.UnknownFieldSet(request):
-        if field.field_number == _PARAMETERS and isinstance(field.data, bytes):
-            entry = _Entry.FromString(field.data)
-            parameters.append(entry.key)
+    parameters = [
+        parsed(_Entry, field.data).key
+        for field in unknown_fields.UnknownFieldSet(request)
+        if field.field_number == _PARAMETERS and isinstance(field.data, bytes)
+    ]
     return RepositoryChange(model, parameters)
 
 
@@ -62,17 +63,13 @@ class TritonMethods(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         name = details.method.removeprefix(_SERVICE)
         if name == "RepositoryIndex":
-            return grpc.unary_unary_rpc_method_handler(
-                self._index, _IndexRequest.FromString, _IndexResponse.SerializeToString
-            )
+            return unary(_IndexRequest, self._index, _IndexResponse)
         if name == "ModelStreamInfer":
             return grpc.stream_stream_rpc_method_handler(
                 self._stream.serve, response_serializer=_StreamResponse.SerializeToString
             )
         if name == "ModelConfig":
-            return grpc.unary_unary_rpc_method_handler(
-                self._config, ConfigRequest.FromString, ConfigResponse.SerializeToString
-            )
+            return unary(ConfigRequest, self._config, ConfigResponse)
         sentence = METHODS.get(name)
         if sentence is None:
             return None

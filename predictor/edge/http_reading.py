@@ -122,17 +122,28 @@ class RequestReader(HttpToolsProtocol):
             self._refuse(refusal)
 
     def _parse(self, data: bytes | memoryview) -> None:
+        head_end = self._parse_until_offer(data)
+        if head_end is None:
+            return
+        head, self._offered = self._offered, None
+        if head is None:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request cannot be read")
+        self.parser = self._new_parser()
+        self._parse(head)
+        rest = data[head_end:]
+        if rest:
+            self._parse(rest)
+
+    def _parse_until_offer(self, data: bytes | memoryview) -> int | None:
+        """Where a head ends that offers another protocol; None: all was parsed.
+
+        What follows is parsed when this has returned: an error that is raised while another is
+        handled loses the context that the parser gave it, which is the callback's refusal.
+        """
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as at_head_end:
-            head, self._offered = self._offered, None
-            if head is None:
-                raise Refusal(HTTPStatus.BAD_REQUEST, "the request cannot be read") from None
-            self.parser = self._new_parser()
-            self._parse(head)
-            rest = data[at_head_end.args[0] :]
-            if rest:
-                self._parse(rest)
+            return int(at_head_end.args[0])
         except httptools.HttpParserCallbackError as error:
             if isinstance(error.__context__, Refusal):
                 raise error.__context__ from None
@@ -141,6 +152,7 @@ class RequestReader(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             reason = "HTTP/2 has a port of its own, that of gRPC" if "PRI" in str(error) else error
             raise Refusal(HTTPStatus.BAD_REQUEST, f"this is not HTTP/1.1: {reason}") from None
+        return None
 
     def _new_parser(self) -> Any:
         parser = httptools.HttpRequestParser(self)

@@ -37,6 +37,7 @@ from predictor.edge.tasks import TaskCodec, TaskRows, check_outputs, choose_outp
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, WantedOutput
 from predictor.edge.turns import Turns
 from predictor.engine.port import Engine, Reply, Submission
+from predictor.freed_memory import LARGE_READS
 
 _LOG = logging.getLogger("headway.edge")
 OVERRUN_RETRY_S = 1.0
@@ -99,9 +100,12 @@ class Lifecycle:
             codec = self._codec(exchange.model, exchange.version)
             if not exchange.paced:
                 await held.turn()
-            if exchange.size(body) > LARGE_BYTES:
+            if (size := exchange.size(body)) > LARGE_BYTES:
                 work = self._heavy.run(exchange.decode, body, codec)
-                request = await exchange.wait(asyncio.ensure_future(work))
+                try:
+                    request = await exchange.wait(asyncio.ensure_future(work))
+                finally:
+                    LARGE_READS.ended(size)
             else:
                 request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more

@@ -14,11 +14,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import cast
 
 from predictor.core.rows import Batch
 from predictor.engine.isolation import Ran, run_isolated, run_parts, said_by
-from predictor.engine.port import AnyRunner, Launched, PipelinedRunner
+from predictor.engine.port import (
+    AnyRunner,
+    Launched,
+    LaunchedStep,
+    PipelinedRunner,
+    PipelinedStepRunner,
+)
 
 Clock = Callable[[], float]
 
@@ -42,8 +48,14 @@ class _Given:
 
     runner: AnyRunner
     batch: Batch
-    launched: Launched | BaseException | None
+    launched: Launched | LaunchedStep | BaseException | None
     given_s: float
+
+    @property
+    def is_left_to_thread(self) -> bool:
+        """Whether it is a step that runs on the thread, for the first time or in halves."""
+        failed = self.launched is None or isinstance(self.launched, BaseException)
+        return failed and bool(self.batch.pieces)
 
     def results(self) -> object:
         if self.launched is None:
@@ -67,7 +79,11 @@ class Device:
         self._finished = finished
         self._clock = clock
         self._free_s = float("-inf")
-        self._pipelined: dict[type[AnyRunner], bool] = {}
+        self._launchers: dict[type[AnyRunner], _Launcher | None] = {}
+        # Steps go on from one another. So while one that could not be launched has yet to be run by
+        # the thread, those behind it are not launched either. Each is counted by one thread alone.
+        self._left_to_thread = 0
+        self._run_by_thread = 0
         self._work: queue.SimpleQueue[_Given | None] = queue.SimpleQueue()
         # A daemon: a device that hangs must not keep the process from ending.
         threading.Thread(target=self._run, name="device", daemon=True).start()
@@ -75,14 +91,23 @@ class Device:
     def start(self, runner: AnyRunner, batch: Batch) -> None:
         """Run this batch as soon as those before it are done."""
         now_s = self._clock()
-        launched = _launch(runner, batch) if self._is_pipelined(runner) else None
-        self._work.put(_Given(runner, batch, launched, now_s))
+        launch = self._launcher_of(runner)
+        launched = None
+        if launch is not None and not (batch.pieces and self._thread_is_behind):
+            launched = launch(runner, batch)
+        given = _Given(runner, batch, launched, now_s)
+        self._left_to_thread += given.is_left_to_thread
+        self._work.put(given)
 
-    def _is_pipelined(self, runner: AnyRunner) -> TypeGuard[PipelinedRunner]:
-        known = self._pipelined.get(type(runner))
-        if known is None:  # asked once: looking at all that a protocol asks for takes 15 us
-            known = self._pipelined[type(runner)] = isinstance(runner, PipelinedRunner)
-        return known
+    @property
+    def _thread_is_behind(self) -> bool:
+        return self._left_to_thread > self._run_by_thread
+
+    def _launcher_of(self, runner: AnyRunner) -> "_Launcher | None":
+        kind = type(runner)
+        if kind not in self._launchers:  # asked once: to look at all of a protocol takes 15 us
+            self._launchers[kind] = _launcher_of(runner)
+        return self._launchers[kind]
 
     def close(self) -> None:
         """End the thread after what it has been given."""
@@ -97,6 +122,7 @@ class Device:
             except BaseException as error:  # nothing may end this thread while rows wait for it
                 failure = RuntimeError(f"{type(error).__name__}: {said_by(error)}")
                 ran = Ran([failure] * len(it.batch.parts), at_once=False)
+            self._run_by_thread += it.is_left_to_thread
             self._free_s = self._clock()
             self._tell(Finished(it.batch, ran, began_s, self._free_s))
 
@@ -107,8 +133,26 @@ class Device:
             self.close()
 
 
-def _launch(runner: PipelinedRunner, batch: Batch) -> Launched | BaseException | None:
+_Launcher = Callable[[AnyRunner, Batch], Launched | LaunchedStep | BaseException | None]
+
+
+def _launcher_of(runner: AnyRunner) -> _Launcher | None:
+    if isinstance(runner, PipelinedStepRunner):
+        return _launch_step
+    return _launch if isinstance(runner, PipelinedRunner) else None
+
+
+def _launch(runner: AnyRunner, batch: Batch) -> Launched | BaseException | None:
     try:
-        return runner.launch([row.payload for row in batch.rows], batch.packing)
+        return cast("PipelinedRunner", runner).launch(
+            [row.payload for row in batch.rows], batch.packing
+        )
     except BaseException as error:  # whatever a model raises is its rows' answer
+        return error
+
+
+def _launch_step(runner: AnyRunner, batch: Batch) -> LaunchedStep | BaseException:
+    try:
+        return cast("PipelinedStepRunner", runner).launch_step(batch.pieces)
+    except BaseException as error:
         return error

@@ -40,7 +40,7 @@ from predictor.core.rows import NO_DEADLINE, Batch, Outcome
 from predictor.core.shown import shown
 from predictor.engine.device import Clock, Device, Finished
 from predictor.engine.isolation import said_by
-from predictor.engine.outputs import Output, outputs_of
+from predictor.engine.outputs import outputs_of
 from predictor.engine.port import (
     AnyRunner,
     DeviceLost,
@@ -54,6 +54,7 @@ from predictor.engine.threads import in_daemon_thread
 from predictor.engine.ticket import Promise
 from predictor.engine.warmup import service_times
 from predictor.engine.watchdog import Watchdog
+from predictor.freed_memory import HighWater
 from predictor.policy.scheduler import Dispatch, Scheduler, WaitUntil
 
 _LOG = logging.getLogger("headway.engine")
@@ -101,6 +102,7 @@ class LocalEngine:
         self._requests: dict[Promise, Request] = {}
         self._max_queued_bytes = max_queued_bytes
         self._queued_bytes = 0
+        self._high_water = HighWater()
         self._device: Device | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._step_due = False
@@ -286,6 +288,7 @@ class LocalEngine:
             return admission.refusal
         self._requests[request.future] = request
         self._queued_bytes += size
+        self._high_water.note(self._queued_bytes)
         request.future.add_done_callback(lambda _: self._left(request, size))
         self._poke()
         return None
@@ -342,12 +345,11 @@ class LocalEngine:
         if lost := next((each for each in ran.results if isinstance(each, DeviceLost)), None):
             self._end("the device failed", f"the device is lost: {said_by(lost)}")
             return
-        outputs: Sequence[Output] = ()
+        outputs = None
         if batch.pieces:
             outputs = outputs_of(batch.pieces, ran.results, done.started_s, done.finished_s)
-            ended = [each.row for each in outputs if each.ended]
-            failed_rows = [each.row for each in outputs if each.error is not None]
-            self._scheduler.completed(batch, done.finished_s, ended, failed_rows)
+            failed_rows = [row for row, _ in outputs.failed]
+            self._scheduler.completed(batch, done.finished_s, outputs.ended, failed_rows)
         else:
             self._scheduler.completed(batch, done.finished_s)
         for work in ran.exhausted:
@@ -355,7 +357,7 @@ class LocalEngine:
             self._observer.observe(MemoryExhausted(batch.model, work.rows, work.tokens))
         self._watchdog.rearm(busy=bool(self._scheduler.in_flight))
         self._step()  # the device's next batch comes before the answers of the last one
-        if batch.pieces:
+        if outputs is not None:
             failed = self._settling.step_finished(outputs, done)
         else:
             failed = self._settling.finished(done)
@@ -375,6 +377,7 @@ class LocalEngine:
         """The future has ended: by an answer, an error, or because the client went away."""
         self._requests.pop(request.future, None)
         self._queued_bytes -= size
+        self._high_water.note(self._queued_bytes)
         cancelled = request.future.cancelled()
         if cancelled:
             self._settling.ended(request, Outcome.CANCELLED, self._clock())

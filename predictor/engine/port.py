@@ -174,6 +174,28 @@ class StepRunner(Protocol):
         ...
 
 
+class LaunchedStep(Protocol):
+    """A step that the device has been given, and that runs or waits there."""
+
+    def results(self) -> Sequence[Sampled | Exception | None]:
+        """Wait until the device is done with it; what `StepRunner.run_step` returns, or raises."""
+        ...
+
+
+@runtime_checkable
+class PipelinedStepRunner(StepRunner, Protocol):
+    """A step runner whose device has a queue of its own: what a row was given last stays there, so
+    a step may be launched before the one before it has ended."""
+
+    def launch_step(self, pieces: Sequence[Piece]) -> LaunchedStep:
+        """Hand a step to the device within a fraction of a millisecond, without waiting for it.
+
+        Called on the event loop, as `PipelinedRunner.launch`, and never while a step that could
+        not be launched has yet to be run by `run_step`. Raises as `run_step`.
+        """
+        ...
+
+
 AnyRunner = Runner | StepRunner
 
 

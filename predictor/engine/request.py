@@ -83,8 +83,10 @@ class Request:
                 self._generated = [[] for _ in range(self.size)]
             self._generated[row.index].append(token)
             return True
-        cached = progress.cached_tokens if len(progress.output) == 1 else 0
-        return self._part(Generated(row.index, (token,), progress.finish, cached))
+        if len(progress.output) == 1:
+            cached = progress.cached_tokens
+            return self._part(Generated(row.index, (token,), progress.finish, cached))
+        return self._part(Generated(row.index, (token,), progress.finish))
 
     def row_ended(self) -> bool:
         """One row more generates nothing any more. True when it was the last."""

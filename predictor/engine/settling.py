@@ -1,15 +1,14 @@
 """From the device, or a decision, to the futures: how requests end, and who is told."""
 
 import logging
-from collections.abc import Sequence
 
 from predictor.core.errors import DeadlineExceeded, HeadwayError, RowFailed, Shed, Unavailable
-from predictor.core.facts import Observer, Settled, TokenCame, TokensCame
-from predictor.core.generation import Finish, Sampled
+from predictor.core.facts import Observer, Settled, TokensCame
+from predictor.core.generation import Finish
 from predictor.core.rows import NO_DEADLINE, Outcome, Row
 from predictor.engine.device import Finished
 from predictor.engine.isolation import said_by
-from predictor.engine.outputs import Output
+from predictor.engine.outputs import StepOutputs
 from predictor.engine.port import DeviceMemoryExhausted
 from predictor.engine.request import Request
 from predictor.policy.scheduler import Scheduler
@@ -38,22 +37,30 @@ class Settling:
                 self._row_failed(row, result, done)
         return failed
 
-    def step_finished(self, outputs: Sequence[Output], done: Finished) -> int:
+    def step_finished(self, outputs: StepOutputs, done: Finished) -> int:
         """Hand on the tokens of a step, and settle the rows that ended; how many failed."""
-        failed = 0
-        came = [_came(output.row, done) for output in outputs if output.token is not None]
-        if came:
-            self._observer.observe(TokensCame(done.batch.model, came))
-        for output in outputs:
-            request = output.row.owner
+        batch, size = done.batch, done.batch.size
+        if outputs.rows:
+            self._observer.observe(TokensCame(batch.model, outputs.firsts, outputs.gaps))
+        for row, token in zip(outputs.rows, outputs.tokens, strict=True):
+            request = row.owner
             assert isinstance(request, Request)
-            if request.settled:
+            if request.future.done():
                 continue
-            if output.error is not None:
+            request.batch_size = size
+            goes_on = request.generated(row, token)
+            assert row.progress is not None
+            if row.progress.ended:
+                self._row_ended(row, request, done.finished_s)
+            elif not goes_on:
+                self._stopped(row, request, done.finished_s)
+        failed = 0
+        for row, error in outputs.failed:
+            request = row.owner
+            assert isinstance(request, Request)
+            if not request.settled:
                 failed += 1
-                self._row_failed(output.row, output.error, done)
-            elif output.token is not None:
-                self._token_came(output.row, output.token, request, done)
+                self._row_failed(row, error, done)
         return failed
 
     def stopped(self, row: Row, now_s: float) -> None:
@@ -62,21 +69,14 @@ class Settling:
         request = row.owner
         assert progress is not None
         assert isinstance(request, Request)
-        if progress.ended or request.settled:
-            return
-        progress.ended, progress.finish = True, Finish.STOP
+        if not (progress.ended or request.settled):
+            self._stopped(row, request, now_s)
+
+    def _stopped(self, row: Row, request: Request, now_s: float) -> None:
+        assert row.progress is not None
+        row.progress.ended, row.progress.finish = True, Finish.STOP
         self._scheduler.cancel(row)
         self._row_ended(row, request, now_s)
-
-    def _token_came(self, row: Row, token: Sampled, request: Request, done: Finished) -> None:
-        progress = row.progress
-        assert progress is not None
-        request.batch_size = done.batch.size
-        goes_on = request.generated(row, token)
-        if progress.ended:
-            self._row_ended(row, request, done.finished_s)
-        elif not goes_on:
-            self.stopped(row, done.finished_s)
 
     def _row_ended(self, row: Row, request: Request, now_s: float) -> None:
         """The request's times are those of the row that ended last."""
@@ -178,13 +178,3 @@ class Settling:
             return
         request.fail(error)
         self.ended(request, error.outcome, now_s)
-
-
-def _came(row: Row, done: Finished) -> TokenCame:
-    """What there is to tell of the token that the row was given last."""
-    progress = row.progress
-    assert progress is not None
-    if len(progress.output) > 1:
-        return TokenCame(row.tier, progress.gaps_s[-1])
-    waited_s = done.finished_s - row.arrival_s
-    return TokenCame(row.tier, waited_s, row.tokens, progress.cached_tokens)

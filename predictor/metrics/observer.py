@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from predictor.core.facts import (
     Completed,
@@ -139,27 +140,25 @@ class PrometheusObserver:
             tier.service_time.observe(fact.service_s)
 
     def _tokens_came(self, fact: TokensCame) -> None:
-        for token in fact.tokens:
-            tier = self._tier(fact.model, token.tier)
+        for first in fact.firsts:
+            tier = self._tier(fact.model, first.tier)
             tier.output_tokens += 1
-            if token.prompt_tokens:
-                tier.first_token.observe(token.seconds)
-                tier.prompt_tokens += token.prompt_tokens
-                tier.cached_tokens += token.cached_tokens
-            else:
-                tier.inter_token.observe(token.seconds)
+            tier.first_token.observe(first.seconds)
+            tier.prompt_tokens += first.prompt_tokens
+            tier.cached_tokens += first.cached_tokens
+        for (name, gap_s), times in fact.gaps.items():
+            tier = self._tier(fact.model, name)
+            tier.output_tokens += times
+            tier.inter_token.observe(gap_s, times)
 
     def _completed(self, fact: Completed) -> None:
         model, batch = self._model(fact.batch.model), fact.batch
-        by_tier: dict[str, int] = {}
-        for row, computed in zip(batch.rows, batch.parts, strict=True):
-            by_tier[row.tier] = by_tier.get(row.tier, 0) + computed.tokens
-        for piece in batch.pieces:
-            if piece.tokens == 1 and not piece.fresh:
-                model.decode_tokens += 1
-            else:
-                model.prefill_tokens += piece.tokens
+        by_tier = batch.tokens_by_tier
         tokens = sum(by_tier.values())
+        if batch.pieces:
+            prefill = sum([piece.tokens for piece in batch.prefill_pieces])
+            model.prefill_tokens += prefill
+            model.decode_tokens += tokens - prefill
         for name, part in by_tier.items():
             tier = self._tier(batch.model, name)
             tier.tokens += part
@@ -170,7 +169,7 @@ class PrometheusObserver:
         model.batch_tokens.observe(tokens)
         if self._device_free_s is not None:
             # Only what passed while a row of this batch was here already.
-            waiting_since_s = min(row.arrival_s for row in batch.rows)
+            waiting_since_s = min(map(attrgetter("arrival_s"), batch.rows))
             ready_s = max(self._device_free_s, waiting_since_s)
             self._tallies.process.idle_gap.observe(fact.started_s - ready_s)
         self._device_free_s = fact.finished_s

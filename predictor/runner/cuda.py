@@ -87,7 +87,7 @@ class CudaEncoderRunner:
             except torch.OutOfMemoryError:
                 pass  # handled below: until here the traceback keeps the batch's tensors alive
             except RuntimeError as error:
-                raise _lost(error) from None
+                raise lost(error) from None
             del slot
         raise memory_exhausted(self.spec, batch)
 
@@ -132,7 +132,7 @@ class LaunchedBatch:
         try:
             results = encode_results(self._slot.host_output(self._shape))
         except RuntimeError as error:
-            raise _lost(error) from None
+            raise lost(error) from None
         self._free.append(self._slot)
         return results
 
@@ -209,8 +209,9 @@ class _Stage:
     output: Tensor
 
 
-def _lost(error: RuntimeError) -> Exception:
-    """An error of CUDA itself stays until the process ends; any other is the batch's own."""
+def lost(error: RuntimeError) -> Exception:
+    """What an error of torch means: CUDA's own stays until the process ends, any other is the
+    batch's."""
     told = first_line(error)
     return DeviceLost(told) if "CUDA error" in told else error
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -28,6 +28,9 @@ from predictor.runner.paged_memory import PAGE_TOKENS, PagedMemory, choose_pages
 from predictor.runner.small_model import small_model_folder
 from predictor.runner.tokenizer import CheckpointTokenizer, load_tokenizer
 from predictor.runner.weights import silence_transformers
+
+if TYPE_CHECKING:
+    from predictor.runner.fused_generator import FusedGenerator
 
 _LOG = logging.getLogger("headway.runner")
 
@@ -69,9 +72,32 @@ def load_generator(settings: ModelSettings) -> StepRunner:
             " model, another device, a 16-bit dtype or less kv_cache_gib"
         ) from None
     spec = _spec(settings, weights, memory, text, defaults, device)
-    generator = Generator(spec, weights, memory)
+    if device.type == "cpu":
+        generator: Generator | FusedGenerator = Generator(spec, weights, memory)
+    else:
+        generator = _fuse(spec, weights, memory, device, graphs=settings.capture_graphs)
     _try_out(generator, model)
     return generator
+
+
+def _fuse(
+    spec: ModelSpec,
+    weights: DecoderWeights,
+    memory: PagedMemory,
+    device: torch.device,
+    *,
+    graphs: bool,
+) -> "FusedGenerator":
+    """Raises StartupError where its kernels cannot be compiled."""
+    from predictor.runner.fused_loading import fuse  # Triton is where there is a GPU
+
+    try:
+        return fuse(spec, weights, memory, device, graphs=graphs)
+    except torch.OutOfMemoryError:
+        raise StartupError(
+            f"model {spec.name!r} fits into the memory of {device}, but what it computes with does"
+            " not; use less kv_cache_gib, a smaller model or another device"
+        ) from None
 
 
 def _make_memory(
@@ -174,7 +200,7 @@ def _template(folder: Path, loaded: Any) -> str:
     return template or ""
 
 
-def _try_out(generator: Generator, model: PreTrainedModel) -> None:
+def _try_out(generator: "Generator | FusedGenerator", model: PreTrainedModel) -> None:
     spec = generator.spec
     try:
         compare_forwards(generator, model)

@@ -5,7 +5,7 @@ transformers takes each whole. The logits of every position are compared.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,18 @@ from transformers import PreTrainedModel
 
 from predictor.core.errors import StartupError
 from predictor.core.generation import Sampling
+from predictor.core.model import ModelSpec
 from predictor.core.rows import Piece, Progress, Row
-from predictor.runner.generator import Generator
 from predictor.runner.paged_memory import PAGE_TOKENS
+
+
+class Tried(Protocol):
+    """A runner whose logits can be looked at."""
+
+    spec: ModelSpec
+
+    def logits_of(self, pieces: Sequence[Piece]) -> Sequence[Tensor]: ...
+
 
 # Of each prompt, the lengths of its chunks.
 _CHUNKS: Sequence[Sequence[int]] = ((1, 1, 1), (17, 2, 1), (5, 30, 1), (1, 13, 2))
@@ -26,7 +35,7 @@ _CHUNKS: Sequence[Sequence[int]] = ((1, 1, 1), (17, 2, 1), (5, 30, 1), (1, 13, 2
 _TOLERANCES = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.12}
 
 
-def compare_forwards(generator: Generator, reference: PreTrainedModel) -> None:
+def compare_forwards(generator: Tried, reference: PreTrainedModel) -> None:
     """Raises StartupError where they differ by more than the number format explains."""
     spec = generator.spec
     rows = [
@@ -63,12 +72,11 @@ def _row(model: str, vocabulary: int, tokens: int, seed: int) -> Row:
     return Row(model, "", tokens, 0.0, payload=ids.tobytes(), progress=progress)
 
 
-def _in_pieces(generator: Generator, rows: Sequence[Row]) -> list[Tensor]:
+def _in_pieces(generator: Tried, rows: Sequence[Row]) -> list[Tensor]:
     """Logits [tokens, vocabulary] of each row."""
     made: list[list[Tensor]] = [[] for _ in rows]
     for pieces in _steps(rows):
-        logits = generator.logits_of(pieces)
-        for slot, part in enumerate(logits.split([piece.tokens for piece in pieces])):
+        for slot, part in enumerate(generator.logits_of(pieces)):
             made[slot].append(part)
     return [torch.cat(parts) for parts in made]
 

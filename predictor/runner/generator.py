@@ -6,8 +6,9 @@ next piece's input, so that a step can be planned before the one before it has e
 row advances before the step is whole: one that fails may be run again with fewer pieces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from predictor.engine.port import DeviceMemoryExhausted
 from predictor.runner.decoder import DecoderWeights, forward, logits
 from predictor.runner.paged_attention import GatheredAttention
 from predictor.runner.paged_memory import PagedMemory
-from predictor.runner.sampling import Choice, Sampler
+from predictor.runner.sampling import Sampler
 from predictor.runner.step_inputs import FROM_SLOT, Occupants, StepInputs
 
 NOT_FINITE = (
@@ -53,44 +54,48 @@ class Generator:
         results: list[Sampled | Exception | None] = [None] * len(pieces)
         for place, failure in step.failures.items():
             results[place] = failure
-        if not step.rows:
+        if not step.count:
             return results
         try:
             with torch.inference_mode():
-                choice = self._run(step)
+                sampled = self._run(step)
         except torch.OutOfMemoryError:
             self._occupants.roll_back()
         except BaseException:
             self._occupants.roll_back()
             raise
         else:
-            for index, token in zip(step.samples, choice.sampled, strict=True):
+            for place, token in sampled.items():
                 if token is None:
-                    self._occupants.fail(step.rows[index].slot, FloatingPointError(NOT_FINITE))
-                results[step.places[index]] = token or FloatingPointError(NOT_FINITE)
+                    piece, failure = pieces[place], FloatingPointError(NOT_FINITE)
+                    self._occupants.fail(piece.slot, piece.row, failure)
+                results[place] = token or failure
             return results
         # Here the traceback that kept the step's tensors alive is gone.
         torch.cuda.empty_cache()
         raise DeviceMemoryExhausted(
-            f"no memory on {self.spec.device} for a step of {len(step.rows)} rows"
+            f"no memory on {self.spec.device} for a step of {step.count} rows"
         )
 
-    def logits_of(self, pieces: Sequence[Piece]) -> Tensor:
-        """Float32 [tokens of all pieces, vocabulary]: what the trial at load compares."""
+    def logits_of(self, pieces: Sequence[Piece]) -> Sequence[Tensor]:
+        """Of each piece, float32 [tokens, vocabulary]: what the trial at load compares."""
+        step = self._occupants.lay_out(pieces)
         with torch.inference_mode():
-            return logits(self._weights, self._hidden(self._occupants.lay_out(pieces)))
+            made = logits(self._weights, self._hidden(step))
+        return [made[span] for _, span in sorted(step.spans().items())]
 
-    def _run(self, step: StepInputs) -> Choice:
+    def _run(self, step: StepInputs) -> Mapping[int, Sampled | None]:
+        """What was chosen, by place."""
         hidden = self._hidden(step)
-        if not step.samples:
-            return Choice(self._last[:0], ())
-        ends = [step.rows[index].first + step.rows[index].tokens - 1 for index in step.samples]
-        chosen = logits(self._weights, hidden[torch.tensor(ends, device=self._device)])
-        choice = self._sampler.choose(chosen, step.draws)
-        slots = [draw.slot for draw in step.draws]
-        self._last[torch.tensor(slots, device=self._device)] = choice.ids
-        self._sampler.count(step.draws, choice.ids)
-        return choice
+        samples = step.samples()
+        if not samples.tokens:
+            return {}
+        draws = self._occupants.draws(samples)
+        ends = torch.tensor(samples.tokens, device=self._device)
+        choice = self._sampler.choose(logits(self._weights, hidden[ends]), draws)
+        self._last[torch.tensor(samples.slots, device=self._device)] = choice.ids
+        self._sampler.count(draws, choice.ids)
+        return dict(zip(samples.places, choice.sampled(), strict=True))
 
     def _hidden(self, step: StepInputs) -> Tensor:
         """Hidden states [T, hidden] of the step's tokens, after its slots were made ready."""
@@ -99,16 +104,17 @@ class Generator:
             assert row.progress is not None
             self._sampler.begin(slot, row.progress.sampling, prompt, output)
         if step.added:
-            slots, places, pages = zip(*step.added, strict=True)
-            memory.append(slots, places, pages)
+            memory.append(step.added)
         if step.fresh_pages:
             memory.clear(step.fresh_pages)
-        ids, positions, slots_of = torch.from_numpy(step.staged()).to(self._device).unbind()
-        ids = ids.where(ids != FROM_SLOT, self._last[slots_of])
+        staged = np.empty((3, step.tokens), np.int32)
+        step.stage(staged)
+        slots, ids, positions = torch.from_numpy(staged).to(self._device).long().unbind()
+        ids = ids.where(ids != FROM_SLOT, self._last[slots])
         attention = GatheredAttention(
             memory,
-            step.rows,
-            memory.places(slots_of, positions),
+            step.rows(),
+            memory.places(slots, positions),
             self._weights.shape.windows,
         )
         return forward(self._weights, ids, positions, attention)

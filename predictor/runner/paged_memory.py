@@ -28,8 +28,11 @@ _CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
 
 
 class PagedMemory:
-    """`keys` and `values`: of each layer [pages + 1, PAGE_TOKENS, kv_heads, size]; `tables` INT64
-    [slots, pages of the longest row]: a row's pages in order of its positions."""
+    """`keys` and `values`: of each layer [pages + 1, PAGE_TOKENS, kv_heads, size]; `tables` INT32
+    [slots + 1, pages of the longest row]: a row's pages in order of its positions.
+
+    On a GPU, what one head has in a page lies together, because one program reads it.
+    """
 
     def __init__(
         self,
@@ -45,18 +48,24 @@ class PagedMemory:
         self.slots = slots
         self.max_tokens = max_tokens
         self.row_pages = math.ceil(max_tokens / PAGE_TOKENS)
-        size = (shape.layers, 2, pages + 1, PAGE_TOKENS, shape.kv_heads, shape.head_size)
-        self._memory = _zeros(size, dtype, device)
+        page = (PAGE_TOKENS, shape.kv_heads, shape.head_size)
+        if device.type == "cpu":
+            self._memory = _zeros((shape.layers, 2, pages + 1, *page), dtype, device)
+        else:
+            by_head = (page[1], page[0], page[2])
+            memory = _zeros((shape.layers, 2, pages + 1, *by_head), dtype, device)
+            self._memory = memory.transpose(-3, -2)
         self.keys = [layer[0] for layer in self._memory]
         self.values = [layer[1] for layer in self._memory]
-        self.tables = torch.full((slots, self.row_pages), pages, device=device)
+        self.tables = torch.full(
+            (slots + 1, self.row_pages), pages, dtype=torch.int32, device=device
+        )
         self.bytes = self._memory.nbytes
 
-    def append(self, slots: Sequence[int], places: Sequence[int], pages: Sequence[int]) -> None:
-        """Write `pages` into the tables of `slots`, each at its place."""
-        device = self.tables.device
-        where = torch.tensor([slots, places, pages], device=device)
-        self.tables[where[0], where[1]] = where[2]
+    def append(self, added: Sequence[tuple[int, int, int]]) -> None:
+        """Write pages into tables: slot, place in its table, page."""
+        slots, places, pages = torch.tensor(added, device=self.tables.device).unbind(1)
+        self.tables[slots, places] = pages.int()
 
     def clear(self, pages: Sequence[int]) -> None:
         """Zero `pages`, which a row is given and has not written yet.
@@ -69,7 +78,7 @@ class PagedMemory:
     def places(self, slots: Tensor, positions: Tensor) -> Tensor:
         """Where the tokens at `positions` of the rows in `slots` lie, INT64 [T]: page and offset
         in one number."""
-        pages = self.tables[slots, positions // PAGE_TOKENS]
+        pages = self.tables[slots, positions // PAGE_TOKENS].long()
         return pages * PAGE_TOKENS + positions % PAGE_TOKENS
 
     def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:

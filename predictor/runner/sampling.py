@@ -37,12 +37,59 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Logprobs:
+    """Of some of the tokens that were chosen, by `indices`: their own, and the likeliest.
+
+    `own` [n], `ids` and `values` [n, most]; `wanted`: how many of the likeliest each asked for.
+    """
+
+    indices: Sequence[int]
+    wanted: Sequence[int]
+    own: Tensor
+    ids: Tensor
+    values: Tensor
+
+    def among(self, lines: Sequence[int]) -> "Logprobs":
+        """The same, where those that were chosen for are these lines of more."""
+        indices = [lines[index] for index in self.indices]
+        return Logprobs(indices, self.wanted, self.own, self.ids, self.values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """`ids` INT64 [n] on the device, and on the host what there is to tell of each: None where
-    the logits are no numbers."""
+    """`ids` INT64 [n] and whether the logits were `finite`, on the device."""
 
     ids: Tensor
-    sampled: Sequence[Sampled | None]
+    finite: Tensor
+    logprobs: Logprobs | None
+
+    def sampled(self) -> list[Sampled | None]:
+        """What there is to tell of each: None where the logits are no numbers. Waits for the
+        device."""
+        sampled: list[Sampled | None] = [
+            Sampled(token) if fine else None
+            for token, fine in zip(self.ids.tolist(), self.finite.tolist(), strict=True)
+        ]
+        if self.logprobs is not None:
+            tell_logprobs(self.logprobs, sampled)
+        return sampled
+
+
+def tell_logprobs(logprobs: Logprobs, sampled: list[Sampled | None]) -> None:
+    """Put them where they are asked for."""
+    rows = zip(
+        logprobs.indices,
+        logprobs.wanted,
+        logprobs.own.tolist(),
+        logprobs.ids.tolist(),
+        logprobs.values.tolist(),
+        strict=True,
+    )
+    for index, wanted, own, ids, values in rows:
+        token = sampled[index]
+        if token is not None:
+            top = tuple(zip(ids[:wanted], values[:wanted], strict=True))
+            sampled[index] = Sampled(token.id, own, top)
 
 
 class Sampler:
@@ -52,6 +99,7 @@ class Sampler:
         self._asked: list[Sampling] = [Sampling(max_tokens=1)] * slots
         self._biases: dict[int, tuple[Tensor, Tensor]] = {}  # by slot: ids, values
         self._stops: dict[int, Tensor] = {}  # by slot
+        self.apart: set[int] = set()  # slots whose rows ask for what the kernel does not do
         self._vocabulary = vocabulary
         self._device = device
         self._slots = slots
@@ -66,18 +114,21 @@ class Sampler:
         self._asked[slot] = sampling
         self._biases.pop(slot, None)
         self._stops.pop(slot, None)
+        self.apart.discard(slot)
+        if _asks_more(sampling):
+            self.apart.add(slot)
         if sampling.logit_bias:
             ids, values = zip(*sampling.logit_bias, strict=True)
-            self._biases[slot] = (self._tensor(ids), self._tensor(values, torch.float32))
+            self._biases[slot] = (self.tensor(ids), self.tensor(values, torch.float32))
         if sampling.min_tokens and sampling.stop_ids:
-            self._stops[slot] = self._tensor(sampling.stop_ids)
+            self._stops[slot] = self.tensor(sampling.stop_ids)
         if _penalised(sampling):
             generated, in_prompt = self._tables()
             generated[slot] = 0
             in_prompt[slot] = False
-            in_prompt[slot, self._tensor(prompt.tolist())] = True
+            in_prompt[slot, self.tensor(prompt.tolist())] = True
             if output:
-                earlier = self._tensor(output)
+                earlier = self.tensor(output)
                 generated[slot].index_add_(0, earlier, torch.ones_like(earlier, dtype=torch.int32))
 
     def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Choice:
@@ -85,23 +136,17 @@ class Sampler:
         most, ids = logits.max(dim=-1)
         special = [index for index, draw in enumerate(draws) if self._is_special(draw)]
         if special:
-            where = self._tensor(special)
+            where = self.tensor(special)
             ids[where], most[where] = self._specially(logits[where], [draws[i] for i in special])
-        sound = torch.isfinite(most).tolist()
-        sampled: list[Sampled | None] = [
-            Sampled(token) if fine else None
-            for token, fine in zip(ids.tolist(), sound, strict=True)
-        ]
-        self._tell_logprobs(logits, draws, sampled)
-        return Choice(ids, sampled)
+        return Choice(ids, torch.isfinite(most), self._logprobs(logits, draws, ids))
 
     def count(self, draws: Sequence[Draw], ids: Tensor) -> None:
         """What `choose` chose for `draws` counts as generated."""
         penalised = [i for i, draw in enumerate(draws) if _penalised(self._asked[draw.slot])]
         if penalised:
             generated, _ = self._tables()
-            slots = self._tensor([draws[index].slot for index in penalised])
-            generated[slots, ids[self._tensor(penalised)]] += 1  # a slot has one token in a step
+            slots = self.tensor([draws[index].slot for index in penalised])
+            generated[slots, ids[self.tensor(penalised)]] += 1  # a slot has one token in a step
 
     def _is_special(self, draw: Draw) -> bool:
         asked = self._asked[draw.slot]
@@ -123,14 +168,14 @@ class Sampler:
                 logits[index, self._stops[draw.slot]] = _MASKED
         rows = [index for index, each in enumerate(asked) if _penalised(each)]
         if rows:
-            where = self._tensor(rows)
+            where = self.tensor(rows)
             logits[where] = self._penalise(
                 logits[where], [draws[i].slot for i in rows], [asked[i] for i in rows]
             )
         most, chosen = logits.max(dim=-1)
         rows = [index for index, each in enumerate(asked) if each.temperature != GREEDY]
         if rows:
-            where = self._tensor(rows)
+            where = self.tensor(rows)
             seeds, positions = (
                 [asked[index].seed for index in rows],
                 [draws[index].position for index in rows],
@@ -138,13 +183,13 @@ class Sampler:
             chosen[where] = draw_tokens(
                 logits[where],
                 [asked[index] for index in rows],
-                torch.from_numpy(uniforms(seeds, positions)).to(self._device),
+                on_device(uniforms(seeds, positions), torch.float64, self._device),
             )
         return chosen, most
 
     def _penalise(self, logits: Tensor, slots: Sequence[int], asked: Sequence[Sampling]) -> Tensor:
         generated, in_prompt = self._tables()
-        where = self._tensor(slots)
+        where = self.tensor(slots)
         counts = generated[where]
         seen = counts > 0
         repetition = self._column(asked, lambda each: each.repetition_penalty)
@@ -153,30 +198,21 @@ class Sampler:
         logits = logits - counts * self._column(asked, lambda each: each.frequency_penalty)
         return logits - seen * self._column(asked, lambda each: each.presence_penalty)
 
-    def _tell_logprobs(
-        self, logits: Tensor, draws: Sequence[Draw], sampled: list[Sampled | None]
-    ) -> None:
-        """Put the logprobs where they are asked for."""
-        wanted: list[tuple[int, Sampled, int]] = []
-        for index, (draw, token) in enumerate(zip(draws, sampled, strict=True)):
-            most = self._asked[draw.slot].logprobs
-            if most is not None and token is not None:
-                wanted.append((index, token, most))
+    def _logprobs(self, logits: Tensor, draws: Sequence[Draw], ids: Tensor) -> Logprobs | None:
+        wanted = {
+            index: most
+            for index, draw in enumerate(draws)
+            if (most := self._asked[draw.slot].logprobs) is not None
+        }
         if not wanted:
-            return
-        logprobs = logits[self._tensor([index for index, _, _ in wanted])].log_softmax(dim=-1)
-        own = logprobs.gather(1, self._tensor([token.id for _, token, _ in wanted])[:, None])
-        likeliest = logprobs.topk(min(max(most for _, _, most in wanted), self._vocabulary))
-        rows = zip(
-            wanted,
-            own[:, 0].tolist(),
-            likeliest.indices.tolist(),
-            likeliest.values.tolist(),
-            strict=True,
+            return None
+        where = self.tensor(list(wanted))
+        logprobs = logits[where].log_softmax(dim=-1)
+        own = logprobs.gather(1, ids[where][:, None])[:, 0]
+        likeliest = logprobs.topk(min(max(wanted.values()), self._vocabulary))
+        return Logprobs(
+            list(wanted), list(wanted.values()), own, likeliest.indices, likeliest.values
         )
-        for (index, token, most), logprob, ids, values in rows:
-            top = tuple(zip(ids[:most], values[:most], strict=True))
-            sampled[index] = Sampled(token.id, logprob, top)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         if self._generated is None or self._in_prompt is None:
@@ -186,12 +222,22 @@ class Sampler:
         return self._generated, self._in_prompt
 
     def _column(self, asked: Sequence[Sampling], of: Callable[[Sampling], float]) -> Tensor:
-        return self._tensor([of(each) for each in asked], torch.float32)[:, None]
+        return self.tensor([of(each) for each in asked], torch.float32)[:, None]
 
-    def _tensor(
+    def tensor(
         self, values: Sequence[int] | Sequence[float], dtype: torch.dtype = torch.int64
     ) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=self._device)
+        return on_device(values, dtype, self._device)
+
+
+def on_device(
+    values: Sequence[int] | Sequence[float] | NDArray[np.float64],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """`values` there, without waiting for what the device is at."""
+    pin = device.type == "cuda"
+    return torch.tensor(values, dtype=dtype, pin_memory=pin).to(device, non_blocking=True)
 
 
 def draw_tokens(logits: Tensor, asked: Sequence[Sampling], uniform: Tensor) -> Tensor:
@@ -200,7 +246,7 @@ def draw_tokens(logits: Tensor, asked: Sequence[Sampling], uniform: Tensor) -> T
 
     def column(of: Callable[[Sampling], float]) -> Tensor:
         values = [of(each) for each in asked]
-        return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+        return on_device(values, torch.float32, device)[:, None]
 
     # The largest is taken off first: dividing by a tiny temperature would overflow.
     weights = (
@@ -211,7 +257,7 @@ def draw_tokens(logits: Tensor, asked: Sequence[Sampling], uniform: Tensor) -> T
     vocabulary = logits.shape[-1]
     kept = [each.top_k if 0 < each.top_k < vocabulary else vocabulary for each in asked]
     if min(kept) < vocabulary:
-        weights = _keep_likeliest(weights, torch.tensor(kept, device=device))
+        weights = _keep_likeliest(weights, kept)
     if any(each.top_p < 1 for each in asked):
         weights = _keep_nucleus(weights, column(lambda each: each.top_p))
     cumulative = weights.cumsum(-1, dtype=torch.float64)
@@ -221,13 +267,13 @@ def draw_tokens(logits: Tensor, asked: Sequence[Sampling], uniform: Tensor) -> T
     return torch.searchsorted(cumulative, cut, right=True)[:, 0].clamp(max=vocabulary - 1)
 
 
-def _keep_likeliest(weights: Tensor, kept: Tensor) -> Tensor:
-    """The `kept` [n] largest of each row, and what is as large as the last of them."""
-    below = kept < weights.shape[-1]
-    most = int(torch.where(below, kept, 1).max())
-    largest = weights.topk(most).values
-    least = largest.gather(1, (kept[:, None] - 1).clamp(max=most - 1))
-    return weights.where((weights >= least) | ~below[:, None], 0.0)
+def _keep_likeliest(weights: Tensor, kept: Sequence[int]) -> Tensor:
+    """The `kept` largest of each row, and what is as large as the last of them."""
+    vocabulary = weights.shape[-1]
+    most = max(each for each in kept if each < vocabulary)
+    count = on_device(kept, torch.int64, weights.device)[:, None]
+    least = weights.topk(most).values.gather(1, (count - 1).clamp(max=most - 1))
+    return weights.where((weights >= least) | (count >= vocabulary), 0.0)
 
 
 def _keep_nucleus(weights: Tensor, top_p: Tensor) -> Tensor:
@@ -276,3 +322,9 @@ def _penalised(sampling: Sampling) -> bool:
         or sampling.frequency_penalty != 0
         or sampling.repetition_penalty != 1
     )
+
+
+def _asks_more(sampling: Sampling) -> bool:
+    """More than temperature, `min_p`, `top_k` and `top_p`."""
+    counted = _penalised(sampling) or sampling.min_tokens > 0
+    return counted or bool(sampling.logit_bias) or sampling.logprobs is not None

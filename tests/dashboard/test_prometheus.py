@@ -34,6 +34,7 @@ from predictor.core.facts import (
     EdgeRefused,
     EdgeTimed,
     Fact,
+    FirstToken,
     GenerationSnapshot,
     Offered,
     ParametersInForce,
@@ -41,7 +42,6 @@ from predictor.core.facts import (
     ServiceModelSnapshot,
     Settled,
     Snapshot,
-    TokenCame,
     TokensCame,
 )
 from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
@@ -205,9 +205,8 @@ def generating(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusM
     for elapsed_s in range(0, LASTS_S + 1, SCRAPE_S):
         past.scraped(observed, START_S + elapsed_s, **SPOT)
         observed.observe(Offered(ODD, "bulk", 1, 5, 0.001))
-        tokens = [TokenCame("interactive", FIRST_S, prompt_tokens=5)]
-        tokens += [TokenCame("interactive", NEXT_S)] * 50
-        observed.observe(TokensCame(ODD, tokens))
+        firsts = [FirstToken("interactive", FIRST_S, prompt_tokens=5)]
+        observed.observe(TokensCame(ODD, firsts, {("interactive", NEXT_S): 50}))
     prometheus = PrometheusProcess(tmp_path_factory.mktemp("generating"))
     past.write(prometheus.data)
     prometheus.start()

@@ -12,6 +12,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from predictor.core.errors import MAX_MESSAGE_CHARACTERS, HeadwayError, InvalidRequest
 from predictor.edge import grpc_codec, http_codec
 from predictor.edge.codecs import codec_for
+from predictor.edge.openai.schema import Message, TextPart, texts_of_messages
 from predictor.edge.service import InferService
 from predictor.edge.tasks import check_inputs, check_outputs
 from predictor.edge.tensors import Tensor, WantedOutput, tensor_from_binary
@@ -143,6 +144,9 @@ ECHOES = {
     "output": lambda: check_outputs([WantedOutput(LONG_NAME)], codec_for(SIMULATED, 8).outputs),
     "column": lambda: codec_for(SIMULATED, 8).rows({"input_ids": NAMED}),
     "model": lambda: InferService(FakeEngine({}), (), 8).codec(LONG_NAME),
+    "part of a message": lambda: texts_of_messages(
+        [Message(role="user", content=[TextPart(type=LONG_NAME)])]
+    ),
     "utf-8": lambda: tensor_from_binary(LONG_NAME, "BYTES", [1], b"\xff"),
 }
 

@@ -1,4 +1,7 @@
-"""Bodies that nobody meant: only 200 and 4xx come back, and the app still answers."""
+"""Bodies that nobody meant: only 200 and 4xx come back, and the app still answers.
+
+The real server, by all its ways in, is in tests/faults/test_storm.py.
+"""
 
 import random
 
@@ -6,62 +9,18 @@ import pytest
 
 from predictor.edge.http import EdgeApp
 from tests.edge.asgi import answered, ids_input, infer
+from tests.fuzz.bodies import BINARY, FLAT, HEAD, NESTED, TEXT
+from tests.fuzz.mutations import mutated
 
 BODIES = 10_000
 SIM = "/v2/models/sim/infer"
 TOPICS = "/v2/models/topics/infer"
-HEAD = (
-    b'{"id":"1","inputs":[{"name":"input_ids","shape":[1,2],"datatype":"INT64",'
-    b'"parameters":{"binary_data_size":16}}],"parameters":{"priority":1}}'
-)
-FLAT = b'{"inputs":[{"name":"input_ids","shape":[1,4],"datatype":"INT64","data":[1,2,3,4]}]}'
-NESTED = (
-    b'{"inputs":[{"name":"input_ids","shape":[2,2],"datatype":"INT32","data":[[1,2],[3,4]]}],'
-    b'"outputs":[{"name":"checksum","parameters":{"binary_data":true}}],"id":"7"}'
-)
-TEXT = (
-    b'{"inputs":[{"name":"text","shape":[2],"datatype":"BYTES","data":["the bus","late"]}],'
-    b'"parameters":{"binary_data_output":false}}'
-)
 SEEDS = [
     (SIM, FLAT),
     (SIM, NESTED),
     (TOPICS, TEXT),
-    (SIM, HEAD + b"\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0"),
+    (SIM, BINARY),
 ]
-TOKENS = [
-    b"null",
-    b"true",
-    b"-1",
-    b"1e999",
-    b"[",
-    b"]",
-    b"{",
-    b"}",
-    b'"',
-    b"\\",
-    b"\0",
-    b"\xff",
-    b"99999999999999999999",
-    b"\\ud800",
-    b"1.5",
-    b'"INT64"',
-    b'"BYTES"',
-    b"[[",
-    b",",
-]
-
-
-def mutated(body: bytes, chance: random.Random) -> bytes:
-    mutant = bytearray(body)
-    for _ in range(chance.randint(1, 4)):
-        start = chance.randrange(len(mutant) + 1)
-        end = min(len(mutant), start + chance.choice((0, 1, 1, 4, 40)))
-        filling = chance.choice(
-            (b"", chance.choice(TOKENS), chance.randbytes(2), mutant[start:end] * 2)
-        )
-        mutant[start:end] = filling
-    return bytes(mutant)
 
 
 async def check(app: EdgeApp, path: str, body: bytes, headers: dict[str, str]) -> int:

@@ -313,6 +313,20 @@ async def test_what_is_refused_is_answered_in_its_turn(name: str, size: int, bef
     assert client.protocol._head_bytes <= heads.MAX_HEAD_BYTES + (1 << 18)
 
 
+@pytest.mark.parametrize("name", ["CONNECT", "an unknown expectation", "two hosts", "many lines"])
+async def test_what_is_refused_behind_an_offer(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """In one segment: the head with the offer is parsed again, and then what follows."""
+    bad, status = REFUSED[name]
+    client = await connected()
+    offered = (GET % 1).replace(b"\r\n", b"\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n", 1)
+    client.feed(offered + bad)
+    with client.socket:
+        found = answers(await client.received(1 << 30))
+    assert [each for each, _ in found] == [200, status]
+    assert client.refusals == [HTTPStatus(status)]
+    assert not caplog.records
+
+
 LARGEST = b"GET /largest HTTP/1.1\r\nhost: x\r\n" + (b"x" * 10 + b": " + b"y" * 500 + b"\r\n") * 120
 
 

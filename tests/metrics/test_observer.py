@@ -19,6 +19,7 @@ from predictor.core.facts import (
     EdgeRefused,
     EdgeTimed,
     Fact,
+    FirstToken,
     GenerationSnapshot,
     JobsSeen,
     MemoryExhausted,
@@ -29,7 +30,6 @@ from predictor.core.facts import (
     ServiceModelSnapshot,
     Settled,
     Snapshot,
-    TokenCame,
     TokensCame,
 )
 from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
@@ -324,9 +324,8 @@ def test_tokens_are_there_from_the_start_where_a_model_generates() -> None:
     bulk = {"model": "topics", "tier": "bulk"}
     # A rate sees what is added to a series, not what it comes with.
     assert [value(before, f"{each.name}_count", **bulk) for each in both] == [0, 0]
-    first, later = TokenCame("bulk", 0.25, 7, 4), TokenCame("bulk", 0.5)
-    subject.observe(TokensCame("topics", [first]))
-    subject.observe(TokensCame("topics", [later, later]))
+    subject.observe(TokensCame("topics", [FirstToken("bulk", 0.25, 7, 4)], {}))
+    subject.observe(TokensCame("topics", [], {("bulk", 0.5): 2}))
     samples = scrape(subject)
     assert [value(samples, f"{each.name}_sum", **bulk) for each in both] == [0.25, 1.0]
     assert [value(samples, f"{each.name}_count", **bulk) for each in both] == [1, 2]

@@ -39,7 +39,7 @@ def choose(
     sampler.begin(1, sampling, np.array(prompt, dtype=np.int64), output)
     sampler.begin(2, Sampling(max_tokens=9, temperature=GREEDY), np.array([1]), [])
     draws = [Draw(0, 3, 1), Draw(1, position, count), Draw(2, 1, 0)]
-    return sampler.choose(torch.stack([LOGITS, logits, LOGITS]), draws).sampled[1]
+    return sampler.choose(torch.stack([LOGITS, logits, LOGITS]), draws).sampled()[1]
 
 
 def chosen(sampling: Sampling, **options: Any) -> int:

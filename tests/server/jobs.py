@@ -88,6 +88,11 @@ def peak_bytes(pid: int) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) << 10
 
 
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) << 10
+
+
 @contextmanager
 def replica(
     folder: Path, redis: RedisProcess, *flags: str, fixed_ms: float = 5, edges: int = 1

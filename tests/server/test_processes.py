@@ -98,6 +98,13 @@ class Client:
         except (OSError, http.client.HTTPException):
             return 0
 
+    def outcome_of(self, path: str) -> int:
+        try:
+            self.connection.request("GET", path)
+        except (OSError, http.client.HTTPException):
+            return 0
+        return self.outcome()
+
     def infer(self, *values: int) -> int:
         self.send(*values)
         return self.receive()[0]
@@ -179,6 +186,30 @@ def test_an_edge_that_is_killed(tmp_path: Path) -> None:
         assert found['headway_process_restarts_total{process="edge"}'] == 1
         assert found['headway_process_restarts_total{process="engine"}'] == 0
         assert found["headway_edges"] == 2
+        assert server.stop() == 0
+
+
+def test_an_edge_is_missing(tmp_path: Path) -> None:
+    """The replica is not ready, whoever is asked, until the edge can serve; the others serve on."""
+    with several(tmp_path, *simulated("sim", 1)) as server:
+        clients = [Client(server) for _ in range(CONNECTIONS)]
+        assert [client.infer(0) for client in clients] == [200] * CONNECTIONS
+        os.kill(children(server)["edge-0"], signal.SIGKILL)
+        server.wait_for_line("edge 0 ended unexpectedly")
+        for client in clients:
+            client.connection.auto_open = False  # who loses its edge gets no other
+        left = [client for client in clients if client.outcome_of(READY)]
+        assert 0 < len(left) < CONNECTIONS
+        while left[0].is_ready():
+            pass  # the engine has yet to notice: each look is a round trip
+        looks = 1
+        while not left[0].is_ready():
+            assert left[0].infer(looks) == 200
+            looks += 1
+        assert looks > 1
+        fresh = [Client(server) for _ in range(CONNECTIONS)]
+        assert [client.infer(1) for client in fresh] == [200] * CONNECTIONS
+        assert metrics(server)["headway_edges"] == 2
         assert server.stop() == 0
 
 

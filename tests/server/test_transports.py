@@ -149,6 +149,17 @@ def test_messages_that_cannot_be_read(server: Server, method: str) -> None:
             assert "cannot be read as" in raised.value.details()
 
 
+@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata", "RepositoryIndex"])
+def test_what_is_quoted_over_grpc_is_one_line(server: Server, method: str) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        named = pb.ModelReadyRequest(name=FORGED).SerializeToString()
+        broken = b"\x0a\xff" if method == "RepositoryIndex" else named
+        with pytest.raises(grpc.RpcError) as raised:
+            channel.unary_unary(SERVICE + method)(broken, timeout=60)
+        assert raised.value.code() in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT}
+        assert raised.value.details().isprintable()
+
+
 @pytest.mark.parametrize("length", [10_000, 1 << 20])
 def test_long_names_over_grpc(server: Server, length: int) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest
+from predictor.core.shown import shown
 from predictor.edge.sampling import MAX_LOGPROBS, SamplingFields
 from predictor.edge.tensors import MAX_PRIORITY
 
@@ -168,7 +169,8 @@ def _text(message: Message, where: str) -> str:
         name = f"{where}content[{index}]"
         other = next((field for field in _PART_CONTENTS if getattr(part, field) is not None), None)
         if part.type != "text" or other is not None:
-            raise InvalidRequest(f"{name}: {other or part.type!r} is not taken; send text only")
+            refused = shown(other or part.type)
+            raise InvalidRequest(f"{name}: {refused} is not taken; send text only")
         if part.text is None:
             raise InvalidRequest(f"{name}.text: is missing")
         texts.append(part.text)
