@@ -42,7 +42,7 @@ env: $(INSTALLED) ## create .venv and install everything into it
 
 # Ports first: nobody should install for minutes and then learn that one is taken.
 up: ## serve the default model here, with a dashboard: make up [REPLICAS=1] [TASK=text-generation]
-	@test -z '$(PYTHON)' || $(PYTHON) -m predictor.local.ports $(UP)
+	@! $(PYTHON) -c '$(SUITABLE)' 2>/dev/null || $(PYTHON) -m predictor.local.ports $(UP)
 	@$(MAKE) --silent $(INSTALLED) GOAL=up
 	@$(BIN)/python -m predictor.local $(UP)
 
