@@ -253,11 +253,6 @@ class TestTakeHold:
         known = tuning.known_parameters(now, metrics.fleet, store.history)
         assert known == {1: DEFAULT_PARAMETERS, 2: now}
 
-    def test_a_mean_price_needs_every_pool(self) -> None:
-        fleet = FakeMetrics().fleet
-        assert tuning.blended_price(PRICES, fleet) == 1.5
-        assert tuning.blended_price({Pool.SPOT: SPOT}, fleet) is None
-
     def test_a_document_that_cannot_be_read_has_no_generation(self) -> None:
         assert tuning.generation_of(document_of(DEFAULT_PARAMETERS)) == 1
         assert tuning.generation_of("") is None
