@@ -8,8 +8,9 @@ Whatever fails raises a `DashboardError`, whose message is one sentence that a p
 is: what is wrong and what to do.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -24,6 +25,10 @@ class DashboardError(Exception):
 
 class SourceDown(DashboardError):
     """Prometheus, the store or the results folder does not answer."""
+
+
+class Missing(SourceDown):
+    """Nothing lies where the parameters should."""
 
 
 class NoData(DashboardError):
@@ -55,6 +60,7 @@ class Window:
 
     start_s: float
     end_s: float
+    moves: bool = False  # its end is now
 
     @property
     def duration_s(self) -> float:
@@ -62,7 +68,7 @@ class Window:
 
     @staticmethod
     def last(duration_s: float, now_s: float) -> "Window":
-        return Window(now_s - duration_s, now_s)
+        return Window(now_s - duration_s, now_s, moves=True)
 
 
 class Pool(StrEnum):
@@ -97,6 +103,17 @@ class Series:
     values: tuple[float, ...]
 
 
+UNREAD_TIER = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What replicas say is in force for a tier; infinite where it has none."""
+
+    slo_s: float  # of whole answers, or of the first token
+    itl_slo_s: float = math.inf  # from one token to the next
+
+
 @dataclass(frozen=True, slots=True)
 class TokenTimes:
     """Of rows that generate, over the window: seconds to the first token, and between tokens."""
@@ -109,7 +126,10 @@ class TokenTimes:
 
 @dataclass(frozen=True, slots=True)
 class TierNow:
-    """A tier of a model over the window, all replicas together, and its queue at the end."""
+    """A tier of a model over the window, all replicas together. Everything is a mean over it.
+
+    What edges ended before they knew its tier is a tier of its own, `UNREAD_TIER`.
+    """
 
     model: str
     tier: str
@@ -121,10 +141,19 @@ class TierNow:
     good_per_s: float  # goodput: answered within the deadline
     refused_per_s: float  # queue full or shed
     failed_per_s: float  # expired, failed, unavailable
-    queue_depth: float  # rows that wait now
-    backlog_s: float  # predicted device seconds that wait now
+    queue_depth: float  # rows that wait
+    backlog_s: float  # predicted device seconds that wait
     offered_load: float  # arriving work ÷ capacity, of the busiest replica
     tokens: TokenTimes | None = None  # None where nothing was generated
+    slo: Slo | None = None  # None where no replica says it
+    failures: Mapping[str, float] = field(default_factory=dict)  # a second, by outcome
+    unread_per_s: float = 0.0  # of those refused, by edges that looked at none of them
+    given_up_per_s: float = 0.0  # the client went away before its answer
+
+    @property
+    def late_per_s(self) -> float:
+        """Answered, and not within the deadline."""
+        return max(0.0, self.answered_per_s - self.good_per_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +162,10 @@ class Traffic:
 
     offered: tuple[Series, ...]
     good: tuple[Series, ...]
+    late: tuple[Series, ...]
     refused: tuple[Series, ...]
+    failed: tuple[Series, ...]
+    given_up: tuple[Series, ...]
     queue_depth: tuple[Series, ...]
 
 
@@ -245,6 +277,16 @@ class Replica:
     up: bool  # its last scrape worked
     generation: int | None  # of the parameters in force; None while unknown
     refused_at_s: float | None  # when it refused a parameter document last
+    silent: bool = False  # scrapes of it run out of time: it hangs, or cannot be reached
+    answered_at_s: float | None = None  # where it is not up: its last answer in an hour
+
+
+@dataclass(frozen=True, slots=True)
+class Scrapes:
+    """How fresh the measurements are."""
+
+    newest_s: float  # Unix time of the last scrape of any replica, answered or not
+    every_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +303,9 @@ class PoolUse:
     tier_completed: Mapping[str, float]
     tier_device_s: Mapping[str, float]  # padding included: batches' time by real tokens
     instance_types: tuple[str, ...] = ()
+    model_completed: Mapping[str, float] = field(default_factory=dict)
+    model_device_s: Mapping[str, float] = field(default_factory=dict)
+    over_time: Series | None = None  # replicas; None where only the mean is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +345,7 @@ class Edit:
 
     time_s: float
     generation: int
+    note: str = ""  # who and why, where the history has it
 
 
 class Metrics(Protocol):
@@ -345,6 +391,8 @@ class Metrics(Protocol):
     def replicas(self) -> Sequence[Replica]:
         """By instance. Those that went away in the last five minutes are there as not up."""
         ...
+
+    def scrapes(self) -> Scrapes: ...
 
     def pools(self, window: Window, where: Filter = ALL) -> Sequence[PoolUse]: ...
 
@@ -407,7 +455,7 @@ class ParameterStore(Protocol):
         ...
 
     def read(self) -> Stored:
-        """Raises SourceDown (missing, unreadable) or Refused (what lies there is wrong)."""
+        """Raises Missing, SourceDown (unreadable) or Refused (what lies there is wrong)."""
         ...
 
     def check(self, proposal: Mapping[str, Any]) -> Parameters:
@@ -433,8 +481,8 @@ class ParameterStore(Protocol):
     ) -> Stored:
         """Apply what was in force as `generation` once more, as a new edit.
 
-        `expected` None: what `read` refuses lies there, and is to be replaced. Raises like
-        apply, and NoData where the history does not have the generation.
+        `expected` None: nothing lies there, or what `read` refuses, and is to be replaced. Raises
+        like apply, and NoData where the history does not have the generation.
         """
         ...
 

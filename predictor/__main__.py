@@ -179,7 +179,7 @@ class _EngineParts:
         self._last_good = last_good_of(settings.parameters) if self._store else None
         self._parameters, refused = self._first_parameters()
         self.observer = PrometheusObserver(
-            lambda: self.engine.snapshot(), self._names, lambda: tuple(self._parameters.tiers)
+            lambda: self.engine.snapshot(), self._names, lambda: self._parameters.tiers
         )
         self.engine = LocalEngine(
             self._names,
@@ -257,6 +257,15 @@ class _EngineParts:
                 group.create_task(follow(news, self._put_in_force, self.observer, served))
 
     async def _put_in_force(self, edited: Parameters) -> None:
+        before = self._parameters
+        if edited.generation <= before.generation and edited != before:
+            _LOG.warning(
+                "parameters were edited under generation %d, and generation %d was in force: they"
+                " are taken, but nobody can tell by the number who has them; raise it with each"
+                " edit, or edit in the dashboard",
+                edited.generation,
+                before.generation,
+            )
         self.engine.set_parameters(edited)
         self._parameters = edited
         if self._last_good:

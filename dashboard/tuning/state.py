@@ -11,8 +11,8 @@ from dashboard.views.knobs import Knob, shown, typed
 from dashboard.views.preview import Comparison
 from predictor.core.parameters import Parameters
 
-_DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE = (
-    f"tuning-{name}" for name in ("draft", "dropped", "applied", "forecast", "notice")
+_DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE, _WHY = (
+    f"tuning-{name}" for name in ("draft", "dropped", "applied", "forecast", "notice", "why")
 )
 
 
@@ -117,6 +117,15 @@ def forecast(current: Draft) -> tuple[Comparison, bool] | None:
 def notice(sentence: str) -> None:
     """What went wrong with a write, to be shown once, when the page is drawn next."""
     st.session_state[_NOTICE] = sentence
+
+
+def ask_why(button: str | None) -> None:
+    """The button of the roll back that waits for a reason; None: none does."""
+    st.session_state[_WHY] = button
+
+
+def asks_why(button: str) -> bool:
+    return st.session_state.get(_WHY) == button
 
 
 def take_notice() -> str | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from dashboard.changes import changed
 from dashboard.ports import HistoryEntry, Replica
 from dashboard.views.draft import Edits, Place, told, value_at
+from dashboard.views.history import parsed
 from dashboard.views.knobs import shown
 from dashboard.views.units import listed, plural
-from predictor.core.errors import ParametersRefused
-from predictor.core.parameters import Parameters, parse_document
+from predictor.core.parameters import Parameters, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,18 @@ class TakeHold:
 
 
 def take_hold(replicas: Sequence[Replica], generation: int, applied_s: float | None) -> TakeHold:
-    """`applied_s`: when it was applied, so that a refusal after it counts; None: long ago."""
+    """Of all replicas that are known, answering or not.
+
+    `applied_s`: when it was applied, so that a refusal after it counts; None: long ago.
+    """
     alive = [each for each in replicas if each.up]
-    if not alive:
-        return TakeHold("No replica answers, so nothing tells whether the edit is in force.", False)
+    away = [each for each in replicas if not each.up]
     behind = [each for each in alive if each.generation is None or each.generation < generation]
-    text = (
-        f"Generation {generation} is in force on {len(alive) - len(behind)} of "
-        f"{plural(len(alive), 'replica')}."
-    )
+    ahead = [each for each in alive if each.generation is not None and each.generation > generation]
+    holding = len(alive) - len(behind) - len(ahead)
+    said = [
+        f"Generation {generation} is in force on {holding} of {plural(len(replicas), 'replica')}."
+    ]
     refusing = [
         each.instance
         for each in behind
@@ -38,10 +41,19 @@ def take_hold(replicas: Sequence[Replica], generation: int, applied_s: float | N
         and each.refused_at_s >= applied_s
     ]
     if refusing:
-        text += f" Refused by {listed(refusing)}: see the log there, then roll back or mend it."
+        said.append(f"Refused by {listed(refusing)}: see the log there, then roll back or mend it.")
     elif behind:
-        text += f" Waiting for {listed([each.instance for each in behind])}."
-    return TakeHold(text, done=not behind)
+        said.append(f"Waiting for {listed([each.instance for each in behind])}.")
+    if ahead:
+        numbers = listed(sorted({str(each.generation) for each in ahead}))
+        said.append(f"{listed([each.instance for each in ahead])} on generation {numbers}.")
+    for those, what in (
+        ([each for each in away if each.silent], "silent: whether it has it is not known"),
+        ([each for each in away if not each.silent], "gone: it takes it when it starts"),
+    ):
+        if those:
+            said.append(f"{listed([each.instance for each in those])} {what}.")
+    return TakeHold(" ".join(said), done=0 < holding == len(replicas))
 
 
 def replica_table(replicas: Sequence[Replica]) -> list[dict[str, str | int | None]]:
@@ -49,7 +61,7 @@ def replica_table(replicas: Sequence[Replica]) -> list[dict[str, str | int | Non
         {
             "replica": each.instance,
             "pool": each.pool.value,
-            "answers": "yes" if each.up else "no",
+            "answers": "yes" if each.up else "silent" if each.silent else "gone",
             "generation": each.generation,
         }
         for each in replicas
@@ -60,6 +72,8 @@ def value_per_replica(
     place: Place, replicas: Sequence[Replica], known: Mapping[int, Parameters]
 ) -> str:
     """ "64 on 2 replicas", or each value with how many have it while an edit takes hold.
+
+    Empty where no replica answers.
 
     `known`: documents by generation, as the store and its history have them.
     """
@@ -73,10 +87,26 @@ def value_per_replica(
         else:
             value = shown(value_at(parameters, place)) or "none"
         values[value] = values.get(value, 0) + 1
-    return (
-        ", ".join(f"{value} on {plural(number, 'replica')}" for value, number in values.items())
-        or "no replica answers"
-    )
+    return ", ".join(f"{value} on {plural(number, 'replica')}" for value, number in values.items())
+
+
+# Which knobs a policy never looks at.
+_WITHOUT_EFFECT = {
+    Policy.ADAPTIVE: {"max_wait_ms"},
+    Policy.CONSTANT: {"max_slice_ms"},
+}
+
+
+def without_effect(place: Place, parameters: Parameters, models: Sequence[str]) -> str:
+    """Why a knob does nothing as things are; empty where it does something.
+
+    `parameters`: with the edits in them. `models`: those served, which share the tiers.
+    """
+    named = [place.name] if place.section == "models" else models
+    policies = {parameters.for_model(name).policy for name in named}
+    if policies and all(place.field in _WITHOUT_EFFECT[policy] for policy in policies):
+        return f"No effect under the {' and the '.join(sorted(policies))} policy."
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +118,14 @@ class Clash:
     both: Sequence[str]  # fields that both changed
 
 
-def clash(base: Parameters, now: Parameters, edits: Edits) -> Clash:
+def clash(base: Parameters, now: Parameters, edits: Edits, whose: str) -> Clash:
+    """`whose`: who applied it and why; empty where it was edited by hand."""
     theirs = changed(base, now)
     fields = {change.field for change in theirs}
+    by = f"applied by {whose}" if whose else "made by hand"
     return Clash(
         text=(
-            f"Generation {now.generation} was applied while you edited generation "
+            f"Generation {now.generation} was {by} while you edited generation "
             f"{base.generation}. Nothing of yours was written."
         ),
         theirs=[told(change) for change in theirs],
@@ -118,17 +150,7 @@ def known_parameters(
         if entry.generation not in wanted and entry.generation - 1 not in wanted:
             continue
         for document in (entry.after, entry.before):
-            try:
-                parameters = parse_document(document.encode())
-            except ParametersRefused:
-                continue
-            known.setdefault(parameters.generation, parameters)
+            parameters = parsed(document)
+            if parameters is not None:
+                known.setdefault(parameters.generation, parameters)
     return known
-
-
-def generation_of(document: str) -> int | None:
-    """None where the document cannot be read: the history goes back no further."""
-    try:
-        return parse_document(document.encode()).generation
-    except ParametersRefused:
-        return None

@@ -72,13 +72,25 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """End one of its services, as a fault does."""
+        self._signal(name, signal.SIGKILL)
+
+    def signal_replica(self, number: int, what: signal.Signals) -> None:
+        """SIGSTOP makes it hang, and SIGCONT goes on."""
+        port = self._http_port + number * PORTS_APART
+        self._signal(f"--http_port={port}", what)
+
+    def _signal(self, part: str, what: signal.Signals) -> None:
+        """To the one service that has it in its command line."""
         own = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         (found,) = [
             pid
             for pid in own.read_text().split()
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name
+            if any(
+                word == part or Path(word).name == part
+                for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            )
         ]
-        os.kill(int(found), signal.SIGKILL)
+        os.kill(int(found), what)
 
     def kill_for_good(self, name: str) -> None:
         """As often as it is started again, until that is given up."""

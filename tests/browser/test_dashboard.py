@@ -20,7 +20,7 @@ from tests.server.jobs import say
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PLOTS = {"overview": 4, "latency": 3, "batching": 7, "cost": 2, "tuning": 0, "load_tests": 2}
+PLOTS = {"overview": 4, "latency": 3, "batching": 7, "cost": 4, "tuning": 0, "load_tests": 2}
 MEAN = "Mean batch size"
 ON_ONE_SCREEN = """count => {
     const boxes = [...document.querySelectorAll('.js-plotly-plot')]
@@ -84,6 +84,85 @@ def test_every_page_is_whole(name: str, dashboard: Dashboard, pictures: Path) ->
         dashboard.picture(pictures / f"{name}.png")
 
 
+FIRST_PLOT = """() => {
+    const plot = document.querySelector('.js-plotly-plot');
+    return {
+        mine: plot.dataset.mine ?? '',
+        visible: plot._fullData.map(each => each.visible),
+        newest: plot.data[0].x.at(-1) ?? '',
+    };
+}"""
+
+
+def test_a_plot_stays_itself_over_a_refresh(dashboard: Dashboard) -> None:
+    """Zoom, hidden lines and the element itself are there when newer values are."""
+    page = dashboard.page
+    dashboard.open("overview")
+    page.locator(".js-plotly-plot .legendtoggle").first.click()
+    page.wait_for_function(f"({FIRST_PLOT})().visible[0] === 'legendonly'")
+    page.evaluate("document.querySelector('.js-plotly-plot').dataset.mine = 'yes'")
+    before = page.evaluate(FIRST_PLOT)
+    for _ in range(2):
+        page.wait_for_selector('[data-testid="stApp"][data-test-script-state="running"]')
+        dashboard.settled()
+    after = page.evaluate(FIRST_PLOT)
+    assert after["mine"] == "yes"
+    assert after["visible"] == before["visible"]
+    dashboard.assert_sound()
+
+
+def test_time_drawn_across_a_plot_is_the_range_of_all(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    dashboard.open("overview")
+    expect(dashboard.plots).to_have_count(PLOTS["overview"])
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 90, steps=8)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"from=\d{4}-.*&to=\d{4}-"))
+    back = page.get_by_role("button", name="Back to now")
+    expect(back).to_be_visible()
+    dashboard.go_to("Latency")
+    expect(page).to_have_url(re.compile(r"from=\d{4}-"))
+    expect(dashboard.plots).to_have_count(PLOTS["latency"])
+    dashboard.assert_sound()
+    back.click()
+    expect(back).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("from="))
+
+
+def test_the_first_screen_of_a_phone_has_the_verdict_and_each_tier(
+    browser: Browser, stack: Stack, pictures: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, timezone_id="UTC")
+    with context:
+        dashboard = Dashboard(context.new_page(), stack.url)
+        dashboard.open("overview")
+        page = dashboard.page
+        shown = [page.get_by_test_id("stAlert").first]
+        shown += [
+            page.get_by_test_id("stMetric").filter(has_text=f"{tier} p99")
+            for tier in ("interactive", "bulk")
+        ]
+        for each in shown:
+            expect(each).to_be_visible()
+            expect(each).to_be_in_viewport(ratio=1.0)
+        dashboard.picture(pictures / "phone.png")
+
+
+def test_a_large_screen_is_filled(browser: Browser, stack: Stack) -> None:
+    context = browser.new_context(viewport={"width": 1920, "height": 1080}, timezone_id="UTC")
+    with context:
+        dashboard = Dashboard(context.new_page(), stack.url)
+        dashboard.open("overview")
+        expect(dashboard.plots).to_have_count(PLOTS["overview"])
+        dashboard.page.wait_for_function("""() => Math.max(
+            ...[...document.querySelectorAll('.js-plotly-plot')]
+                .map(each => each.getBoundingClientRect().bottom)) > 0.9 * innerHeight""")
+
+
 def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     dashboard: Dashboard, stack: Stack, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +211,8 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
 
     dashboard.go_to("Tuning")
     page.get_by_role("button", name="Roll back to 1").click()
+    page.get_by_role("textbox", name="Why?").fill("small batches cost too much")
+    page.get_by_role("button", name="Do it").click()
     expect(page.get_by_text("Generation 3 is in force on 2 of 2 replicas.")).to_be_visible()
     expect(dashboard.field("max_batch_size (rows)")).to_have_value("64")
     expect(dashboard.in_force("max_batch_size (rows)")).to_have_text("In force: 64 on 2 replicas")
