@@ -24,6 +24,7 @@ from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS,
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import AnyRunner, Engine, StepRunner
 from predictor.exits import report_failure
+from predictor.first_steps import GREETING_VARIABLE, base_url, greeting
 from predictor.freed_memory import give_back
 from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
@@ -71,7 +72,7 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
     if not settings.in_one_process:
         from predictor.supervisor.supervisor import supervise
 
-        return supervise(settings, arguments)
+        return supervise(settings, arguments, partial(_greet, settings))
 
     # Not before the flags are known to be good: importing the SDK makes it read them, too.
     from predictor.edge.server import serve
@@ -81,11 +82,20 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
     return serve(
         parts.engine,
         _edge_settings(settings),
-        background=parts.load_and_follow,
+        background=partial(parts.load_and_follow, partial(_greet, settings)),
         on_drain=parts.engine.drain,
         on_end=parts.engine.abandon,
         jobs=_job_keeping(settings, parts.engine),
     )
+
+
+def _greet(settings: Settings) -> None:
+    """Say where models are served, and what to try, unless whoever started this does."""
+    if os.environ.get(GREETING_VARIABLE) == "no":
+        return
+    tls = settings.ssl_certfile is not None
+    for line in greeting(settings.models, base_url(settings.host, settings.http_port, tls=tls)):
+        _LOG.info("%s", line)
 
 
 def _serve_engine(order: EngineOrder) -> int:

@@ -154,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--prefix_cache",
         type=_boolean,
-        help="text-generation only: false: compute equal beginnings of prompts anew; default true",
+        help="generating only: false: compute equal beginnings of prompts anew; default true",
     )
     model.add_argument(
         "--simulated_fixed_ms", type=float, help="simulated only: time of any batch; default 5"

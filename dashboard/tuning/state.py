@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from dashboard.ports import Forecast, Stored
+from dashboard.ports import Stored
 from dashboard.views.draft import Edits, Place, real_edits, value_at
 from dashboard.views.knobs import Knob, shown, typed
+from dashboard.views.preview import Comparison
 from predictor.core.parameters import Parameters
 
 _DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE, _WHY = (
@@ -100,11 +101,11 @@ def took_hold() -> None:
     st.session_state.pop(_APPLIED, None)
 
 
-def keep_forecast(current: Draft, forecast: Forecast) -> None:
+def keep_forecast(current: Draft, forecast: Comparison) -> None:
     st.session_state[_FORECAST] = (current.base.version, dict(current.edits), forecast)
 
 
-def forecast(current: Draft) -> tuple[Forecast, bool] | None:
+def forecast(current: Draft) -> tuple[Comparison, bool] | None:
     """The last one, and whether it is of the edits as they are now."""
     kept = st.session_state.get(_FORECAST)
     if kept is None:

@@ -19,6 +19,7 @@ FEATURES = {
     "area_longest": "such a token, for each token of the longest row",
     "context": "a position that is looked back at",  # by rows that generate
     "tokens_context": "such a position, for each token that looks back at it",
+    "several": "more than one token in a step",
 }
 
 

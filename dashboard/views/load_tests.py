@@ -28,7 +28,7 @@ def run_table(runs: Sequence[LoadRun], zone: tzinfo) -> list[dict[str, Cell]]:
             "p50 ms": seen.p50_ms,
             "p95 ms": seen.p95_ms,
             "p99 ms": seen.p99_ms,
-            "valid": "yes" if run.valid else f"no: {run.dropped} not sent",
+            "valid": "yes" if run.valid else f"INVALID: {_why_invalid(run)}",
             "missed": " ".join(run.missed),
             "revision": run.revision and run.revision[:REVISION_CHARS],
             "machine": run.machine,
@@ -36,6 +36,10 @@ def run_table(runs: Sequence[LoadRun], zone: tzinfo) -> list[dict[str, Cell]]:
         for run in runs
         for tier, seen in run.tiers.items()
     ]
+
+
+def _why_invalid(run: LoadRun) -> str:
+    return f"{run.dropped} not sent" if run.dropped else "k6 was too busy"
 
 
 def compared_settings(runs: Sequence[LoadRun]) -> list[dict[str, str]]:

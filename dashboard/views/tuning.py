@@ -1,28 +1,14 @@
-"""The Tuning page in data: who follows an edit, who else edited, and what a preview says."""
+"""The Tuning page in data: who follows an edit, and who else edited."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboard.changes import changed
-from dashboard.ports import (
-    ArrivalStats,
-    BatchShape,
-    Forecast,
-    HistoryEntry,
-    Pool,
-    PreviewQuestion,
-    Price,
-    Replica,
-    ServiceModelFit,
-    TierForecast,
-    TierNow,
-    Utilisation,
-)
+from dashboard.ports import HistoryEntry, Replica
 from dashboard.views.draft import Edits, Place, told, value_at
 from dashboard.views.history import parsed
 from dashboard.views.knobs import shown
-from dashboard.views.units import listed, milliseconds, plural
+from dashboard.views.units import listed, plural
 from predictor.core.parameters import Parameters, Policy
 
 
@@ -147,63 +133,6 @@ def clash(base: Parameters, now: Parameters, edits: Edits, whose: str) -> Clash:
     )
 
 
-def blended_price(prices: Mapping[Pool, Price], replicas: Sequence[Replica]) -> float | None:
-    """USD an hour of the mean replica that is up; None where one has no price."""
-    alive = [each.pool for each in replicas if each.up]
-    if not alive or any(pool not in prices for pool in alive):
-        return None
-    return sum(prices[pool].usd_per_hour for pool in alive) / len(alive)
-
-
-def question_of(
-    parameters: Parameters,
-    arrivals: Sequence[ArrivalStats],
-    fits: Sequence[ServiceModelFit],
-    replicas: Sequence[Replica],
-    prices: Mapping[Pool, Price],
-) -> PreviewQuestion:
-    return PreviewQuestion(
-        parameters=parameters,
-        arrivals=tuple(arrivals),
-        service_models=tuple(fits),
-        replicas=max(1, sum(each.up for each in replicas)),
-        usd_per_replica_hour=blended_price(prices, replicas),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What is measured of all tiers together, to stand beside a forecast."""
-
-    busy: float | None
-    useful: float | None
-    usd_per_1000: float | None
-    mean_batch_rows: float | None
-
-
-def forecast_table(
-    measured: Sequence[TierNow], forecast: Forecast
-) -> list[dict[str, str | float | None]]:
-    """Tier by tier: what is and what would be. Milliseconds, requests a second, USD."""
-    now = {(each.model, each.tier): each for each in measured}
-    return [_beside(now.get((each.model, each.tier)), each) for each in forecast.tiers]
-
-
-def _beside(now: TierNow | None, then: TierForecast) -> dict[str, str | float | None]:
-    return {
-        "tier": f"{then.model}/{then.tier}",
-        "p50 ms now": milliseconds(now.p50_s) if now else None,
-        "p50 ms predicted": milliseconds(then.p50_s),
-        "p99 ms now": milliseconds(now.p99_s) if now else None,
-        "p99 ms predicted": milliseconds(then.p99_s),
-        "goodput /s now": now.good_per_s if now else None,
-        "goodput /s predicted": then.good_per_s,
-        "refused /s now": now.refused_per_s if now else None,
-        "refused /s predicted": then.refused_per_s,
-        "USD per 1,000 predicted": then.usd_per_1000,
-    }
-
-
 def known_parameters(
     current: Parameters,
     replicas: Sequence[Replica],
@@ -225,16 +154,3 @@ def known_parameters(
             if parameters is not None:
                 known.setdefault(parameters.generation, parameters)
     return known
-
-
-def whole_of(
-    used: Utilisation | None, batches: BatchShape | None, usd_per_1000: float | None
-) -> Whole:
-    means = [] if batches is None else [v for line in batches.mean_rows for v in line.values]
-    finite = [value for value in means if math.isfinite(value)]
-    return Whole(
-        busy=used.busy if used else None,
-        useful=used.useful if used else None,
-        usd_per_1000=usd_per_1000,
-        mean_batch_rows=sum(finite) / len(finite) if finite else None,
-    )

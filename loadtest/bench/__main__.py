@@ -17,6 +17,7 @@ from loadtest.bench.scenarios import (
     order,
     overload,
     preview,
+    step_times,
     tiers,
 )
 from loadtest.bench.scenarios.context import FULL, QUICK, Context, Result
@@ -32,6 +33,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "tiers": tiers.run,
     "minilm": minilm.run,
     "generation": generation.run,
+    "step_times": step_times.run,
     "generation_policy": generation_policy.run,
     "preview": preview.run,
     "dashboard_scale": dashboard_scale.run,

@@ -113,7 +113,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     def scheduler(self) -> Scheduler:
         """Ours. It knows the law from its warm-up."""
         made = Scheduler(self.parameters())
-        weights = (FIXED_S, ROW_S, PROMPT_TOKEN_S, CONTEXT_S, 0.0)
+        weights = (FIXED_S, ROW_S, PROMPT_TOKEN_S, CONTEXT_S, 0.0, 0.0)
         spec = GenerationSpec(page_tokens=PAGE_TOKENS, pages=self.pages, slots=ROWS, end_ids=())
         made.add_model(MODEL, [ServiceTimeModel(Packing.PAGED, weights)], spec)
         return made

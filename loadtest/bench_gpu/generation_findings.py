@@ -70,12 +70,10 @@ class LoadFound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PrefixFound(msgspec.Struct, frozen=True, kw_only=True):
-    """First tokens, medians, of prompts that share a beginning and of others; whether the cache
-    changed a text."""
+    """First tokens, medians, of prompts that share a beginning and of others."""
 
     shared_ms: float
     unshared_ms: float
-    same_text: bool
 
 
 class GenerationFindings(msgspec.Struct, frozen=True, kw_only=True):

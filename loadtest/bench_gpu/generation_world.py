@@ -20,11 +20,13 @@ from loadtest.bench_gpu.generation_findings import Burst, BurstFound, LoadFound
 from predictor.core.errors import HeadwayError, QueueFull, Shed
 from predictor.core.facts import Completed, Fact, Settled, Snapshot
 from predictor.core.generation import GREEDY, Generated, Sampling
+from predictor.core.model import ModelSpec
 from predictor.core.parameters import parse_plain
 from predictor.core.rows import Outcome
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import PipelinedStepRunner, RowInput, StepRunner, Submission
 from predictor.metrics.observer import PrometheusObserver
+from predictor.policy.pages import chained_hashes
 
 MODEL = "generator"
 URGENT, BULK = "interactive", "bulk"
@@ -75,15 +77,20 @@ class Seen:
 class World:
     """The engine, and what it told."""
 
-    def __init__(self, engine: LocalEngine, seen: Seen, vocabulary: int) -> None:
+    def __init__(self, engine: LocalEngine, seen: Seen, spec: ModelSpec) -> None:
+        assert spec.generation is not None
         self.engine = engine
         self.seen = seen
         self._drawn = np.random.default_rng(0)
-        self._vocabulary = vocabulary
+        self._vocabulary = spec.vocabulary_size
+        self._page_tokens = spec.generation.page_tokens
+
+    def row_of(self, ids: Sequence[int]) -> RowInput:
+        return row_of(ids, self._page_tokens)
 
     def prompt(self, tokens: int, after: Sequence[int] = ()) -> RowInput:
         ids = self._drawn.integers(5, self._vocabulary, tokens - len(after))
-        return row_of([*after, *ids.tolist()], 1)
+        return self.row_of([*after, *ids.tolist()])
 
     def submission(self, prompt: RowInput, output: int, tier: str) -> Submission:
         sampling = Sampling(max_tokens=output, temperature=GREEDY)
@@ -91,9 +98,12 @@ class World:
         return Submission(model=MODEL, rows=[row], tier=tier, streams=True)
 
 
-def row_of(ids: Sequence[int], output: int) -> RowInput:
-    payload = np.array(ids, np.int64).tobytes()
-    return RowInput(payload, len(ids), Sampling(max_tokens=output, temperature=GREEDY))
+def row_of(ids: Sequence[int], page_tokens: int) -> RowInput:
+    """As an edge makes it."""
+    ids_of_row = np.array(ids, np.int64)
+    payload = ids_of_row.tobytes()
+    names = chained_hashes(payload, page_tokens * ids_of_row.itemsize)
+    return RowInput(payload, len(ids), page_hashes=tuple(names))
 
 
 @asynccontextmanager
@@ -135,7 +145,7 @@ async def world_of(
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)  # as the server does
-    yield World(engine, seen, runner.spec.vocabulary_size)
+    yield World(engine, seen, runner.spec)
     engine.drain()
     engine.abandon()
 

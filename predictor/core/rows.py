@@ -62,7 +62,10 @@ class Progress:
     slot: int = -1  # where the runner keeps its state; -1: nowhere
     pages: list[int] = field(default_factory=list)
     output: list[int] = field(default_factory=list)  # tokens that have come back
-    cached_tokens: int = 0  # of its prompt, found in the prefix cache
+    cached_tokens: int = 0  # of its prompt, found in the prefix cache when it began
+    seen_pages: int = 0  # that were there when it was last asked, while it waits
+    waits_since: int = -1  # steps planned when it first waited for others that compute the same
+    began_step: int = -1  # steps planned before the one that it began with
     evictions: int = 0
     began_s: float = math.nan  # when the device began its first piece
     first_token_s: float = math.nan

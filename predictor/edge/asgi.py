@@ -28,10 +28,15 @@ def answering_when_cut_off(app: AsgiApp) -> AsgiApp:
         try:
             await app(scope, receive, send)
         except asyncio.CancelledError:
-            with contextlib.suppress(Exception):  # it may have been answered in part
-                await send_error(send, Unavailable("the server stopped; try another replica"))
+            await send_cut_off(send)
 
     return answering
+
+
+async def send_cut_off(send: Send) -> None:
+    """The answer to a request that the end of the server cancels."""
+    with contextlib.suppress(Exception):  # it may have been answered in part
+        await send_error(send, Unavailable("the server stopped; try another replica"))
 
 
 def check_encoding(headers: Headers) -> None:

@@ -39,7 +39,8 @@ class Bodies:
         """
         if self._announced(headers) > self._max_bytes:
             await self.check_announced(headers, receive)
-        check_encoding(headers)
+        if b"content-encoding" in headers:
+            check_encoding(headers)
         # Most bodies are here, and whole, before they are asked for: there is nothing to guard.
         coming = receive()
         try:
@@ -51,7 +52,8 @@ class Bodies:
         else:
             message = await self.next(lambda: _resumed(coming, waits_for))
         body: bytes = message.get("body", b"")
-        self.check_size(len(body))
+        if len(body) > self._max_bytes:
+            self.check_size(len(body))
         if not message.get("more_body"):
             return body
         due_s = asyncio.get_running_loop().time() + WHOLE_IDLES * self.idle_s

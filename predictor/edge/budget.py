@@ -100,14 +100,16 @@ class Reservation:
 
         For a request of a client.
         """
-        if not self._budget.has_room(size):
+        budget = self._budget
+        if budget.held + size > budget.limit:
             self._check_ever(size)
             raise Unavailable(
-                f"this server holds as much decoded input as it may ({self._budget.limit} bytes);"
+                f"this server holds as much decoded input as it may ({budget.limit} bytes);"
                 " try again shortly",
                 RETRY_S,
             )
-        self.correct(size)
+        budget.add(size - self.size, self._of_line)
+        self.size = size
 
     async def wait(self, size: int) -> None:
         """Reserve so many bytes when there is room. Raises RequestTooLarge.
@@ -124,9 +126,11 @@ class Reservation:
         self._budget.add(change, self._of_line)
 
     def release(self) -> None:
-        self._end_turn()
+        if self._has_turn:
+            self._end_turn()
         if self.size:
-            self.correct(0)
+            size, self.size = self.size, 0
+            self._budget.add(-size, self._of_line)
 
     def _end_turn(self) -> None:
         if self._has_turn:

@@ -35,9 +35,9 @@ class Front:
         if scope["method"] == "HEAD":
             # The server leaves out the body, by the scope that it holds itself.
             scope = {**scope, "method": "GET"}
-        for name, value in scope["headers"]:
-            if name == b"content-encoding":
-                return self._decompress(value, scope, receive, send)
+        encoding = dict(scope["headers"]).get(b"content-encoding")
+        if encoding is not None:
+            return self._decompress(encoding, scope, receive, send)
         return self._app(scope, receive, send)
 
     async def _decompress(

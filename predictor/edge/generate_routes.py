@@ -20,7 +20,13 @@ from predictor.edge.generating import Change
 from predictor.edge.generation_codec import DEFAULT_MAX_TOKENS
 from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.json_text import read_json
-from predictor.edge.parameters import RequestParameters, converted, readable
+from predictor.edge.parameters import (
+    NOT_DONE,
+    RequestParameters,
+    converted,
+    fields_of,
+    readable,
+)
 from predictor.edge.sampling import SamplingFields
 from predictor.edge.service import InferService
 from predictor.edge.statuses import error_body
@@ -44,6 +50,11 @@ class _Generate(msgspec.Struct, frozen=True):
 
 _BODY = msgspec.json.Decoder(dict[str, Any])
 _OWN = frozenset(_Generate.__struct_fields__)
+_OPTIONS = fields_of(RequestParameters, {*NOT_DONE, "binary_data_output", "truncate"})
+_KNOWN = {
+    "": f"{fields_of(_Generate, {'exclude_input_in_output'})}, {_OPTIONS}",
+    "parameters": _OPTIONS,
+}
 
 
 class GenerateRoutes:
@@ -103,8 +114,15 @@ class GenerateExchange(EventStream):
         twice = next((name for name in asked.parameters or () if name in beside), None)
         if twice is not None:
             raise InvalidRequest(f"{twice[:64]}: is beside parameters and in them; send it once")
-        parameters = converted(options, RequestParameters, "parameters" if not beside else "")
+        try:
+            parameters = msgspec.convert(options, RequestParameters)
+        except msgspec.ValidationError as error:
+            for found, where in ((beside, ""), (asked.parameters or {}, "parameters")):
+                converted(found, RequestParameters, where, _KNOWN)
+            raise InvalidRequest(readable(str(error), known=_KNOWN)) from None
         parameters.check()
+        if parameters.binary_data_output:
+            raise InvalidRequest("binary_data_output: the answer is JSON here; leave it out")
         self._id = asked.id or new_id()
         self.streams = self.streams or bool(asked.stream)
         return GenerateRequest(

@@ -41,10 +41,13 @@ class Texts:
         prompts: Sequence[Sequence[int]],
         stop: Sequence[str],
         prompt_tokens: int = 0,
+        *,
+        choices: int = 1,
     ) -> None:
         """`prompts`: the ids before each row's output, the last of them at least.
 
-        `prompt_tokens`: of all prompts, each counted once.
+        `prompt_tokens`: of all prompts, each counted once. `choices`: how many rows in succession
+        have one prompt.
         """
         self._streams = [TextStream(tokenizer, prompt, stop) for prompt in prompts]
         self._changes: list[Change] = []
@@ -52,7 +55,8 @@ class Texts:
         self._unfinished = len(prompts)
         self._counts = [0] * len(prompts)
         self.prompt_tokens = prompt_tokens
-        self.cached_tokens = 0
+        self._choices = choices
+        self.cached_tokens = 0  # of `prompt_tokens`: what the first choice of each did not compute
 
     @property
     def completion_tokens(self) -> int:
@@ -69,7 +73,8 @@ class Texts:
             return False
         tokens = generated.tokens
         self._counts[generated.index] += len(tokens)
-        self.cached_tokens += generated.cached_tokens
+        if generated.index % self._choices == 0:
+            self.cached_tokens += generated.cached_tokens
         finish = generated.finish
         shown = tokens[:-1] if finish is Finish.STOP else tokens  # a stop token is no text
         text = stream.feed([token.id for token in shown])

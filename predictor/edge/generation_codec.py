@@ -29,6 +29,7 @@ from predictor.edge.texts import (
 )
 from predictor.edge.token_texts import TokenTexts
 from predictor.engine.port import RowInput
+from predictor.policy.pages import chained_hashes
 
 DEFAULT_MAX_TOKENS = 16  # where a client names no max_tokens, as in OpenAI's completions
 # A prompt with more of them than this for each token of the context is refused before it is
@@ -168,8 +169,14 @@ class GenerationCodec:
                 prompt=request.prompt_name,
             )
             payload = array("q", ids).tobytes()
+            names = self._page_hashes(payload)
             inputs += [
-                RowInput(payload, len(ids), msgspec.structs.replace(sampling, seed=next(seeds)))
+                RowInput(
+                    payload,
+                    len(ids),
+                    msgspec.structs.replace(sampling, seed=next(seeds)),
+                    names,
+                )
                 for _ in range(request.choices)
             ]
         return TaskRows(inputs)
@@ -180,7 +187,21 @@ class GenerationCodec:
             np.frombuffer(row.payload, _INT64)[-PROMPT_TOKENS_SEEN:].tolist() for row in rows
         ]
         prompt_tokens = sum(row.tokens for row in rows[:: request.choices])
-        return Texts(self.tokenizer, prompts, request.fields.stop_strings, prompt_tokens)
+        return Texts(
+            self.tokenizer,
+            prompts,
+            request.fields.stop_strings,
+            prompt_tokens,
+            choices=request.choices,
+        )
+
+    def _page_hashes(self, payload: bytes) -> tuple[bytes, ...]:
+        """The names of a prompt's full pages: about 40 us for 1,000 tokens."""
+        assert self.spec.generation is not None
+        if not self.spec.generation.prefix_cache:
+            return ()
+        page_bytes = self.spec.generation.page_tokens * _INT64.itemsize
+        return tuple(chained_hashes(payload, page_bytes))
 
     def _encoded(self, request: GenerateRequest) -> list[list[int]]:
         encoded: list[list[int]] = []

@@ -6,6 +6,7 @@ SDK has none of them or only a part. Health and metadata are the SDK's.
 """
 
 import re
+from collections.abc import Awaitable
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -17,10 +18,12 @@ from predictor.edge.asgi import (
     Receive,
     Scope,
     Send,
+    answering_when_cut_off,
     send_error,
     send_not_allowed,
 )
 from predictor.edge.bodies import IDLE_S, Bodies
+from predictor.edge.docs import DocsRoutes
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.generate_routes import GenerateRoutes
 from predictor.edge.http_exchange import HttpExchange
@@ -62,6 +65,7 @@ class EdgeApp:
         self._fallback = fallback
         self._bodies = Bodies(max_body_bytes, body_idle_s)
         self._watchers = Watchers()
+        self._rest = answering_when_cut_off(self._without_rows)
         self._routes = (
             OpenAiRoutes(service, self._bodies, self._watchers),
             GenerateRoutes(service, self._bodies, self._watchers),
@@ -69,20 +73,18 @@ class EdgeApp:
             JobRoutes(service, jobs, self._bodies, job_owner_header),
             RepositoryRoutes(service, self._bodies),
             UnservedRoutes(service.names),
+            DocsRoutes(sorted(service.names)),
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._fallback(scope, receive, send)
-            return
-        exchange = self._exchange(scope, receive, send)
-        if exchange is None:
-            await self._without_rows(scope, receive, send)
-            return
-        if scope["method"] != "POST":
-            await send_not_allowed(send, "POST")
-            return
-        await exchange.run(self._lifecycle)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """No coroutine of its own: each costs a request with rows as much as a header does."""
+        if scope["type"] == "http":
+            exchange = self._exchange(scope, receive, send)
+            if exchange is not None:
+                if scope["method"] != "POST":
+                    return send_not_allowed(send, "POST")
+                return exchange.run(self._lifecycle)
+        return self._rest(scope, receive, send)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HttpExchange | None:
         """That of a request with rows; None for any other path."""
@@ -99,6 +101,9 @@ class EdgeApp:
         return None
 
     async def _without_rows(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
         path: str = scope["path"]
         if path == "/metrics":
             await self._metrics(scope, send)

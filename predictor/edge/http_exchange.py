@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from predictor.core.errors import HeadwayError, InvalidRequest
 from predictor.edge import http_codec
-from predictor.edge.asgi import Headers, Receive, Scope, Send, send_error
+from predictor.edge.asgi import Headers, Receive, Scope, Send, send_cut_off, send_error
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import (
     TIER_HEADER,
@@ -92,13 +92,16 @@ class HttpExchange:
         return self.send_whole(encoded.body, headers)
 
     async def run(self, lifecycle: Lifecycle) -> None:
-        """Go through the lifecycle, and answer with what it refuses."""
+        """Go through the lifecycle, and answer with what it refuses, or when it is cut off."""
         try:
-            await lifecycle.run(self)
-        except ClientGoneError:
-            return
-        except HeadwayError as error:
-            await self.send_error(error)
+            try:
+                await lifecycle.run(self)
+            except ClientGoneError:
+                return
+            except HeadwayError as error:
+                await self.send_error(error)
+        except asyncio.CancelledError:
+            await send_cut_off(self._send)
 
     async def send_error(self, error: HeadwayError) -> None:
         """An answer that says what went wrong."""

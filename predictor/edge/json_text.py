@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from predictor.core.errors import InvalidRequest
-from predictor.edge.parameters import readable
+from predictor.edge.parameters import Fields, readable
 
 T = TypeVar("T")
 # What msgspec raises for text that is not the JSON it should be.
@@ -65,21 +65,24 @@ def without_mark(body: bytes) -> bytes:
     return body.removeprefix(BOM_UTF8)
 
 
-def read_json(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """What a body holds, read by its `decoder`. Raises InvalidRequest, naming the field."""
+def read_json(body: bytes, decoder: msgspec.json.Decoder[T], known: Fields | None = None) -> T:
+    """What a body holds, read by its `decoder`. Raises InvalidRequest, naming the field.
+
+    `known`: see `readable`.
+    """
     body = without_mark(body)
     check_brackets(body)
     try:
         return decoder.decode(body)
     except NOT_JSON as error:
-        raise not_json(error, body) from None
+        raise not_json(error, body, known) from None
 
 
-def not_json(error: Exception, body: bytes) -> InvalidRequest:
+def not_json(error: Exception, body: bytes, known: Fields | None = None) -> InvalidRequest:
     """The refusal of a body that msgspec could not read, naming the field where one can."""
     at = _lone_surrogate(body)
     if at is None:
-        return InvalidRequest(readable(str(error)))
+        return InvalidRequest(readable(str(error), known=known))
     field = _field(body) if len(body) <= _NAMED_BYTES else None
     where = f"body: byte {at}" if field is None else field
     return InvalidRequest(

@@ -11,7 +11,7 @@ differs.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -43,6 +43,14 @@ _LOG = logging.getLogger("headway.edge")
 OVERRUN_RETRY_S = 1.0
 
 Kind = tuple[str, str | None, int | None]  # a model, and the tier or priority asked for
+
+
+class _Asked(NamedTuple):
+    """What a request asks for beside its rows. `decoded_s`: when that was known."""
+
+    kind: Kind
+    timeout_s: float | None
+    decoded_s: float
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -86,37 +94,46 @@ class Lifecycle:
         self._heavy = HeavyWork()
         self._turns = Turns(lambda turn: asyncio.get_running_loop().call_soon(turn), clock)
 
-    async def run(self, exchange: Exchange) -> None:
+    async def run(self, exchange: Exchange) -> None:  # noqa: PLR0912 - a coroutine for each part of it costs every request
         """Serve one request, to the last byte of its answer.
 
         Raises the HeadwayError that ended it, when that is accounted, for the transport to send;
         and ClientGoneError, where there is nobody to send anything to.
         """
         pending: _Pending | None = None
-        held = self.budget.reservation(of_line=not exchange.paced)
+        held = Reservation(self.budget, not exchange.paced)
         try:
             body = await exchange.receive()
             arrived_s = self._arrived(exchange)
             codec = self._codec(exchange.model, exchange.version)
             if not exchange.paced:
                 await held.turn()
-            if (size := exchange.size(body)) > LARGE_BYTES:
-                work = self._heavy.run(exchange.decode, body, codec)
-                try:
-                    request = await exchange.wait(asyncio.ensure_future(work))
-                finally:
-                    LARGE_READS.ended(size)
+            if exchange.size(body) > LARGE_BYTES:
+                request = await self._decoded(exchange, body, codec)
             else:
                 request = exchange.decode(body, codec)
             del body  # it may be large, and what waits needs it no more
             request = prepared(request, codec)
-            pending = await self._submit(exchange, request, codec, arrived_s, held)
+            asked = self._asked(exchange, request, codec)
+            if is_heavy(request, codec):
+                task_rows = await self._heavy_rows(exchange, request, codec, held)
+            else:
+                task_rows = rows_of(request, codec)
+                if exchange.paced:
+                    held.take(task_rows.size)
+                else:
+                    await held.wait(task_rows.size)
+            pending = self._submit(exchange, request, codec, asked, task_rows, arrived_s)
             if held.size > LARGE_BYTES:  # it has its rows now, and nobody reads its inputs again
                 request = msgspec.structs.replace(request, inputs={})
             if isinstance(request, GenerateRequest) and request.streams:
                 encode_s = await self._stream(exchange, request, pending)
             else:
-                encode_s = await self._answer(exchange, request, pending)
+                reply = await exchange.wait(pending.future)
+                replied_s = self._clock()
+                encoded = exchange.encode(_answer(exchange, request, pending, reply), request)
+                encode_s = self._clock() - replied_s
+                await exchange.send(encoded)
         except ClientGoneError:
             raise  # rows that had been submitted are counted by the engine, as cancelled
         except HeadwayError as error:
@@ -146,22 +163,19 @@ class Lifecycle:
             )
         return arrived_s
 
-    async def _submit(
-        self,
-        exchange: Exchange,
-        request: InferRequest,
-        codec: TaskCodec,
-        arrived_s: float,
-        held: Reservation,
-    ) -> _Pending:
-        """Queue the rows of a request.
+    async def _decoded(self, exchange: Exchange, body: Any, codec: TaskCodec) -> InferRequest:
+        """The request of a large body, read on a thread."""
+        work = self._heavy.run(exchange.decode, body, codec)
+        try:
+            return await exchange.wait(asyncio.ensure_future(work))
+        finally:
+            LARGE_READS.ended(exchange.size(body))
 
-        Raises InvalidRequest, DeadlineExceeded where the time that the client gave is over
-        before the engine is reached, Shed where the engine has just shed its like, Unavailable
-        where there is no room for the rows now, and RequestTooLarge where there never is.
-        """
+    def _asked(self, exchange: Exchange, request: InferRequest, codec: TaskCodec) -> _Asked:
+        """What is asked for beside the rows. Raises InvalidRequest, and Shed where the engine has
+        just shed its like."""
         call = exchange.call()
-        tier = call.tier
+        tier, timeout_s = call.tier, call.timeout_s
         if request.wanted:
             check_outputs(request.wanted, codec.outputs)
         decoded_s = self._clock()
@@ -176,19 +190,51 @@ class Lifecycle:
         kind = (exchange.model, tier, priority)
         if self._holds.holds(kind, decoded_s):
             raise Shed("it would miss its deadline, as those before it; try again later")
-        task_rows = await self._rows(exchange, request, codec, held)
-        tokenised_s = self._clock()
-        timeout_s = call.timeout_s
         if request.timeout_us:
             own_s = request.timeout_us / 1e6
             timeout_s = own_s if timeout_s is None else min(timeout_s, own_s)
+        return _Asked(kind, timeout_s, decoded_s)
+
+    async def _heavy_rows(
+        self, exchange: Exchange, request: InferRequest, codec: TaskCodec, held: Reservation
+    ) -> TaskRows:
+        """The rows, made on a thread, and `held` as much as they take: room is found before.
+
+        Raises as `rows_of`, Unavailable where there is no room now, and RequestTooLarge where
+        there never is.
+        """
+        bound = self._heavy.run(decoded_bytes_of, request, codec)
+        size = await exchange.wait(asyncio.ensure_future(bound))
+        if exchange.paced:
+            held.take(size)
+        else:
+            await held.wait(size)
+        work = self._heavy.run(rows_of, request, codec)
+        task_rows = await exchange.wait(asyncio.ensure_future(work))
+        held.correct(task_rows.size)
+        return task_rows
+
+    def _submit(
+        self,
+        exchange: Exchange,
+        request: InferRequest,
+        codec: TaskCodec,
+        asked: _Asked,
+        task_rows: TaskRows,
+        arrived_s: float,
+    ) -> _Pending:
+        """Queue the rows. Raises DeadlineExceeded where the client's time is over already."""
+        kind, timeout_s, decoded_s = asked
+        _, tier, priority = kind
+        rows = task_rows.rows
+        tokenised_s = self._clock()
         if timeout_s is not None and tokenised_s - arrived_s >= timeout_s:
             raise DeadlineExceeded("the timeout passed before the request was queued")
-        texts, streams = texts_of(request, codec, task_rows.rows)
+        texts, streams = texts_of(request, codec, rows)
         future = self._engine.submit(
             Submission(
                 model=exchange.model,
-                rows=task_rows.rows,
+                rows=rows,
                 tier=tier,
                 priority=priority,
                 timeout_s=timeout_s,
@@ -208,44 +254,8 @@ class Lifecycle:
             decoded_s - arrived_s,
             tokenised_s - decoded_s,
             tokenised_s,
-            kind if timeout_s is None and len(task_rows.rows) == 1 else None,
+            kind if timeout_s is None and len(rows) == 1 else None,
         )
-
-    async def _rows(
-        self, exchange: Exchange, request: InferRequest, codec: TaskCodec, held: Reservation
-    ) -> TaskRows:
-        """The rows, and `held` as much as they take. What is heavy finds room before it begins."""
-        if not is_heavy(request, codec):
-            task_rows = rows_of(request, codec)
-            await _reserve(exchange, held, task_rows.size)
-            return task_rows
-        bound = self._heavy.run(decoded_bytes_of, request, codec)
-        await _reserve(exchange, held, await exchange.wait(asyncio.ensure_future(bound)))
-        work = self._heavy.run(rows_of, request, codec)
-        task_rows = await exchange.wait(asyncio.ensure_future(work))
-        held.correct(task_rows.size)
-        return task_rows
-
-    async def _answer(self, exchange: Exchange, request: InferRequest, pending: _Pending) -> float:
-        """Send the answer, in its one part. Returns the seconds that encoding took."""
-        reply = await exchange.wait(pending.future)
-        replied_s = self._clock()
-        answer = InferAnswer(
-            model=exchange.model,
-            id=request.id,
-            outputs=choose_outputs(
-                _outputs(pending, reply), pending.wanted, pending.codec.spec.labels
-            ),
-            queue_us=round(reply.queue_s * 1e6),
-            service_us=round(reply.service_s * 1e6),
-            batch_size=reply.batch_size,
-            truncated=pending.truncated,
-            texts=pending.texts,
-        )
-        encoded = exchange.encode(answer, request)
-        encode_s = self._clock() - replied_s
-        await exchange.send(encoded)
-        return encode_s
 
     async def _stream(
         self, exchange: Exchange, request: GenerateRequest, pending: _Pending
@@ -300,11 +310,21 @@ class Lifecycle:
         raise internal from None
 
 
-async def _reserve(exchange: Exchange, held: Reservation, size: int) -> None:
-    if exchange.paced:
-        held.take(size)
-    else:
-        await held.wait(size)
+def _answer(
+    exchange: Exchange, request: InferRequest, pending: _Pending, reply: Reply
+) -> InferAnswer:
+    """An answer in one part."""
+    outputs = _outputs(pending, reply)
+    return InferAnswer(
+        model=exchange.model,
+        id=request.id,
+        outputs=choose_outputs(outputs, pending.wanted, pending.codec.spec.labels),
+        queue_us=round(reply.queue_s * 1e6),
+        service_us=round(reply.service_s * 1e6),
+        batch_size=reply.batch_size,
+        truncated=pending.truncated,
+        texts=pending.texts,
+    )
 
 
 def _outputs(pending: _Pending, reply: Reply) -> Sequence[Tensor]:

@@ -6,7 +6,7 @@ The names are those of the Open Inference Protocol and of Triton's and the SDK's
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -113,19 +113,34 @@ class OutputParameters(_SharedMemory, forbid_unknown_fields=True):
 Parameters = TypeVar("Parameters", RequestParameters, InputParameters, OutputParameters)
 
 
-def converted(found: Mapping[str, object], kind: type[Parameters], where: str) -> Parameters:
+Fields = Mapping[str, str]  # what is known at each place of a body, by its path without indices
+
+
+def fields_of(kind: type[msgspec.Struct], refused: Container[str] = ()) -> str:
+    """The names of a struct's fields, its own before those that it has from others, without those
+    that are known only to be refused."""
+    own_first = sorted(kind.__struct_fields__, key=lambda name: name not in kind.__annotations__)
+    return ", ".join(name for name in own_first if name not in refused)
+
+
+def converted(
+    found: Mapping[str, object], kind: type[Parameters], where: str, known: Fields | None = None
+) -> Parameters:
     """Parameters that came as plain values. Raises InvalidRequest, naming the field."""
     try:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(readable(str(error), where)) from None
+        raise InvalidRequest(readable(str(error), where, known)) from None
 
 
 # What is known at each place of a request, for the sentence that refuses the rest.
-_KNOWN: Mapping[str, str] = {
+NOT_DONE = (
+    *("content_type", "sequence_id", "sequence_start", "sequence_end"),
+    "triton_enable_empty_final_response",
+)
+_KNOWN: Fields = {
     "": "id, inputs, outputs, parameters, model_name, model_version",
-    "parameters": "priority, timeout, truncate, binary_data_output, "
-    + ", ".join(SamplingFields.__struct_fields__),
+    "parameters": fields_of(RequestParameters, NOT_DONE),
     "inputs": "name, datatype, shape, data, parameters",
     "inputs.parameters": "binary_data_size, content_type",
     "outputs": "name, parameters",
@@ -133,13 +148,16 @@ _KNOWN: Mapping[str, str] = {
 }
 
 
-def readable(problem: str, prefix: str = "") -> str:
-    """msgspec's "problem - at `$.field`" with the field in front."""
+def readable(problem: str, prefix: str = "", known: Fields | None = None) -> str:
+    """msgspec's "problem - at `$.field`" with the field in front.
+
+    `known`: the fields of the body that was read; None: of a v2 request.
+    """
     text, _, path = problem.rpartition(" - at `$") if " - at `$" in problem else (problem, "", "")
     field = prefix + path.rstrip("`").removeprefix("." if not prefix else "")
     unknown = _UNKNOWN.fullmatch(text)
     if unknown is not None:
-        known = _KNOWN.get(_INDEX.sub("", field), "")
+        names = (_KNOWN if known is None else known).get(_INDEX.sub("", field), "")
         name = f"{field}.{unknown[1][:_MAX_NAME]}".removeprefix(".")
-        return f"{name}: not known here; leave it out" + (f", or use: {known}" if known else "")
+        return f"{name}: not known here; leave it out" + (f", or use: {names}" if names else "")
     return f"{field}: {text}" if field else f"body: {text}"

@@ -17,6 +17,7 @@ from predictor.edge.asgi import Receive, Scope, Send, send_error, send_json, sen
 from predictor.edge.bodies import Bodies
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.json_text import NOT_JSON, not_json, without_mark
+from predictor.edge.parameters import fields_of
 from predictor.edge.service import InferService
 from predictor.edge.tensors import DEFAULT_VERSION
 
@@ -136,4 +137,4 @@ def _decoded(body: bytes, kind: type[Asked]) -> Asked:
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except NOT_JSON as error:
-        raise not_json(error, body) from None
+        raise not_json(error, body, {"": fields_of(kind)}) from None

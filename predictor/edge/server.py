@@ -24,7 +24,6 @@ from predictor.core.errors import StartupError
 from predictor.core.facts import EdgeRefused
 from predictor.core.jobs import Jobs, LineRunner
 from predictor.core.rows import Outcome
-from predictor.edge.asgi import answering_when_cut_off
 from predictor.edge.bodies import IDLE_S
 from predictor.edge.budget import DEFAULT_BYTES
 from predictor.edge.connections import Connections, connection_limits
@@ -249,7 +248,7 @@ class EdgeServer(ModelServer):
             settings.job_owner_header,
         )
         return EdgeRestServer(
-            answering_when_cut_off(app),
+            app,
             self.dataplane,
             self.model_repository_extension,
             grace_s=settings.grace_s,

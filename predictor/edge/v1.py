@@ -18,11 +18,12 @@ from predictor.core.errors import InvalidRequest
 from predictor.edge.http_codec import JSON_TYPE
 from predictor.edge.http_exchange import AnswerHeaders, HttpExchange
 from predictor.edge.json_text import NOT_JSON, check_brackets, not_json, without_mark
-from predictor.edge.parameters import RequestParameters, converted
+from predictor.edge.parameters import NOT_DONE, RequestParameters, converted, fields_of
 from predictor.edge.tasks import TaskCodec
 from predictor.edge.tensors import InferAnswer, InferRequest, Tensor, new_id
 
 _STRUCTURED_TYPE = "application/cloudevents+json"
+_KNOWN = {"parameters": fields_of(RequestParameters, {*NOT_DONE, "binary_data_output"})}
 _SIGNATURES = ("serving_default", "")  # as TensorFlow Serving's clients name the only one
 _ENCODER = msgspec.json.Encoder()
 
@@ -155,7 +156,7 @@ def _parameters(plain: Mapping[str, Any]) -> RequestParameters:
         return RequestParameters()
     if not isinstance(found, dict):
         raise InvalidRequest("parameters: must be an object")
-    parameters = converted(found, RequestParameters, "parameters")
+    parameters = converted(found, RequestParameters, "parameters", _KNOWN)
     parameters.check()
     if parameters.binary_data_output:
         raise InvalidRequest("parameters.binary_data_output: V1 answers in JSON; leave it out")

@@ -20,11 +20,16 @@ from predictor.core.rows import NO_DEADLINE, Packing, Piece
 
 
 class RowInput(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One row: a 1-D array of the model's `row_datatype` as raw bytes, and its length."""
+    """One row: a 1-D array of the model's `row_datatype` as raw bytes, and its length.
+
+    Of a row that generates, `page_hashes` names each full page of its prompt, for the prefix cache
+    (see policy/pages.py). The edge makes them: it has more cores than an engine's one thread.
+    """
 
     payload: bytes
     tokens: int
     sampling: Sampling | None = None  # of a row that generates
+    page_hashes: tuple[bytes, ...] = ()
 
 
 class Submission(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

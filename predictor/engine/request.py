@@ -57,7 +57,9 @@ class Request:
                 self,
                 i,
                 expires_s=expires_s,
-                progress=None if each.sampling is None else Progress(each.sampling, each.tokens),
+                progress=None
+                if each.sampling is None
+                else Progress(each.sampling, each.tokens, each.page_hashes),
             )
             for i, each in enumerate(inputs)
         ]

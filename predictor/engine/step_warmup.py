@@ -92,7 +92,7 @@ def warm_up_steps(
             continue
         if clock() - began_s + 2 * per_token_s * shape.tokens > BUDGET_S:
             continue
-        first = first_pieces(spec.name, shape, limits)
+        first = first_pieces(spec.name, shape.parts, limits)
         again = [structs.replace(piece, pages=(), fresh=False) for piece in first]
         try:
             _seconds(runner, first, clock)
@@ -111,10 +111,12 @@ def _fits(shape: Shape, limits: GenerationSpec, max_tokens: int) -> bool:
     return longest <= max_tokens and len(parts) <= limits.slots and pages <= limits.pages
 
 
-def first_pieces(model: str, shape: Shape, limits: GenerationSpec) -> list[Piece]:
-    """The step of rows that are new to their slots."""
+def first_pieces(
+    model: str, parts: Sequence[tuple[int, int]], limits: GenerationSpec
+) -> list[Piece]:
+    """The step of rows that are new to their slots. `parts`: start and tokens of each piece."""
     pieces, taken = [], 0
-    for slot, (start, tokens) in enumerate(shape.parts):
+    for slot, (start, tokens) in enumerate(parts):
         end = start + tokens
         progress = Progress(Sampling(max_tokens=1, temperature=GREEDY), prefill=end)
         payload = (array("q", [0]) * end).tobytes()

@@ -183,6 +183,8 @@ class Forming:
         if not tokens:
             return False
         if not began:
+            if running.waits_for_others(row, start // self._pages.page_tokens):
+                return True
             if row not in running.evicted:
                 queue.rows.remove([row])
             running.begin(row)
@@ -242,7 +244,8 @@ class Forming:
         if cache.rows + self._spare_rows >= self._terms.max_rows:
             return False
         expected = sum(each.running.pages_likely(0.0) for each in self._queues)
-        expected += running.expected_pages(row)[0]
+        expected += running.expected_pages(row)[0] - running.shared_pages(row)
+        expected -= queue.siblings.shared_pages(self._queues)
         return expected <= self._pages.count - self._spare_pages
 
     # Pages.

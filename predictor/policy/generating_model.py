@@ -216,12 +216,15 @@ class GeneratingModel(ModelQueues):
                 break  # those of prompts come first
             row = piece.row
             queue = self._generating(row)
+            queue.running.ran(piece)
             if row in gone or row not in queue.running:
                 continue
-            queue.running.computed(row, piece.start + piece.tokens)
+            queue.running.computed(piece)
             if piece.samples and row.progress is not None and len(row.progress.output) == 1:
                 first.append(row)
         self._judge_gaps(batch, finished_s)
+        for row in failed:
+            self._generating(row).running.distrust(row)
         for row in ended:
             queue = self._generating(row)
             if row in queue.running:

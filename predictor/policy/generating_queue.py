@@ -21,9 +21,11 @@ from predictor.policy.tier_queue import TierQueue
 
 STEP_SHARE_OF_SLO = 0.25  # a step may be this long where no tier says how soon a token is due
 LEAST_PROMPT_SHARE = 0.05  # of a step: with less for prompts, no more rows are let in
+LEAST_STEP_S = 1e-5  # what a step takes at least, whatever is believed of it
 GAPS_LATE = 1e-4  # share of the steps in which rows decode that may take longer than they allow
 DISPLACED = 4.0  # a row that waits gives way to new ones if it is so many times as long
 WINDOW_ROWS = 512
+_RUNS_ANYWAY = NOTHING.with_decodes(2, 0)
 LIKELY = 1.0  # deviations of the pages that rows come to
 
 
@@ -59,26 +61,34 @@ class Siblings:
                 work = work.with_decodes(len(decoding), decoding.context)
         return work
 
+    def shared_pages(self, queues: "Iterable[GeneratingQueue]") -> int:
+        """Pages that rows of these queues count twice, because two of them hold them; no more than
+        there are, and maybe fewer where rows of other queues hold pages, too."""
+        held = sum(queue.running.pages_held for queue in queues)
+        return max(held - self.cache.pages.used, 0)
+
     def prompt_rate(self, limit_s: float) -> float:
         """Tokens of prompts that can be computed in a second beside the rows that decode, in steps
         as long as may be."""
         known = (self.cache.steps_planned, limit_s)
         if self._rate_of != known:
             self._rate_of = known
-            self._rate = self._tokens_in(limit_s) / limit_s
+            self._rate = self._rate_in(limit_s)
         return self._rate
 
-    def _tokens_in(self, limit_s: float) -> int:
+    def _rate_in(self, limit_s: float) -> float:
         batching = self.batching
         caution = 1.0 + batching.service.margin
         decodes = self.decodes()
         most = max(batching.max_tokens - decodes.tokens, 1)
 
-        def fits(tokens: int) -> bool:
-            work = decodes.with_piece(tokens, 0)
-            return batching.service.predict_s(work) * caution <= limit_s
+        def step_s(tokens: int) -> float:
+            return batching.service.predict_s(decodes.with_piece(tokens, 0)) * caution
 
-        return largest(fits, most, guess=int(self._rate * limit_s) if self._rate else most)
+        guess = min(int(self._rate * limit_s), most) if self._rate else most
+        tokens = largest(lambda tokens: step_s(tokens) <= limit_s, most, guess=guess)
+        # Where the step may not have more tokens, it ends sooner, and the next one begins.
+        return tokens / min(limit_s, max(step_s(tokens), LEAST_STEP_S))
 
 
 class GeneratingQueue(TierQueue):
@@ -154,9 +164,8 @@ class GeneratingQueue(TierQueue):
     def unanswered(self) -> list[Prompt]:
         """Rows without their first token, in the order in which their prompts are computed."""
         running = self.running
-        page_tokens = running.page_tokens
         return [
-            Prompt(row, _left(row, running.cached_pages(row) * page_tokens), row.deadline_s)
+            Prompt(row, running.uncomputed_tokens(row), row.deadline_s)
             for row in self.prompts(WINDOW_ROWS)
             if row not in running.evicted and not has_output(row)
         ]
@@ -218,11 +227,7 @@ class GeneratingQueue(TierQueue):
         rate = self.siblings.prompt_rate(step_s) / stretch
         pessimism = self.pessimism.factor
         running = self.running
-        page_tokens = running.page_tokens
-        new = [
-            Prompt(row, _left(row, running.cached_pages(row) * page_tokens), row.deadline_s)
-            for row in rows
-        ]
+        new = [Prompt(row, running.uncomputed_tokens(row), row.deadline_s) for row in rows]
         ahead = sum(each.rows.tokens + each.running.prefill_tokens for each in self.siblings.urgent)
         total = ahead + sum(prompt.tokens for prompt in new)
         earliest_s = now_s + (min(row.deadline_s for row in rows) - now_s) / pessimism
@@ -283,6 +288,7 @@ class GeneratingQueue(TierQueue):
             prompt_tokens += queue.rows.tokens + running.prefill_tokens
             waiting = running.pages_of(len(queue.rows), queue.mean_tokens)
             pages += running.pages_likely(LIKELY) + waiting
+        pages -= siblings.shared_pages(urgent) + sum(map(self.running.shared_pages, rows))
         if pages + LIKELY * variance**0.5 > siblings.cache.pages.count:
             return False
         joining = min(joining, max(siblings.max_rows - work.rows, 0))
@@ -342,15 +348,10 @@ class GeneratingQueue(TierQueue):
     def _added_s(self, work: Work) -> float:
         """What work adds to a step that runs anyway."""
         service = self.batching.service
-        return max(service.predict_s(work) - service.predict_s(NOTHING), 0.0)
+        together_s = service.predict_s(_RUNS_ANYWAY.plus_work(work))
+        return max(together_s - service.predict_s(_RUNS_ANYWAY), 0.0)
 
 
 def has_output(row: Row) -> bool:
     """Whether a row has had its first token."""
     return row.progress is not None and bool(row.progress.output)
-
-
-def _left(row: Row, cached_tokens: int) -> int:
-    progress = row.progress
-    assert progress is not None
-    return progress.prefill - (progress.planned or cached_tokens)

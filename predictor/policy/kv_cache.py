@@ -15,6 +15,7 @@ class KVCache:
         self.pages = Pages(spec.pages, spec.page_tokens, caching=caching)
         self.slots = spec.slots
         self._free_slots = list(range(spec.slots - 1, -1, -1))
+        self.coming: dict[bytes, int] = {}  # names of pages that steps under way compute: how many
         self.steps_planned = 0
         self.steps_ended = 0
 

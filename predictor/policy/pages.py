@@ -69,6 +69,21 @@ class Pages:
             count += 1
         return count
 
+    def found_held(self, hashes: Sequence[bytes], most: int) -> int:
+        """As `found`, of pages that rows hold: to share them takes nothing of what is available."""
+        named, holders = self._named, self._holders
+        return sum(holders[named[name]] > 0 for name in hashes[: self.found(hashes, most)])
+
+    def still_found(self, hashes: Sequence[bytes], most: int, before: int) -> int:
+        """As `found`, where it gave `before` a while ago, without looking at all pages again.
+
+        Good for an estimate: a page at the beginning may have gone before those behind it.
+        """
+        named = self._named
+        if before and hashes[before - 1] not in named:
+            return self.found(hashes, before - 1)
+        return before + self.found(hashes[before:most], most)
+
     def share(self, hashes: Iterable[bytes]) -> list[int]:
         """Hold the pages with these names, which are there."""
         pages = []
@@ -108,6 +123,13 @@ class Pages:
         if self._caching and name not in self._named and page not in self._names:
             self._names[page] = name
             self._named[name] = page
+
+    def forget(self, pages: Iterable[int]) -> None:
+        """Let no row find these pages, which are held, any more."""
+        for page in pages:
+            name = self._names.pop(page, None)
+            if name is not None:
+                del self._named[name]
 
     def release(self, pages: Sequence[int]) -> None:
         """Hold these pages, those of one row in order, no longer."""

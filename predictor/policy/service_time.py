@@ -7,10 +7,13 @@ row's new tokens look at all that came before them, whose keys and values are re
 
     packed   l = w0 + w1 * b + w2 * sum(tokens)     + w3 * sum(tokens^2)
     paged    l = w0 + w1 * b + w2 * sum(tokens - 1) + w3 * sum(context) + w4 * sum(tokens * context)
+                 + w5 * (sum(tokens) > 1)
     padded   l = w0 + w1 * b * longest              + w2 * b * longest^2
 
 A row that decodes adds one token, while the weights of the model are read for all rows alike: it
-costs less than a token of a prompt, which is why a row's first new token is charged to the row.
+costs less than a token of a prompt, which is why a row's first new token is charged to the row. And
+one token alone multiplies matrices with a vector, more a matrix with a matrix, by other code: on a
+CPU the second token takes a third of what the first one does, and the third little.
 
 The weights minimise the squared *relative* error over recent batches, older batches
 counting `FORGET` times less each (weighted recursive least squares, kept as its normal
@@ -48,7 +51,7 @@ MOST_REMEMBERED = 4096  # predictions, between two lessons
 _FEATURES = {
     Packing.PACKED: ("fixed", "rows", "tokens", "tokens_squared"),
     Packing.PADDED: ("fixed", "area", "area_longest"),
-    Packing.PAGED: ("fixed", "rows", "tokens", "context", "tokens_context"),
+    Packing.PAGED: ("fixed", "rows", "tokens", "context", "tokens_context", "several"),
 }
 
 
@@ -98,6 +101,7 @@ class ServiceTimeModel:
                 + w[2] * (work.tokens - work.rows)
                 + w[3] * work.context
                 + w[4] * work.pairs
+                + (w[5] if work.tokens > 1 else 0.0)
             )
         else:
             area = work.rows * work.longest
@@ -167,7 +171,8 @@ class ServiceTimeModel:
             return (1.0, float(work.rows), float(work.tokens), float(work.pairs))
         if self.packing is Packing.PAGED:
             more = float(work.tokens - work.rows)
-            return (1.0, float(work.rows), more, float(work.context), float(work.pairs))
+            several = float(work.tokens > 1)
+            return (1.0, float(work.rows), more, float(work.context), float(work.pairs), several)
         area = float(work.rows * work.longest)
         return (1.0, area, area * work.longest)
 

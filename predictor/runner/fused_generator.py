@@ -28,7 +28,7 @@ from predictor.runner.generator import NOT_FINITE
 from predictor.runner.kernels import slots as slots_kernel
 from predictor.runner.kernels.sampling import PARAMETERS, parameters_of
 from predictor.runner.sampling import Logprobs, Sampler, tell_logprobs
-from predictor.runner.step_graphs import Layout, StepGraphs
+from predictor.runner.step_graphs import Layout, StepGraphs, aligned
 from predictor.runner.step_inputs import Occupants, Samples, StepInputs
 
 _SOON_TOKENS = 2048  # a step of no more takes some milliseconds
@@ -135,12 +135,14 @@ class FusedGenerator:
             self._sampler.begin(slot, sampling, prompt, output)
             line[0], line[1:] = slot, parameters_of(sampling)
         pages = np.array(step.added, np.int32).ravel()
-        host = self._pinned(pages.size + begun.size)
-        host.numpy()[:] = np.concatenate((pages, begun.ravel()))
+        second = aligned(pages.size)
+        host = self._pinned(second + begun.size)
+        host.numpy()[: pages.size] = pages
+        host.numpy()[second:] = begun.ravel()
         told = host.to(self._device, non_blocking=True)
         slots_kernel.tell(
             told[: pages.size].view(-1, 3),
-            told[pages.size :].view(begun.shape),
+            told[second:].view(begun.shape),
             self._decoder.memory.tables,
             self._decoder.state.parameters,
         )

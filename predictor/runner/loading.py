@@ -87,13 +87,15 @@ def _check_generation(settings: ModelSettings) -> None:
         raise StartupError(
             f"kv_cache_gib is {asked}; it must be from {MIN_KV_CACHE_GIB:g} to {MAX_KV_CACHE_GIB:g}"
         )
-    if settings.task is not Task.TEXT_GENERATION and (
-        asked is not None or not settings.prefix_cache
-    ):
-        field = "prefix_cache" if asked is None else "kv_cache_gib"
+    if settings.task is not Task.TEXT_GENERATION and asked is not None:
         raise StartupError(
-            f"{field} is for the task {Task.TEXT_GENERATION}, but the task of model"
+            f"kv_cache_gib is for the task {Task.TEXT_GENERATION}, but the task of model"
             f" {settings.name!r} is {settings.task}; leave it out"
+        )
+    if not (settings.prefix_cache or settings.generates):
+        raise StartupError(
+            f"prefix_cache is for models that generate text, and model {settings.name!r}"
+            f" ({settings.task}) does not; leave it out"
         )
 
 

@@ -63,6 +63,7 @@ class SimulatedGenerator:
                 end_ids=(END_ID,),
                 chat_template=_CHAT_TEMPLATE,
                 special_tokens={"eos_token": END_TOKEN},
+                prefix_cache=settings.prefix_cache,
             ),
         )
         self._fixed_s = settings.simulated_fixed_ms / 1e3

@@ -25,7 +25,8 @@ STEPS_PER_DOUBLING = 4
 MOST_TOKENS = 4096  # beyond it launches hide behind the arithmetic
 _LEAST_MIXED_TOKENS = 32
 _TOKENS_PER_CHUNK = 16  # a graph has room for a chunk for so many of its tokens
-_COUNTS = 4  # items, of which two are used: what follows stays aligned
+_COUNTS = 4  # items, of which two are used
+_ALIGNED = 4  # INT32 items: Triton compiles a kernel anew for pointers that are not to 16 bytes
 CAPTURE_LIMIT_S = 60.0
 MEMORY_SHARE = 0.1  # of what is free on the device when capturing begins
 
@@ -40,16 +41,26 @@ class Layout:
 
     @property
     def items(self) -> int:
-        return _COUNTS + 3 * self.samples + 3 * self.shape.tokens + 4 * self.shape.blocks
+        return self._tokens_end + 4 * self.shape.blocks
+
+    @property
+    def _sampled_end(self) -> int:
+        return _COUNTS + 3 * aligned(self.samples)
+
+    @property
+    def _tokens_end(self) -> int:
+        return self._sampled_end + 3 * aligned(self.shape.tokens)
 
     def views(self, buffer: Any) -> tuple[Any, Any, Any, Any]:
-        """Of a tensor or an array: counts, sampled [3, samples], tokens [3, T], blocks [n, 4]."""
-        sampled = _COUNTS + 3 * self.samples
-        tokens = sampled + 3 * self.shape.tokens
+        """Of a tensor or an array: counts, sampled [3, samples], tokens [3, T], blocks [n, 4].
+
+        Each line begins at an aligned item.
+        """
+        sampled, tokens = self._sampled_end, self._tokens_end
         return (
             buffer[:_COUNTS],
-            buffer[_COUNTS:sampled].reshape(3, self.samples),
-            buffer[sampled:tokens].reshape(3, self.shape.tokens),
+            buffer[_COUNTS:sampled].reshape(3, -1)[:, : self.samples],
+            buffer[sampled:tokens].reshape(3, -1)[:, : self.shape.tokens],
             buffer[tokens : self.items].reshape(self.shape.blocks, 4),
         )
 
@@ -60,6 +71,11 @@ class Layout:
     def sampled(self, buffer: Tensor, rows: int) -> Sampled:
         _, sampled, _, _ = self.views(buffer)
         return Sampled(*sampled[:, :rows])
+
+
+def aligned(items: int) -> int:
+    """So many INT32 items, or a few more, so that what follows is aligned."""
+    return -(-items // _ALIGNED) * _ALIGNED
 
 
 def sizes(least: int, most: int) -> list[int]:

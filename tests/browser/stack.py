@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from loadtest.bench.servers import free_ports
-from predictor.local.replicas import MODEL, PORTS_APART
+from predictor.local.ports import PORTS_APART
+from predictor.local.replicas import MODEL
 
 ROOT = Path(__file__).parents[2]
 LOCALHOST = "127.0.0.1"
@@ -56,13 +57,13 @@ class Stack:
     def parameters(self) -> Path:
         return self.folder / "run" / "parameters.yaml"
 
-    def wait_for_line(self, part: str) -> None:
-        """Reads on, in this thread. Fails where all has ended before."""
+    def wait_for_line(self, part: str) -> str:
+        """Reads on, in this thread, to a line with it. Fails where all has ended before."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._said.append(line)
             if part in line:
-                return
+                return line
         raise AssertionError(f"it ended without saying {part!r}:\n{''.join(self._said)}")
 
     def keep_reading(self) -> None:
@@ -90,6 +91,14 @@ class Stack:
             )
         ]
         os.kill(int(found), what)
+
+    def kill_for_good(self, name: str) -> None:
+        """As often as it is started again, until that is given up."""
+        while True:
+            self.kill(name)
+            if "goes on without it" in self.wait_for_line(f"{name} ended"):
+                return
+            self.wait_for_line(f"starting {name}")
 
     def stop(self) -> int:
         """As Ctrl-C does; the exit code."""

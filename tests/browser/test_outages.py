@@ -95,8 +95,7 @@ def test_prometheus_down_is_a_sentence_and_the_rest_works(page: Page, stack: Sta
     dashboard = Dashboard(page, stack.url)
     dashboard.open("tuning")
     expect(page.get_by_text("Generation 1 is in force on 1 of 1 replica.")).to_be_visible()
-    stack.kill("prometheus")
-    stack.wait_for_line("The rest goes on without it")
+    stack.kill_for_good("prometheus")
     sentence = f"Prometheus at {stack.prometheus_url} does not answer; start it"
     expect(page.get_by_text(sentence).first).to_be_visible()
     for title in ("Overview", "Latency", "Batching", "Cost", "Load tests", "Tuning"):

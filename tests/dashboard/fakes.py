@@ -338,13 +338,16 @@ class FakePreview:
     """Answers the same to every question, and remembers the questions."""
 
     trouble: DashboardError | None = None
+    p99_s: float = 0.12
     questions: list[PreviewQuestion] = field(default_factory=list)
 
     def __call__(self, question: PreviewQuestion, /) -> Forecast:
         self.questions.append(question)
         if self.trouble is not None:
             raise self.trouble
-        tier = TierForecast("topics", "interactive", 0.018, 0.07, 0.12, 480, 480, 480, 0.0, 0.0012)
+        tier = TierForecast(
+            *("topics", "interactive", 0.018, 0.07, self.p99_s), 480, 480, 480, 0.0, 0.0012
+        )
         return Forecast((tier,), 0.66, 0.58, 11.0, 0.0013, 60.0, 28_800, "")
 
 

@@ -79,21 +79,44 @@ def test_an_edit_is_applied_with_who_and_why_and_followed(
     assert field(app, SIZE, "v2", 1).value == "32"
 
 
-def test_the_preview_asks_about_the_edit_and_shows_both_sides(
+def test_the_preview_asks_about_the_edit_and_about_what_is_in_force(
     open_page: Open, fakes: FakeParts
 ) -> None:
     app = type_into(open_page("tuning"), SIZE, "32")
     app.button(key="tuning-preview").click().run()
     assert_sound(app)
-    (question,) = fakes.preview.questions
-    assert question.parameters.for_model("topics").max_batch_size == 32
-    assert question.replicas == 2
-    assert question.usd_per_replica_hour == pytest.approx(1.62)
+    in_force, edit = fakes.preview.questions
+    assert in_force.parameters == DEFAULT_PARAMETERS
+    assert edit.parameters.for_model("topics").max_batch_size == 32
+    assert edit == replace(in_force, parameters=edit.parameters)
+    assert in_force.replicas == 2
+    assert in_force.usd_per_replica_hour == pytest.approx(1.62)
     busy = next(metric for metric in app.metric if metric.label == "Device busy")
-    assert (busy.value, busy.delta) == ("66%", "now 71%")
+    assert (busy.value, busy.delta) == ("66%", "in force 66%, measured 71%")
     app = type_into(app, SIZE, "16")
     assert "The edits have changed since this preview; press Preview again." in sentences(app)
     assert fakes.store.parameters == DEFAULT_PARAMETERS
+
+
+def test_a_preview_of_nothing_edited_is_asked_once(open_page: Open, fakes: FakeParts) -> None:
+    app = open_page("tuning")
+    app.button(key="tuning-preview").click().run()
+    assert_sound(app)
+    (question,) = fakes.preview.questions
+    assert question.parameters == DEFAULT_PARAMETERS
+    changes = [table.value for table in app.dataframe if "change by the edit" in table.value]
+    assert [set(table["change by the edit"]) for table in changes] == [{"none"}]
+
+
+def test_a_simulator_that_is_far_off_says_so(open_page: Open, fakes: FakeParts) -> None:
+    fakes.preview.p99_s = 0.053  # 143 ms are measured
+    app = open_page("tuning")
+    app.button(key="tuning-preview").click().run()
+    assert_sound(app)
+    (said,) = [each for each in sentences(app) if "simulator" in each]
+    assert said.startswith(
+        "The simulator is 63% off in p99 of topics/interactive: 53 ms simulated, 143 ms measured."
+    )
 
 
 def test_a_preview_without_traffic_says_so(open_page: Open, fakes: FakeParts) -> None:

@@ -336,11 +336,6 @@ class TestTakeHold:
         known = tuning.known_parameters(now, metrics.fleet, store.history)
         assert known == {1: DEFAULT_PARAMETERS, 2: now}
 
-    def test_a_mean_price_needs_every_pool(self) -> None:
-        fleet = FakeMetrics().fleet
-        assert tuning.blended_price(PRICES, fleet) == 1.5
-        assert tuning.blended_price({Pool.SPOT: SPOT}, fleet) is None
-
     def test_a_replica_that_is_away_is_named_and_not_counted_out(self) -> None:
         first, second = FakeMetrics().fleet
         for silent, what in (

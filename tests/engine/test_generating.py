@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from predictor.core.errors import RowFailed
+from predictor.core.facts import TokensCame
 from predictor.core.generation import Finish, Generated, Sampling
 from predictor.core.model import ModelSettings, Task
 from predictor.core.rows import Outcome
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import RowInput, Submission
-from predictor.runner.simulated_generation import SimulatedGenerator
+from predictor.policy.pages import chained_hashes
+from predictor.runner.simulated_generation import PAGE_TOKENS, SimulatedGenerator
 from tests.engine.fakes import Memory, parameters
 
 MODEL = "words"
@@ -68,6 +71,28 @@ async def test_a_row_that_fails_ends_alone() -> None:
         assert sum(len(part.tokens) for part in parts) == 20
         assert [part.finish for part in parts if part.finish] == [Finish.LENGTH]
         assert sorted(memory.outcomes) == [Outcome.FAILED, *[Outcome.OK] * 3]
+
+
+async def test_equal_beginnings_are_computed_once() -> None:
+    async with generating() as (engine, memory):
+        ids = list(range(100))
+
+        async def cached(*prompts: list[int]) -> list[int]:
+            rows = [prompt(*each) for each in prompts]
+            rows = [
+                msgspec.structs.replace(
+                    row, page_hashes=tuple(chained_hashes(row.payload, PAGE_TOKENS * 8))
+                )
+                for row in rows
+            ]
+            reply = await engine.submit(submission(*rows))
+            return [each.cached_tokens for each in reply.generated]
+
+        assert await cached(ids) == [0]
+        assert await cached(ids, [*ids[:50], 200], [200, *ids]) == [96, 48, 0]
+        firsts = [each for step in memory.of(TokensCame) for each in step.firsts]
+        assert sum(each.cached_tokens for each in firsts) == 96 + 48
+        assert sum(each.prompt_tokens for each in firsts) == 100 + 100 + 51 + 101
 
 
 async def test_one_bad_row_fails_its_whole_request() -> None:

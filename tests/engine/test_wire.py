@@ -27,7 +27,14 @@ FROM_EDGES: st.SearchStrategy[Any] = st.one_of(
         st.builds(
             Submission,
             model=st.text(),
-            rows=st.lists(st.builds(RowInput, st.binary(), st.integers(0, 2**31))),
+            rows=st.lists(
+                st.builds(
+                    RowInput,
+                    st.binary(),
+                    st.integers(0, 2**31),
+                    page_hashes=st.lists(st.binary(max_size=16)).map(tuple),
+                )
+            ),
             tier=st.none() | st.text(),
             priority=st.none() | st.integers(0, 1000),
             timeout_s=MAYBE_SECONDS,

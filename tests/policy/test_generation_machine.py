@@ -5,7 +5,7 @@ pages and slots, and that knows what is in each page.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from hypothesis import settings
@@ -29,7 +29,7 @@ from predictor.policy.service_time import ServiceTimeModel
 from tests.policy.paged_device import PagedDevice, output_token
 
 ENCODER, GENERATOR = "encoder", "generator"
-PAGED = (1e-3, 2e-5, 1e-5, 1e-7, 0.0)
+PAGED = (1e-3, 2e-5, 1e-5, 1e-7, 0.0, 5e-4)
 STOP = 0
 PAGE_TOKENS = 4
 MOST_STEPS = 20_000
@@ -97,7 +97,11 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(
         tier=st.sampled_from(["interactive", "bulk"]),
-        prompts=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), min_size=1, max_size=3),
+        prompts=st.lists(
+            st.tuples(st.integers(0, 2), st.integers(1, 40) | st.integers(70, 100)),
+            min_size=1,
+            max_size=3,
+        ),
         max_tokens=st.integers(1, 40),
         length=st.integers(1, 40),
         timeout_s=st.sampled_from([None, None, 0.02]),
@@ -244,6 +248,16 @@ class GenerationMachine(RuleBasedStateMachine):
     @invariant()
     def the_books_agree(self) -> None:
         cache = self.scheduler._generating[GENERATOR].cache
+        chunks = [piece for batch in self.device for piece in batch.pieces if piece.start >= 0]
+        coming = Counter(
+            name
+            for piece in chunks
+            if piece.row.progress is not None
+            for name in piece.row.progress.page_hashes[
+                piece.start // PAGE_TOKENS : (piece.start + piece.tokens) // PAGE_TOKENS
+            ]
+        )
+        assert cache.coming == coming
         rows = [row for row in self.here if row.progress is not None]
         holding = {page for row in rows for page in row.progress.pages}  # type: ignore[union-attr]
         assert cache.pages.used == len(holding)

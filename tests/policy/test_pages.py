@@ -66,6 +66,18 @@ def test_all_or_nothing_is_taken() -> None:
     assert pages.take_one() is None
 
 
+def test_what_is_forgotten_is_found_no_more_and_comes_back() -> None:
+    pages = Pages(4, PAGE_BYTES)
+    first = compute(pages, "aabb")
+    second = compute(pages, "aacc")
+    pages.forget(first)
+    pages.release(first)
+    assert (pages.found(prompt("aabb"), 2), pages.found(prompt("aacc"), 2)) == (0, 0)
+    assert (pages.used, pages.cached, pages.available) == (2, 0, 2)
+    pages.release(second)
+    assert (pages.used, pages.cached, pages.available) == (0, 1, 4)
+
+
 def test_without_a_cache_nothing_is_found() -> None:
     pages = Pages(2, PAGE_BYTES, caching=False)
     pages.release(compute(pages, "aa"))
@@ -99,6 +111,30 @@ class PagesMachine(RuleBasedStateMachine):
         page = self.pages.take_one()
         if page is not None:
             self.rows[-1][1].append(page)
+
+    @rule(text=st.text("ab", min_size=1, max_size=12), before=st.integers(0, 6))
+    def look(self, text: str, before: int) -> None:
+        """What is found is what rows hold and what is cached, whatever was found before."""
+        pages, names = self.pages, prompt(text)
+        found = pages.found(names, len(names))
+        held = pages.found_held(names, len(names))
+        assert 0 <= held <= found <= len(names)
+        again = pages.share(names[:found])
+        assert pages.found_held(names, len(names)) == found
+        pages.release(again)
+        before = min(before, found)
+        assert pages.still_found(names, len(names), before) == found
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        """A row whose pages nobody may find any more."""
+        names, held = self.rows.pop(data.draw(st.integers(0, len(self.rows) - 1)))
+        self.pages.forget(held)
+        found = self.pages.share(names[: self.pages.found(names, len(names))])
+        assert not set(found) & set(held)
+        self.pages.release(found)
+        self.pages.release(held)
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data())

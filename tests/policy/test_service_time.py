@@ -105,8 +105,36 @@ def test_step_times_are_learned(change: float) -> None:
     assert model.error_ratio <= 0.05
 
 
+def cpu_s(work: Work) -> float:
+    """What a CPU takes for steps of a model of 135 M parameters: one token is no matrix."""
+    several_s = 0.024 if work.tokens > 1 else 0.0
+    tokens_s = 5.7e-3 * work.rows + 2.6e-3 * (work.tokens - work.rows)
+    return 0.055 + several_s + tokens_s + 8e-6 * work.context + 7e-7 * work.pairs
+
+
+def test_a_step_of_one_token_takes_less_than_the_others_say() -> None:
+    rng = random.Random(7)
+    model = ServiceTimeModel(Packing.PAGED)
+
+    def step() -> Work:
+        rows = rng.choice([0, 1, 1, 2, 4, 8, 16])
+        work = NOTHING.with_decodes(rows, rows * rng.randint(10, 600))
+        if rng.random() < 0.5 or not rows:
+            work = work.with_piece(rng.randint(8, 128), rng.choice([0, rng.randint(0, 600)]))
+        return work
+
+    for _ in range(200):
+        work = step()
+        model.learn(work, cpu_s(work) * rng.gauss(1, 0.03))
+    errors = [abs(model.predict_s(work) / cpu_s(work) - 1) for work in (step() for _ in range(300))]
+    assert median(errors) <= 0.03
+    for rows in (1, 2):
+        few = NOTHING.with_decodes(rows, rows * 300)
+        assert model.predict_s(few) == pytest.approx(cpu_s(few), rel=0.08)
+
+
 def test_a_row_that_decodes_costs_less_than_a_token_of_a_prompt() -> None:
-    model = ServiceTimeModel(Packing.PAGED, (1e-3, 2e-6, 5e-6, 1e-8, 0.0))
+    model = ServiceTimeModel(Packing.PAGED, (1e-3, 2e-6, 5e-6, 1e-8, 0.0, 0.0))
     decodes = model.predict_s(NOTHING.with_decodes(100, 100))
     prompt = model.predict_s(NOTHING.with_piece(100, 0))
     assert decodes == pytest.approx(1e-3 + 2e-4 + 1e-6)

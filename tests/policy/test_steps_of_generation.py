@@ -16,7 +16,7 @@ from predictor.policy.service_time import ServiceTimeModel
 from predictor.simulation.simulator import Arrival, Run, Simulator
 
 MODEL, ENCODER = "model", "encoder"
-LAW = (1e-3, 1e-5, 5e-6, 1e-8, 0.0)  # fixed, row, token of a prompt, position of context
+LAW = (1e-3, 1e-5, 5e-6, 1e-8, 0.0, 0.0)  # fixed, row, token of a prompt, position of context
 PAGE_TOKENS = 16
 ITL_S = 0.02
 
@@ -48,7 +48,7 @@ def law(batch: Batch) -> float:
     assert work is not None
     if batch.packing is not Packing.PAGED:
         return 2e-3 + 1e-5 * work.tokens
-    fixed, row, token, context, _ = LAW
+    fixed, row, token, context, *_ = LAW
     prompt_tokens = work.tokens - work.rows
     return fixed + row * work.rows + token * prompt_tokens + context * work.context
 
@@ -243,6 +243,120 @@ def test_a_cached_prompt_is_less_work() -> None:
     assert second.progress is not None
     assert second.progress.cached_tokens == 144
     assert list(step.pieces[0].pages) == second.progress.pages
+
+
+def tokens_of(step: Batch) -> list[tuple[int, int]]:
+    return [(piece.start, piece.tokens) for piece in step.pieces]
+
+
+def test_choices_of_one_prompt_wait_for_the_first_and_share_its_pages() -> None:
+    made = scheduler()
+    payload = bytes(number % 251 for number in range(330))
+    rows = [a_row(330, payload=payload) for _ in range(3)]
+    other = a_row(40, payload=bytes(40))
+    made.submit([*rows, other], 0.0)
+    first = next_step(made)
+    assert [piece.row for piece in first.pieces] == [rows[0], other]
+    finish(made, first, 0.01, [rows[0]])
+    second = next_step(made, 0.01)
+    assert [piece.row for piece in second.pieces if piece.fresh] == rows[1:]
+    assert tokens_of(second)[:2] == [(320, 10)] * 2
+    pages = [piece.pages for piece in second.pieces[:2]]
+    assert pages[0][:20] == pages[1][:20]
+    assert pages[0][20] != pages[1][20]
+    (seen,) = made.snapshot(0.01).generation
+    assert seen.pages_used == 20 + 2 + 3  # shared; the rest of each; the other row
+
+
+def test_a_row_waits_for_no_more_than_what_is_under_way() -> None:
+    """Those that compute its prompt too may be in no hurry."""
+    made = scheduler(document(tokens=400, bulk={"max_slice_ms": 2}))
+    payload = bytes(number % 251 for number in range(8000))
+    made.submit([a_row(8000, "bulk", payload=payload)], 0.0)
+    urgent = a_row(8000, payload=payload, slo_s=3.0)
+    under_way = [next_step(made), next_step(made)]
+    made.submit([urgent], 0.0)
+    now_s, steps = 0.0, 0
+    while all(urgent not in step.rows for step in under_way):
+        now_s, steps = now_s + 0.002, steps + 1
+        finish(made, under_way.pop(0), now_s)
+        under_way.append(next_step(made, now_s))
+    assert 1 < steps <= 4
+    assert urgent.progress is not None
+    assert urgent.progress.cached_tokens > 0
+
+
+def test_a_row_that_began_again_has_pages_that_its_earlier_steps_did_not_compute() -> None:
+    made = scheduler(document(tokens=32, overload="relegate"))
+    payload = bytes(number % 251 for number in range(400))
+    row = a_row(400, payload=payload)
+    assert row.progress is not None
+    made.submit([row], 0.0)
+    stale = next_step(made)
+    assert tokens_of(stale) == [(0, 32)]
+    assert row.deadline_s < NO_DEADLINE
+    made.next_action(0.29)  # too late for its first token: it goes on without a deadline
+    assert row.deadline_s == NO_DEADLINE
+    again = next_step(made, 0.29)
+    assert tokens_of(again) == [(0, 32)]
+    pages = made._generating[MODEL].cache.pages
+    finish(made, stale, 0.3)
+    assert pages.found(row.progress.page_hashes, 25) == 0
+    finish(made, again, 0.31)
+    assert pages.found(row.progress.page_hashes, 25) == 2
+
+
+def test_what_a_failed_row_computed_is_found_by_no_other() -> None:
+    made = scheduler()
+    payload = bytes(160)
+    failed, next_one = (a_row(160, payload=payload) for _ in range(2))
+    made.submit([failed], 0.0)
+    finish(made, next_step(made), 0.01)  # its prompt is computed, and named
+    assert failed.progress is not None
+    decode = next_step(made, 0.01)
+    failed.progress.ended = True
+    made.completed(decode, 0.02, [failed], [failed])
+    made.submit([next_one], 0.02)
+    assert tokens_of(next_step(made, 0.02)) == [(0, 160)]
+    (seen,) = made.snapshot(0.02).generation
+    assert seen.pages_used + seen.pages_free == 10_000
+
+
+def test_pages_that_rows_share_are_counted_once_when_rows_are_let_in() -> None:
+    payload = bytes(number % 251 for number in range(1600))
+    made = scheduler(pages=210)  # two such prompts, and no third, without what they share
+
+    def begin(tail: int) -> Row:
+        row = a_row(1616, most=8, payload=payload + bytes([tail] * 16))
+        assert made.submit([row], 0.0).refusal is None
+        finish(made, next_step(made), 0.0)
+        return row
+
+    rows = [begin(tail) for tail in range(8)]
+    assert [row.progress.cached_tokens for row in rows if row.progress] == [0] + [1600] * 7
+    assert isinstance(made.submit([a_row(1616, payload=bytes(1616))], 0.0).refusal, Shed)
+
+
+def test_prompts_that_begin_alike_have_their_first_token_sooner() -> None:
+    system = chained_hashes(bytes(number % 251 for number in range(4000)), PAGE_TOKENS)
+
+    def ttft_s(shared: bool) -> float:
+        """Of the slower half, where prompts take most of the device's time."""
+        own = chained_hashes(bytes(160), PAGE_TOKENS, after=b"x")
+        arrivals = [
+            arrival(0.04 * number, 4160, 10, page_hashes=[*system, *own] if shared else ())
+            for number in range(100)
+        ]
+        run = simulate(scheduler(), arrivals)
+        waits = [
+            each.row.progress.first_token_s - each.row.arrival_s
+            for each in run.settlements
+            if each.row.progress is not None and each.outcome is Outcome.OK
+        ]
+        assert len(waits) == len(arrivals)
+        return sorted(waits)[len(waits) // 2]
+
+    assert ttft_s(shared=True) < ttft_s(shared=False) / 4
 
 
 def test_a_row_that_is_cancelled_takes_part_in_no_further_step() -> None:

@@ -127,6 +127,33 @@ def test_nonsense_is_refused_by_its_name(server: Server, kind: str, field: str, 
     assert field in answer["error"]
 
 
+@pytest.mark.parametrize(
+    ("where", "body"),
+    [
+        ("shout", {"text_input": "a", "shout": 1}),
+        ("shout", {"text_input": "a", "shout": 1, "parameters": {"seed": 3}}),
+        ("parameters.shout", {"text_input": "a", "seed": 3, "parameters": {"shout": 1}}),
+        ("parameters.shout", {"text_input": "a", "parameters": {"shout": 1}}),
+    ],
+)
+def test_an_unknown_field_is_answered_with_those_of_the_route(
+    server: Server, where: str, body: Any
+) -> None:
+    status, answer = server.post(f"{PATH}/generate", body)
+    told, _, names = answer["error"].partition("not known here; leave it out, or use: ")
+    assert (status, told) == (400, f"{where}: ")
+    known = names.split(", ")
+    assert ("text_input" in known) == (where == "shout")
+    assert {"max_tokens", "stop", "seed"} <= set(known)
+    assert not {"inputs", "outputs", "sequence_id", "binary_data_output"} & set(known)
+
+
+def test_the_answer_of_generate_is_json(server: Server) -> None:
+    body = {"text_input": "a", "parameters": {"binary_data_output": True}}
+    status, answer = server.post(f"{PATH}/generate", body)
+    assert (status, "binary_data_output: the answer is JSON" in answer["error"]) == (400, True)
+
+
 def test_what_is_not_there(server: Server) -> None:
     status, answer = server.post("/v2/models/nobody/generate", {"text_input": "a"})
     assert status == 404

@@ -236,3 +236,44 @@ def post(server: Server, path: str, body: Any) -> tuple[int, Any]:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(
+    ("route", "where", "more", "listed", "hidden"),
+    [
+        ("completions", "shout", {"shout": 1}, "prompt echo n", "best_of messages inputs"),
+        ("chat/completions", "shout", {"shout": 1}, "messages n seed", "tools prompt inputs"),
+        (
+            "chat/completions",
+            "messages[0].shout",
+            {"messages": [{"role": "user", "content": "a", "shout": 1}]},
+            "role content name",
+            "tool_calls inputs",
+        ),
+        (
+            "chat/completions",
+            "messages[0].content[0].shout",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "", "shout": 1}]}]},
+            "type text",
+            "image_url",
+        ),
+        (
+            "completions",
+            "stream_options.shout",
+            {"stream_options": {"shout": 1}},
+            "include_usage",
+            "inputs",
+        ),
+    ],
+)
+def test_an_unknown_field_is_answered_with_those_of_the_route(
+    server: Server, route: str, where: str, more: Any, listed: str, hidden: str
+) -> None:
+    asked = {"model": MODEL, "prompt": "a", "messages": HELLO}
+    del asked["messages" if route == "completions" else "prompt"]
+    status, answer = server.post(f"/openai/v1/{route}", {**asked, **more})
+    error = answer["error"]
+    told, _, names = error["message"].partition("not known here; leave it out, or use: ")
+    assert (status, error["param"], told) == (400, where, f"{where}: ")
+    assert set(listed.split()) <= set(names.split(", "))
+    assert not set(hidden.split()) & set(names.split(", "))

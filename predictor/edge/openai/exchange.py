@@ -24,6 +24,8 @@ from predictor.edge.openai.options import (
     max_tokens_of,
 )
 from predictor.edge.openai.schema import (
+    CHAT_FIELDS,
+    COMPLETION_FIELDS,
     ChatRequest,
     CompletionRequest,
     check_refused,
@@ -49,10 +51,11 @@ class OpenAiExchange(EventStream):
         body = await self._bodies.whole(self.headers, self._receive)
         decoder: Any = _CHAT if self.chat else _COMPLETION
         asked: CompletionRequest | ChatRequest
+        known = CHAT_FIELDS if self.chat else COMPLETION_FIELDS
         if len(body) > LARGE_BYTES:
-            asked = await asyncio.to_thread(read_json, body, decoder)
+            asked = await asyncio.to_thread(read_json, body, decoder, known)
         else:
-            asked = read_json(body, decoder)
+            asked = read_json(body, decoder, known)
         self.model = asked.model
         return asked
 

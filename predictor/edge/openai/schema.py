@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from predictor.core.errors import InvalidRequest
 from predictor.core.shown import shown
+from predictor.edge.parameters import Fields, fields_of
 from predictor.edge.sampling import MAX_LOGPROBS, SamplingFields
 from predictor.edge.tensors import MAX_PRIORITY
 
@@ -135,6 +136,15 @@ _REFUSED_IN_MESSAGES: Mapping[str, Callable[[Any], bool]] = {
     "function_call": _one_of(),
 }
 _PART_CONTENTS = ("image_url", "input_audio", "file", "refusal")
+_OPTIONS = {"stream_options": fields_of(StreamOptions)}
+# What may be sent at each place.
+COMPLETION_FIELDS: Fields = {"": fields_of(CompletionRequest, _REFUSED), **_OPTIONS}
+CHAT_FIELDS: Fields = {
+    "": fields_of(ChatRequest, _REFUSED),
+    "messages": fields_of(Message, _REFUSED_IN_MESSAGES),
+    "messages.content": fields_of(TextPart, _PART_CONTENTS),
+    **_OPTIONS,
+}
 
 
 def check_refused(request: CompletionRequest | ChatRequest) -> None:

@@ -24,7 +24,7 @@ _BLOCK = 64  # keys that a program looks at together; of FP32, half as many
 _CHUNK_LINES = 64  # positions times heads of a group that a program takes of a chunk
 _LEAST_DOT = 16  # of each side of a product in Triton
 _SPLIT_PROGRAMS = 512  # programs that keep the memory of a large device busy
-MOST_SPLITS = 32
+_SPLITS = (16, 4)  # few, because each is compiled
 
 
 @triton.jit
@@ -216,10 +216,10 @@ class HeadShape:
 
 def splits_of(rows: int, kv_heads: int) -> int:
     """Between how many programs a row's context is split where so many rows decode."""
-    splits = 1
-    while splits < MOST_SPLITS and 2 * splits * rows * kv_heads <= _SPLIT_PROGRAMS:
-        splits *= 2
-    return splits
+    for splits in _SPLITS:
+        if splits * rows * kv_heads <= _SPLIT_PROGRAMS:
+            return splits
+    return 1
 
 
 def block_positions(heads: HeadShape) -> int:
