@@ -116,7 +116,7 @@ def test_time_drawn_across_a_plot_is_the_range_of_all(dashboard: Dashboard) -> N
     dashboard.open("overview")
     expect(dashboard.plots).to_have_count(PLOTS["overview"])
     page.wait_for_function("""() => document.querySelector('.js-plotly-plot')
-        .calcdata[0].filter(point => Number.isFinite(point.y)).length > 12""")  # half a minute of load
+        .calcdata[0].filter(point => Number.isFinite(point.y)).length > 12""")
     box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
     assert box is not None
     right = box["x"] + box["width"]
