@@ -33,15 +33,19 @@ def show_over_time(
     figure.update_layout(dragmode="select", selectdirection="h")
     if fills:
         figure.update_layout(height=None)
-    drawn = (where or st).plotly_chart(
+    named = f"{key} {spot.shown}"  # another range makes another plot
+
+    def drawn() -> None:
+        """Newer values may have made another plot by now: what was drawn is asked for at once."""
+        for box in st.session_state[named].selection.box:
+            spot.choose_range(*sorted(box["x"])[:2])
+
+    (where or st).plotly_chart(
         figure,
         theme=None,
-        # Another range makes another plot, without what was drawn on the last one.
-        key=f"{key} {spot.shown}",
+        key=named,
         config=CONFIG,
         height="stretch" if fills else "content",
-        on_select="rerun",
+        on_select=drawn,
         selection_mode="box",
     )
-    for box in drawn.selection.box:
-        spot.choose_range(*sorted(box["x"])[:2])

@@ -59,7 +59,7 @@ class Here:
             history = optional(lambda: ask_now(self.parts.store.history, self.window.end_s), ())
             edits = with_notes(edits, history)
         colours = palette(st.context.theme.type)
-        return Look(colours, self.zone, edits, height_px, self.shown)
+        return Look(colours, self.zone, edits, height_px)
 
     @property
     def shown(self) -> str:
@@ -74,11 +74,10 @@ class Here:
         return ends | ({} if self.model is None else {"model": self.model})
 
     def choose_range(self, start: str, end: str) -> None:
-        """Of all plots and pages, as a plot has its times: in the reader's zone. Draws all anew."""
+        """Of all plots and pages, as a plot has its times: in the reader's zone."""
         start_s, end_s = (time_of(each, self.zone) for each in (start, end))
         if start_s is not None and end_s is not None:
             st.session_state[_CHOSEN] = (written(start_s), written(end_s))
-            st.rerun()
 
     def replicas(self) -> Sequence[Replica]:
         """Raises SourceDown."""
@@ -206,6 +205,8 @@ def refreshing(
 
     @wraps(draw)  # a fragment is known by its function's name
     def safely() -> None:
+        if _CHOSEN in st.session_state:
+            st.rerun()  # the fields that hold it are not of this part
         begin()
         if dated:
             _say_updated()

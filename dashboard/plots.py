@@ -36,7 +36,6 @@ class Look:
     zone: tzinfo
     edits: Sequence[Edit] = ()
     height_px: int = PLOT_HEIGHT_PX
-    shown: str = ""  # the time range and model: while they stay, zoom and hidden lines do
 
     def figure(self, title: str, y_title: str, *, over_time: bool = True) -> go.Figure:
         figure = go.Figure()
@@ -45,7 +44,6 @@ class Look:
             title=plot_text(title),
             yaxis_title=plot_text(y_title),
             height=self.height_px,
-            uirevision=self.shown or "always",
         )
         if over_time:
             figure.update_layout(xaxis={"title": f"time ({_zone_name(self.zone)})", "type": "date"})

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC
 from itertools import combinations
 from typing import Any
@@ -151,15 +150,6 @@ def test_the_slo_of_the_heat_map_is_at_the_slo() -> None:
     (line,) = [each for each in figure.layout.shapes if each.type == "line" and each.y0 == each.y1]
     low, high = math.log(173), math.log(208)
     assert line.y0 == pytest.approx(0.5 + (math.log(200) - low) / (high - low))
-
-
-def test_zoom_and_hidden_lines_stay_until_the_range_changes() -> None:
-    series = [Series("bulk", (NOW_S,), (1.0,))]
-    one, other = (
-        plots.lines(replace(LOOK, shown=shown), series, "t", "rows") for shown in ("5", "6")
-    )
-    assert one.layout.uirevision == "5"
-    assert other.layout.uirevision == "6"
 
 
 def test_hover_tells_the_value_with_its_unit_and_no_template_of_others() -> None:
