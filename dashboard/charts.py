@@ -1,29 +1,16 @@
-"""A plot on a page: it stays the same one over a refresh, and time drawn across it is shown.
+"""A plot on a page, and the stretch of time that is drawn across it.
 
-Streamlit names a plot after all that is in it, so that each refresh would put another in its place:
-zoom, hidden lines and what is hovered over would be gone. Here a plot is named by its key alone, as
-Streamlit does for its input fields.
+Streamlit's browser side makes a plot anew whenever its values are new, which loses what was hidden
+or zoomed in it. A range that was drawn or typed does not move on, so its plots stay.
 """
-
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
-from streamlit.elements import plotly_chart as element
-from streamlit.elements.lib import utils
 
 from dashboard.here import Here
 
 CONFIG = {"displaylogo": False, "displayModeBar": False}  # it would cover title and markers
-
-
-def _named_by_key(kind: str, *, user_key: str | None, **about: Any) -> str:
-    about["key_as_main_identity"] = user_key is not None
-    return utils.compute_and_register_element_id(kind, user_key=user_key, **about)
-
-
-setattr(element, "compute_and_register_element_id", _named_by_key)  # noqa: B010 - not exported
 
 
 def show(figure: go.Figure, key: str, where: DeltaGenerator | None = None) -> None:
