@@ -166,7 +166,9 @@ def _of_prefix(found: GenerationFindings) -> Sequence[Measure]:
     if found.prefix is None:
         return ()
     shared, unshared = found.prefix.shared_ms, found.prefix.unshared_ms
-    share = at_most("first token after 1,024 cached tokens ÷ computed", shared / unshared, MOST_OF_TTFT)
+    share = at_most(
+        "first token after 1,024 cached tokens ÷ computed", shared / unshared, MOST_OF_TTFT
+    )
     return [share, Measure("the two", f"{shared:.1f} and {unshared:.1f} ms")]
 
 
