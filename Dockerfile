@@ -55,6 +55,8 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 # Triton compiles what launches its kernels when a model that generates is loaded on a GPU: 22 MB for
 # a compiler and the C library's headers.
+# Debian keeps no old versions to pin; the base is pinned.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libc6-dev tcc \
     && rm -rf /var/lib/apt/lists/*
