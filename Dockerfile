@@ -53,6 +53,15 @@ ENTRYPOINT ["python", "-m", "streamlit", "run", "dashboard/app.py"]
 FROM base AS predictor
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
+# Triton compiles what launches its kernels when a model that generates is loaded on a GPU: 22 MB for
+# a compiler and the C library's headers.
+# Debian keeps no old versions to pin; the base is pinned.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libc6-dev tcc \
+    && rm -rf /var/lib/apt/lists/*
+COPY .ci/headway-cc /usr/local/bin/headway-cc
+ENV CC=/usr/local/bin/headway-cc
 WORKDIR /build
 RUN python requirements.py predictor jobs kubernetes torch topic generation > requirements.txt \
     && pip install --constraint constraints.txt --requirement requirements.txt \

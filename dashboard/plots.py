@@ -3,10 +3,12 @@
 Names are other people's words: each passes `plot_text` where it enters a figure.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,7 +17,6 @@ from dashboard.ports import Edit, Heatmap, Series, StageBreakdown
 from dashboard.theme import (
     DASHES,
     HEAT_SCALE,
-    LIMIT_COLOUR,
     PLOT_HEIGHT_PX,
     Palette,
     template,
@@ -49,12 +50,19 @@ class Look:
             self._mark_edits(figure)
         return figure
 
-    def colour(self, index: int) -> str:
-        return self.palette.series[index % len(self.palette.series)]
-
-    def dash(self, index: int) -> str:
-        """Lines of the same colour differ in it."""
-        return DASHES[index // len(self.palette.series) % len(DASHES)]
+    def inks(self, names: Sequence[str]) -> list[dict[str, str]]:
+        """Colour and dash for each name: the colour of what it means (`model/tier` means the tier),
+        else one that means nothing. Names of the same colour differ in dash."""
+        found: list[dict[str, str]] = []
+        without_meaning = 0
+        for name in names:
+            colour = self.palette.meanings.get(name.rpartition("/")[2])
+            if colour is None:
+                colour = self.palette.series[without_meaning % len(self.palette.series)]
+                without_meaning += 1
+            alike = sum(each["color"] == colour for each in found)
+            found.append({"color": colour, "dash": DASHES[alike % len(DASHES)]})
+        return found
 
     def times(self, times_s: Iterable[float]) -> list[datetime]:
         # Plotly shows what it is given: without the zone, in the reader's local time.
@@ -77,7 +85,10 @@ class Look:
                 y=1,
                 yref="paper",
                 text=f"g{edit.generation}",
-                hovertext=f"generation {edit.generation} came into force",
+                hovertext=plot_text(
+                    f"generation {edit.generation} came into force"
+                    + (f", {edit.note}" if edit.note else "")
+                ),
                 showarrow=False,
                 xanchor="center",
                 yanchor="bottom",  # above the plot: within it, a heat map would hide it
@@ -100,22 +111,21 @@ def lines(
     """`scale`: from the port's unit to the axis's. `limits`: dashed lines, in the axis's unit.
     `top`: of the axis, where what is missing to it matters too."""
     figure = look.figure(title, y_title)
-    for index, each in enumerate(shortened(series)[:MOST_LINES]):
+    kept = shortened(series)[:MOST_LINES]
+    value = "%{y:.1%}" if share else f"%{{y:,.4~g}} {_hover_text(unit_of(y_title))}"
+    for each, ink in zip(kept, look.inks([each.name for each in kept]), strict=True):
         figure.add_scatter(
             x=look.times(each.times_s),
             y=[value * scale for value in each.values],
             name=plot_text(each.name),
             mode="lines",
-            line={
-                "width": 1 if stacked else 2,
-                "color": look.colour(index),
-                "dash": look.dash(index),
-            },
+            line={"width": 1 if stacked else 2, **ink},
             stackgroup="all" if stacked else None,
+            hovertemplate=value,
         )
     for name, limit in (limits or {}).items():
-        limit_line(figure, name, limit)
-    figure.update_layout(showlegend=len(series) > 1)
+        limit_line(look, figure, name, limit)
+    figure.update_layout(showlegend=len(series) > 1, hovermode="x unified")
     if share:
         figure.update_layout(yaxis={"tickformat": "~%"})
     if top is not None:
@@ -136,11 +146,23 @@ def shortened(series: Sequence[Series]) -> Sequence[Series]:
     return [replace(each, name=each.name.partition("/")[2] or each.name) for each in series]
 
 
-def limit_line(figure: go.Figure, name: str, value: float) -> None:
+def unit_of(axis: str) -> str:
+    """ "latency (ms)" is in "ms", "rows" in "rows"."""
+    _, bracket, unit = axis.rstrip(")").rpartition("(")
+    return unit if bracket else axis
+
+
+def _hover_text(text: str) -> str:
+    """Within a template, where a brace begins a value."""
+    return plot_text(text).replace("{", "&#123;")
+
+
+def limit_line(look: Look, figure: go.Figure, name: str, value: float) -> None:
+    """In the colour of text: those of lines mean something else."""
     figure.add_hline(
         y=value,
-        line={"color": LIMIT_COLOUR, "width": 1.5, "dash": "dash"},
-        annotation={"text": plot_text(name), "font": {"size": 10, "color": LIMIT_COLOUR}},
+        line={"color": look.palette.text, "width": 1.5, "dash": "dash"},
+        annotation={"text": plot_text(name), "font": {"size": 10, "color": look.palette.text}},
         annotation_position="top left",
     )
 
@@ -179,17 +201,29 @@ def heat(
         }
     )
     for name, limit in (limits or {}).items():
-        at = sum(edge * scale <= limit for edge in found.edges) - 1.5
-        if -0.5 <= at <= bins - 0.5:
-            limit_line(figure, name, at)
+        at = bin_of(limit / scale, found.edges)
+        if at is not None:
+            limit_line(look, figure, name, at)
     return figure
+
+
+def bin_of(value: float, edges: Sequence[float]) -> float | None:
+    """Where a value stands on an axis of bins, whose middles are whole numbers; None outside.
+
+    Within a bin, in proportion, as bins grow: of edges at 173 and 208, 200 stands near the upper.
+    """
+    for place, (low, high) in enumerate(pairwise(edges)):
+        if low <= value <= high:
+            part = math.log(value / low) / math.log(high / low) if low > 0 else value / high
+            return place - 0.5 + part
+    return None
 
 
 def stage_bars(look: Look, groups: Sequence[StageBreakdown], title: str) -> go.Figure:
     """A bar for each group, its mean time split into stages, in order."""
     figure = look.figure(title, "", over_time=False)
-    names = dict.fromkeys(each.stage for group in groups for each in group.stages)
-    for index, name in enumerate(names):
+    names = list(dict.fromkeys(each.stage for group in groups for each in group.stages))
+    for name, ink in zip(names, look.inks(names), strict=True):
         figure.add_bar(
             y=[plot_text(group.group) for group in groups],
             x=[
@@ -198,7 +232,7 @@ def stage_bars(look: Look, groups: Sequence[StageBreakdown], title: str) -> go.F
             ],
             name=name.value,
             orientation="h",
-            marker={"color": look.colour(index)},
+            marker={"color": ink["color"]},
             hovertemplate="%{y}: %{x:.2f} ms<extra>" + name.value + "</extra>",
         )
     figure.update_layout(
@@ -214,13 +248,14 @@ def part_bars(
 ) -> go.Figure:
     """A stacked bar for each key, split into its parts."""
     figure = look.figure(title, y_title, over_time=False)
-    parts = dict.fromkeys(part for bar in bars.values() for part in bar)
-    for index, part in enumerate(parts):
+    parts = list(dict.fromkeys(part for bar in bars.values() for part in bar))
+    for part, ink in zip(parts, look.inks(parts), strict=True):
         figure.add_bar(
             x=[plot_text(bar) for bar in bars],
             y=[bar.get(part, 0.0) for bar in bars.values()],
             name=plot_text(part),
-            marker={"color": look.colour(index)},
+            hovertemplate="%{x}: %{y:,.4~g} " + _hover_text(unit_of(y_title)),
+            marker={"color": ink["color"]},
         )
     figure.update_layout(barmode="stack", xaxis={"type": "category"})
     return figure
@@ -236,18 +271,22 @@ def grouped_bars(
     """For each group, a bar of each name beside the others."""
     figure = look.figure(title, y_title, over_time=False)
     shown = [plot_text(group) for group in groups]
-    for index, (name, values) in enumerate(bars.items()):
+    inks = look.inks(list(bars))
+    for (name, values), ink in zip(bars.items(), inks, strict=True):
         figure.add_bar(
             x=shown,
             y=list(values),
             name=plot_text(name),
-            marker={"color": look.colour(index)},
+            hovertemplate="%{x}: %{y:,.4~g} " + _hover_text(unit_of(y_title)),
+            marker={"color": ink["color"]},
         )
     # Else a run's name, which begins with a date, might be taken for one.
     figure.update_layout(barmode="group", xaxis={"type": "category", "tickangle": 0})
     figure.update_xaxes(ticktext=[_broken(group) for group in shown], tickvals=shown)
     # Above, beside the title: below are names of several lines.
-    figure.update_layout(legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})
+    figure.update_layout(
+        legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}, margin={"t": 60}
+    )
     return figure
 
 
@@ -257,21 +296,36 @@ def curves(
     title: str,
     x_title: str,
     y_title: str,
+    *,
+    front: tuple[Sequence[Any], Sequence[float | None]] | None = None,
 ) -> go.Figure:
-    """Lines with points over anything that is not time."""
+    """Lines with points over anything that is not time. With a `front`, that is the only line."""
     figure = look.figure(title, y_title, over_time=False)
-    for index, (name, (along, up)) in enumerate(named.items()):
+    inks = look.inks(list(named))
+    for (name, (along, up)), ink in zip(named.items(), inks, strict=True):
         figure.add_scatter(
             x=list(along),
             y=list(up),
             name=plot_text(name),
-            mode="lines+markers",
-            line={
-                "color": look.colour(index),
-                "dash": look.dash(index),
-            },
+            mode="lines+markers" if front is None else "markers",
+            line=ink,
+            marker={"color": ink["color"], "size": 7},
+            hovertemplate=(
+                f"%{{x:,.4~g}} {_hover_text(unit_of(x_title))},"
+                f" %{{y:,.4~g}} {_hover_text(unit_of(y_title))}"
+            ),
         )
-    figure.update_layout(xaxis_title=plot_text(x_title), showlegend=len(named) > 1)
+    if front is not None:
+        along, up = front
+        figure.add_scatter(
+            x=list(along),
+            y=list(up),
+            name="front",
+            mode="lines",
+            line={"color": look.palette.text, "dash": "dot", "width": 1.5},
+            hoverinfo="skip",
+        )
+    figure.update_layout(xaxis_title=plot_text(x_title), showlegend=len(figure.data) > 1)
     return figure
 
 

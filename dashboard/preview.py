@@ -193,7 +193,7 @@ class _Seen:
     run: Run
     start_s: float
     end_s: float
-    requests: dict[tuple[str, str, float], _Request] = field(default_factory=dict)
+    tiers: dict[_Tier, dict[object, _Request]] = field(default_factory=lambda: defaultdict(dict))
     device_s: dict[_Tier, float] = field(default_factory=lambda: defaultdict(float))
     busy_s: float = 0.0
     batches: int = 0
@@ -205,8 +205,8 @@ class _Seen:
         for settled in self.run.settlements:
             if settled.settled_s >= self.start_s:
                 row = settled.row
-                key = (row.model, row.tier, row.arrival_s)
-                self.requests.setdefault(key, _Request()).add(settled)
+                requests = self.tiers[row.model, row.tier]
+                requests.setdefault(settled.request, _Request()).add(settled)
         for executed in self.run.executions:
             took_s = min(executed.finished_s, self.end_s) - max(executed.started_s, self.start_s)
             if took_s > 0.0:
@@ -231,11 +231,15 @@ class _Seen:
         return self.tokens / max(self.computed_tokens, 1)
 
     @property
+    def requests(self) -> list[_Request]:
+        return [request for tier in self.tiers for request in self.of(tier)]
+
+    @property
     def answered(self) -> int:
-        return sum(request.answered for request in self.requests.values())
+        return sum(request.answered for request in self.requests)
 
     def of(self, tier: _Tier) -> list[_Request]:
-        return [request for key, request in self.requests.items() if key[:2] == tier]
+        return list(self.tiers.get(tier, {}).values())
 
 
 def _tier_forecast(

@@ -19,7 +19,6 @@ from dashboard.ports import ArrivalStats
 from predictor.simulation.simulator import Arrival, Settlement
 from predictor.simulation.traffic import unit_gaps
 
-APART_S = 1e-9
 DEALT_TOGETHER = 1024
 
 
@@ -99,6 +98,4 @@ class Clients:
             rows = _dealt(_rows_of(self._rows), DEALT_TOGETHER, self._rng)
             lengths = _dealt(self._stats.lengths, DEALT_TOGETHER, self._rng)
             self._requests = zip(rows, lengths, strict=True)
-        # Requests are told apart by when they came, and many are answered together.
-        apart_s = APART_S * (self._asked % DEALT_TOGETHER)
-        return _request(self._stats, time_s + apart_s, *next(self._requests))
+        return _request(self._stats, time_s, *next(self._requests))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated
 
 import msgspec
@@ -48,7 +49,11 @@ HOSTS = Variable(
     "",
     "Names by which a proxy or Ingress serves the dashboard: host or host:port, with commas.",
 )
-VARIABLES = (PROMETHEUS, PARAMETERS, NAMESPACE, RESULTS, EDIT, PRICES, USER_HEADER, HOSTS)
+NAME = Variable(
+    "HEADWAY_NAME", "", "What the title calls it; default: the ConfigMap, else this machine."
+)
+VARIABLES = (PROMETHEUS, PARAMETERS, NAMESPACE, RESULTS, EDIT, PRICES, USER_HEADER, HOSTS, NAME)
+MOST_NAME_CHARS = 60
 
 _UsdPerHour = Annotated[float, Meta(ge=0, le=100_000)]
 
@@ -73,6 +78,7 @@ class Settings:
     prices: tuple[Price, ...]
     user_header: str | None
     hosts: frozenset[Host]
+    name: str
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -85,14 +91,17 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if not url.startswith(("http://", "https://")):
         raise Refused(f"{PROMETHEUS.name} must be an http:// or https:// URL.", PROMETHEUS.name)
     table = value(PRICES)
+    parameters = _parameters(value(PARAMETERS), environment)
+    place = gethostname() if isinstance(parameters, Path) else str(parameters)
     return Settings(
         prometheus_url=url,
-        parameters=_parameters(value(PARAMETERS), environment),
+        parameters=parameters,
         results=Path(value(RESULTS)),
         may_edit=_flag(EDIT, value(EDIT)),
         prices=_read_prices(Path(table)) if table else (),
         user_header=value(USER_HEADER) or None,
         hosts=read_hosts(environment),
+        name=(value(NAME) or place)[:MOST_NAME_CHARS],
     )
 
 

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from dashboard import plots
-from dashboard.asking import ask
+from dashboard import charts, plots
+from dashboard.asking import ask, optional
 from dashboard.here import Here
 from dashboard.ports import Split, Token
 from dashboard.theme import PLOT_HEIGHT_PX
@@ -26,6 +26,7 @@ def show_tokens(
     }
     if not any(found.values()):
         return False
+    tiers = optional(lambda: ask(metrics.tiers, spot.window, spot.where), ())
     for column, (token, series) in zip(st.columns(len(found)), found.items(), strict=True):
         figure = plots.lines(
             spot.look(height_px),
@@ -33,7 +34,7 @@ def show_tokens(
             f"p{quantile * 100:g} of {token.value} by {by.value}",
             "time (ms)",
             scale=1e3,
-            limits=limits_ms(token_slos_s(spot.parameters(), token)),
+            limits=limits_ms(token_slos_s(tiers, token)),
         )
-        column.plotly_chart(figure, theme=None, key=f"{key}-{token.name.lower()}")
+        charts.show(figure, key=f"{key}-{token.name.lower()}", where=column)
     return True

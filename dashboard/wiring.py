@@ -38,6 +38,7 @@ def parts() -> Parts:
             at_this_machine=_at_this_machine,
         ),
         login_problem=lambda: login().problem,
+        name=settings.name,
     )
 
 

@@ -1,7 +1,8 @@
 """`python -m loadtest capacity`: the highest rate that a server sustains, and what it could be."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -14,11 +15,16 @@ from loadtest.driving import Driver, whole
 from loadtest.k6.result import K6Result
 from loadtest.learned import learned_from
 from loadtest.prediction import Traffic, predicted_capacity
-from loadtest.target import LiveParameters, Target
+from loadtest.target import GENERATION, LiveParameters, Target
 from predictor.core.parameters import Parameters, Policy
 from predictor.metrics import names
 
 LOOK_RATE_PER_S = 5.0  # slow enough for any server that is worth a search
+INVALID = "INVALID"
+# What was measured may be so much more than what is reckoned to be possible: arrivals of a short
+# run are a little more or less than their rate says, and so is their mean length.
+MOST_OF_BOUND = 1.05
+MOST_OF_PREDICTION = 1.25
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +44,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     predicted_per_s: float
     mean_tokens: float
     stopped_by: str  # what failed at the lowest failing rate
+    model_error: float | None = None  # median, of a batch's predicted time
 
     @property
     def ratio_to_bound(self) -> float:
@@ -45,7 +52,22 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratio_to_prediction(self) -> float:
-        return self.measured.rate_per_s / self.predicted_per_s if self.predicted_per_s else 0.0
+        if self.predicted_per_s:
+            return self.measured.rate_per_s / self.predicted_per_s
+        return math.inf if self.measured.rate_per_s else 0.0
+
+    @property
+    def bound_is_valid(self) -> bool:
+        return self.ratio_to_bound <= MOST_OF_BOUND
+
+    @property
+    def prediction_is_valid(self) -> bool:
+        return self.ratio_to_prediction <= MOST_OF_PREDICTION
+
+    @property
+    def generator_gave_up(self) -> bool:
+        """What ended the search was k6, and no limit of the server."""
+        return self.stopped_by.startswith(INVALID)
 
 
 def sustains(result: K6Result, slo_ms: float) -> bool:
@@ -57,10 +79,10 @@ def shortfall(result: K6Result, slo_ms: float) -> str:
     """Why the run does not count as sustained; empty where it does."""
     seen = whole(result)
     if not result.valid:
-        why = (
-            f"dropped {result.dropped} iterations, and sent {result.lag_p99_ms:.0f} ms late at p99"
+        return (
+            f"{INVALID}: the generator could not keep up: k6 dropped {result.dropped} iterations,"
+            f" and sent {result.lag_p99_ms:.0f} ms late at p99"
         )
-        return f"the generator could not keep up: k6 {why}"
     if not seen.requests:
         return "no request was sent"
     if seen.failed:
@@ -76,6 +98,11 @@ def mean_tokens(between: Scrape, model: str) -> float:
     """Of a row that was run, between two scrapes; 0 where none was."""
     rows = between.total(f"{names.BATCH_ROWS.name}_sum", model=model)
     return between.total(names.TOKENS.name, model=model) / rows if rows else 0.0
+
+
+def devices_of(seen: Scrape) -> int:
+    """As many as there are engines: each tells its generation."""
+    return max(1, len(seen.values(GENERATION)))
 
 
 class PolicySearch:
@@ -100,7 +127,8 @@ class PolicySearch:
         """Raises BenchError where the server is gone or nothing is answered."""
         batching = self._parameters.for_model(self._target.model)
         before = self._target.check()
-        start_per_s = self._predicted(self._looked_at(before))
+        # Where the simulator holds next to nothing, what was looked at is the better start.
+        start_per_s = max(self._predicted(self._looked_at(before)), LOOK_RATE_PER_S)
         ends_at = time.monotonic() + self._pace.limit_s
         search = CapacitySearch(
             self._probe,
@@ -109,16 +137,20 @@ class PolicySearch:
             out_of_time=lambda: time.monotonic() > ends_at,
         )
         slo_ms = self._driver.load.slo_ms
-        found = search.highest(lambda result: sustains(result, slo_ms), start_per_s or 1.0)
+        found = search.highest(lambda result: sustains(result, slo_ms), start_per_s)
         after = self._target.scrape()
-        length = mean_tokens(after.since(before), self._target.model)
+        model = self._target.model
+        length = mean_tokens(after.since(before), model)
+        errors = after.values(names.SERVICE_MODEL_ERROR.name, model=model).values()
+        bound_per_s = learned_from(after, model).bound_per_s(batching, length)
         return Found(
             policy=batching.policy,
             measured=found,
-            bound_per_s=learned_from(after, self._target.model).bound_per_s(batching, length),
+            bound_per_s=devices_of(after) * bound_per_s,
             predicted_per_s=self._predicted(length, after),
             mean_tokens=length,
             stopped_by=self._lowest_failure[1] if self._lowest_failure else "",
+            model_error=max(errors, default=None),
         )
 
     def _looked_at(self, before: Scrape) -> float:
@@ -135,9 +167,11 @@ class PolicySearch:
         return length
 
     def _predicted(self, length: float, seen: Scrape | None = None) -> float:
-        learned = learned_from(seen or self._target.scrape(), self._target.model)
+        """Each device gets an even part of what is sent."""
+        seen = seen or self._target.scrape()
+        learned = learned_from(seen, self._target.model)
         load = self._driver.load
-        return predicted_capacity(
+        one = predicted_capacity(
             self._parameters,
             self._target.model,
             learned,
@@ -145,7 +179,8 @@ class PolicySearch:
             tier=load.tier,
             slo_ms=load.slo_ms,
             seconds=load.seconds,
-        ).rate_per_s
+        )
+        return devices_of(seen) * one.rate_per_s
 
     def _probe(self, rate_per_s: float, attempt: int) -> K6Result:
         self._say(f"{rate_per_s:,.1f}/s{' again' if attempt else ''}")
@@ -192,12 +227,31 @@ def table_of(found: Sequence[Found], slo_ms: float) -> Table:
         "model, at the mean length sent.",
         columns=("", *(each.policy.value for each in found)),
         rows=list(zip(MEASURED, *map(_column, found), strict=True)),
-        notes=[
-            f"{each.policy}: the search ended early; a lower bound"
-            for each in found
-            if not each.measured.settled
-        ],
+        notes=[note for each in found for note in _notes(each)],
     )
+
+
+def _notes(found: Found) -> Iterator[str]:
+    policy, measured = found.policy, found.measured
+    if not measured.settled:
+        yield f"{policy}: the search ended early; a lower bound"
+    if found.generator_gave_up:
+        yield f"{policy}: what gave up was k6, not the server; a lower bound"
+    error = "" if found.model_error is None else f" (median error {found.model_error:.0%})"
+    wrong = (
+        f"the learned service-time model{error} does not fit what the device did while this was"
+        " measured; search again when nothing else uses the machine"
+    )
+    if not found.bound_is_valid:
+        yield (
+            f"{policy}: the bound is {INVALID}: {found.ratio_to_bound:.2f} times as much was"
+            f" measured, and no device does more than its best full batch: {wrong}"
+        )
+    if not found.prediction_is_valid:
+        yield (
+            f"{policy}: the simulator's capacity is {INVALID}: the server held"
+            f" {found.ratio_to_prediction:.2f} times as much with the same policy: {wrong}"
+        )
 
 
 MEASURED = (
@@ -212,14 +266,19 @@ def _column(found: Found) -> Sequence[str]:
     measured, report = found.measured, found.measured.report
     failing_per_s = measured.failing_rate_per_s
     return (
-        f"{measured.rate_per_s:,.1f}",
+        INVALID if found.generator_gave_up and not report else f"{measured.rate_per_s:,.1f}",
         "-" if failing_per_s is None else f"{failing_per_s:,.1f}",
         found.stopped_by or "-",
         f"{whole(report).p99_ms:.1f}" if report else "-",
         f"{report.lag_p99_ms:.1f}" if report else "-",
         f"{found.mean_tokens:.1f}",
-        f"{found.bound_per_s:,.1f}",
-        f"{found.ratio_to_bound:.2f}",
-        f"{found.predicted_per_s:,.1f}",
-        f"{found.ratio_to_prediction:.2f}",
+        *_beside(found.bound_per_s, found.ratio_to_bound, valid=found.bound_is_valid),
+        *_beside(found.predicted_per_s, found.ratio_to_prediction, valid=found.prediction_is_valid),
     )
+
+
+def _beside(rate_per_s: float, ratio: float, *, valid: bool) -> Sequence[str]:
+    """What is reckoned, and the measured capacity over it."""
+    if not valid:
+        return f"{INVALID} ({rate_per_s:,.1f})", f"{INVALID} ({ratio:.2f})"
+    return f"{rate_per_s:,.1f}", f"{ratio:.2f}"

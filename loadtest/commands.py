@@ -7,21 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table as RichTable
 
 from loadtest.bench.errors import BenchError
 from loadtest.bench.report import Table
-from loadtest.capacity import Pace, compared, table_of
+from loadtest.capacity import Found, Pace, compared, table_of
 from loadtest.driving import Driver, Load, RunK6
 from loadtest.options import MODEL
+from loadtest.progress import progress
 from loadtest.replay import replay_table, replayed
 from loadtest.serving import LENGTHS, Served, served, task_of
 from loadtest.sweep.cells import Cell, Grid
@@ -38,26 +31,25 @@ def run_capacity(options: argparse.Namespace, folder: Path, run_k6: RunK6, conso
         load = _load(options, there)
         driver = Driver(run_k6, load, folder, options.prometheus_url)
         pace = Pace(resolution=options.resolution, limit_s=options.limit_s)
-        with _progress(console) as progress:
-            task = progress.add_task("starting", total=None)
+        with progress(console) as say:
             found = compared(
-                there.target,
-                driver,
-                pace,
-                lambda text: progress.update(task, description=text, advance=1),
-                live=there.live,
-                policies=options.compare,
+                there.target, driver, pace, say, live=there.live, policies=options.compare
             )
     _show(console, table_of(found, load.slo_ms))
     missed = [each for each in found if not each.measured.rate_per_s]
     for each in missed:
-        console.print(
-            f"{each.policy}: no rate met p99 ≤ {load.slo_ms:g} ms without an error, down to "
-            f"{each.measured.failing_rate_per_s or 0:g}/s ({each.stopped_by}); raise --slo_ms, or "
-            "see what a single request takes",
-            markup=False,
-        )
+        console.print(f"{each.policy}: {_why_none(each, load.slo_ms)}", markup=False)
     return NOT_MET if missed else OK
+
+
+def _why_none(found: Found, slo_ms: float) -> str:
+    if found.generator_gave_up:
+        return f"{found.stopped_by}; run this where nothing else uses the machine"
+    return (
+        f"no rate met p99 ≤ {slo_ms:g} ms without an error, down to "
+        f"{found.measured.failing_rate_per_s or 0:g}/s ({found.stopped_by}); raise --slo_ms, or "
+        "see what a single request takes"
+    )
 
 
 def run_sweep(options: argparse.Namespace, folder: Path, run_k6: RunK6, console: Console) -> int:
@@ -79,15 +71,9 @@ def run_sweep(options: argparse.Namespace, folder: Path, run_k6: RunK6, console:
         )
         sweep = Sweep(plan, folder, there.target, driver, there.live)
         try:
-            with _progress(console) as progress:
-                total = len(sweep.cells) + len(sweep.remaining)
-                task = progress.add_task("sweep", total=total, completed=len(sweep.cells))
-
-                def measured(cell: Cell) -> None:
-                    at = f"{cell.setting}, {cell.rate_per_s:g}/s: p99 {cell.p99_ms:.0f} ms"
-                    progress.update(task, advance=1, description=at)
-
-                sweep.run(measured)
+            total = len(sweep.cells) + len(sweep.remaining)
+            with progress(console, total, len(sweep.cells)) as say:
+                sweep.run(lambda cell: say(_told(cell)))
         finally:
             _report(plan, folder, sweep, console)
     return OK
@@ -104,6 +90,11 @@ def _report(plan: SweepPlan, folder: Path, sweep: Sweep, console: Console) -> No
             f"{len(sweep.remaining)} cells are left: python -m loadtest sweep --resume {folder}",
             markup=False,
         )
+
+
+def _told(cell: Cell) -> str:
+    at = f"{cell.setting}, {cell.rate_per_s:g}/s: p99 {cell.p99_ms:.0f} ms"
+    return at if cell.valid else f"{at}, INVALID: k6 could not keep up"
 
 
 def run_replay(options: argparse.Namespace, folder: Path, run_k6: RunK6, console: Console) -> int:
@@ -123,7 +114,7 @@ def run_replay(options: argparse.Namespace, folder: Path, run_k6: RunK6, console
     )
     _show(console, replay_table(result, options.speed))
     if not result.thresholds_ok:
-        console.print(f"missed: {result.missed}", markup=False)
+        console.print(result.verdict, markup=False)
     return OK if result.thresholds_ok else NOT_MET
 
 
@@ -200,19 +191,6 @@ def _command(options: argparse.Namespace) -> str:
     if options.rounds > 1:
         words += ["--rounds", str(options.rounds)]
     return shlex.join(words)
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield progress
 
 
 def _show(console: Console, table: Table) -> None:

@@ -13,6 +13,7 @@ WAITS_MS, SIZES, RATES_PER_S = (0.0, 5.0, 20.0, 50.0), (1, 4, 16, 64), (20.0, 40
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load tests with k6.")
+    parser.add_argument("--url", default=URL, help=f"of a server that runs; default {URL}")
     commands = parser.add_subparsers(dest="command", required=True)
     _capacity(commands.add_parser("capacity", help="the highest rate that meets the SLO"))
     _sweep(commands.add_parser("sweep", help="latency and utilisation over max_wait_ms and size"))
@@ -65,7 +66,7 @@ def _sweep(parser: argparse.ArgumentParser) -> None:
 def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="CSV or NDJSON: time_s, tokens, tier")
     parser.add_argument("--speed", type=_speed, default=1.0, help="2: twice as fast; default 1")
-    parser.add_argument("--url", default=URL, help=f"of the server; default {URL}")
+    _add_url(parser)
     parser.add_argument("--model", default=MODEL, help=f"its name; default {MODEL}")
     parser.add_argument("--task", choices=("auto", "text", "simulated"), default="auto")
     parser.add_argument("--tier", default="interactive", help="of lines that name none")
@@ -73,8 +74,13 @@ def _replay(parser: argparse.ArgumentParser) -> None:
     _add_results(parser)
 
 
+def _add_url(parser: argparse.ArgumentParser) -> None:
+    """Also after the command; what stood before it is not undone."""
+    parser.add_argument("--url", default=argparse.SUPPRESS, help=f"default {URL}")
+
+
 def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", default=URL, help=f"of a server that runs; default {URL}")
+    _add_url(parser)
     parser.add_argument("--model", default=MODEL, help=f"its name; default {MODEL}")
     parser.add_argument(
         "--parameters",

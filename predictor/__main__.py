@@ -24,6 +24,7 @@ from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS,
 from predictor.engine.local import LocalEngine
 from predictor.engine.port import AnyRunner, Engine, StepRunner
 from predictor.exits import report_failure
+from predictor.first_steps import GREETING_VARIABLE, base_url, greeting
 from predictor.freed_memory import give_back
 from predictor.log_lines import escape_log_lines
 from predictor.metrics.observer import PrometheusObserver
@@ -71,7 +72,7 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
     if not settings.in_one_process:
         from predictor.supervisor.supervisor import supervise
 
-        return supervise(settings, arguments)
+        return supervise(settings, arguments, partial(_greet, settings))
 
     # Not before the flags are known to be good: importing the SDK makes it read them, too.
     from predictor.edge.server import serve
@@ -81,11 +82,20 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
     return serve(
         parts.engine,
         _edge_settings(settings),
-        background=parts.load_and_follow,
+        background=partial(parts.load_and_follow, partial(_greet, settings)),
         on_drain=parts.engine.drain,
         on_end=parts.engine.abandon,
         jobs=_job_keeping(settings, parts.engine),
     )
+
+
+def _greet(settings: Settings) -> None:
+    """Say where models are served, and what to try, unless whoever started this does."""
+    if os.environ.get(GREETING_VARIABLE) == "no":
+        return
+    tls = settings.ssl_certfile is not None
+    for line in greeting(settings.models, base_url(settings.host, settings.http_port, tls=tls)):
+        _LOG.info("%s", line)
 
 
 def _serve_engine(order: EngineOrder) -> int:
@@ -169,7 +179,7 @@ class _EngineParts:
         self._last_good = last_good_of(settings.parameters) if self._store else None
         self._parameters, refused = self._first_parameters()
         self.observer = PrometheusObserver(
-            lambda: self.engine.snapshot(), self._names, lambda: tuple(self._parameters.tiers)
+            lambda: self.engine.snapshot(), self._names, lambda: self._parameters.tiers
         )
         self.engine = LocalEngine(
             self._names,
@@ -247,6 +257,15 @@ class _EngineParts:
                 group.create_task(follow(news, self._put_in_force, self.observer, served))
 
     async def _put_in_force(self, edited: Parameters) -> None:
+        before = self._parameters
+        if edited.generation <= before.generation and edited != before:
+            _LOG.warning(
+                "parameters were edited under generation %d, and generation %d was in force: they"
+                " are taken, but nobody can tell by the number who has them; raise it with each"
+                " edit, or edit in the dashboard",
+                edited.generation,
+                before.generation,
+            )
         self.engine.set_parameters(edited)
         self._parameters = edited
         if self._last_good:

@@ -143,3 +143,34 @@ def test_the_dashboard_has_no_model_library_and_needs_none() -> None:
         "    if 'app' not in found.name.split('.')[1]: importlib.import_module(found.name)\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
+
+
+def test_the_compiler_of_the_image_is_given_files_for_libraries(tmp_path: Path) -> None:
+    """As Triton starts it, with folders behind the libraries."""
+    compiler = tmp_path / "tcc"
+    compiler.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    compiler.chmod(0o755)
+    folder = tmp_path / "drivers and more"
+    folder.mkdir()
+    (folder / "libcuda.so.1").touch()
+    arguments = ["main.c", "-O3", "-l:libcuda.so.1", "-l:libnone.so.9", f"-L{folder}", "-Iinclude"]
+    done = subprocess.run(
+        [str(ROOT / ".ci" / "headway-cc"), *arguments],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        *("main.c", "-O3", str(folder / "libcuda.so.1")),
+        *("-l:libnone.so.9", f"-L{folder}", "-Iinclude"),
+    ]
+
+
+def test_the_image_that_generates_has_its_compiler() -> None:
+    told = dict(line.split("=", 1) for _, line in instructions("predictor", "ENV") if "=" in line)
+    assert told["CC"] == "/usr/local/bin/headway-cc"
+    assert ("COPY", ".ci/headway-cc /usr/local/bin/headway-cc") in instructions("predictor")
+    assert any(
+        "install --yes" in line and " tcc " in line for _, line in instructions("predictor", "RUN")
+    )

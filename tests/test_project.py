@@ -62,12 +62,12 @@ def test_every_metric_in_the_readme_exists() -> None:
 def test_the_examples_in_the_readme_are_well_formed() -> None:
     for snippet in blocks("python"):
         ast.parse(snippet)
-    infer, chat = (
+    infer, chat, own = (
         json.loads(block[block.index("'{") + 1 : block.rindex("'")])
         for block in blocks("sh")
         if block.startswith("curl")
     )
-    assert infer["inputs"][0]["name"] == "text"
+    assert infer["inputs"][0]["name"] == own["inputs"][0]["name"] == "text"
     assert chat["messages"][0]["role"] == "user"
 
 

@@ -2,50 +2,52 @@
 
 import streamlit as st
 
-from dashboard import plots, tables
+from dashboard import charts, plots, tables
 from dashboard.asking import ask, guarded
-from dashboard.here import here, refreshing
+from dashboard.here import Here, here, refreshing
 from dashboard.ports import BatchShape
 from dashboard.views.batching import fit_table, predicted_service_s
 
 
 def show_distributions(shape: BatchShape, look: plots.Look) -> None:
     left, right = st.columns(2)
-    left.plotly_chart(
-        plots.heat(look, shape.rows, "Batch size", "rows in a batch"),
-        theme=None,
-        key="batch-rows",
+    charts.show(
+        plots.heat(look, shape.rows, "Batch size", "rows in a batch"), key="batch-rows", where=left
     )
-    right.plotly_chart(
+    charts.show(
         plots.heat(look, shape.tokens, "Tokens", "tokens in a batch"),
-        theme=None,
         key="batch-tokens",
+        where=right,
     )
 
 
-def show_means(shape: BatchShape, look: plots.Look) -> None:
+def show_means(spot: Here, shape: BatchShape, look: plots.Look) -> None:
     left, middle, right = st.columns(3)
-    left.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(look, shape.mean_rows, "Mean batch size", "rows"),
-        theme=None,
         key="batch-mean",
+        where=left,
     )
-    middle.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(look, shape.reasons, "Why batches leave", "batches/s", stacked=True),
-        theme=None,
         key="batch-reasons",
+        where=middle,
     )
-    right.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(look, shape.padding_share, "Padding", "of computed tokens", share=True),
-        theme=None,
         key="batch-padding",
+        where=right,
     )
 
 
-def show_service_time(shape: BatchShape, look: plots.Look) -> None:
+def show_service_time(spot: Here, shape: BatchShape, look: plots.Look) -> None:
     measured = [plots.renamed(each, "measured") for each in shape.mean_service_s]
     left, right = st.columns(2)
-    left.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(
             look,
             [*measured, *predicted_service_s(shape)],
@@ -53,10 +55,11 @@ def show_service_time(shape: BatchShape, look: plots.Look) -> None:
             "ms",
             scale=1e3,
         ),
-        theme=None,
         key="batch-service",
+        where=left,
     )
-    right.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(
             look,
             shape.model_error,
@@ -65,8 +68,8 @@ def show_service_time(shape: BatchShape, look: plots.Look) -> None:
             share=True,
             limits={"promised 5%": 0.05},
         ),
-        theme=None,
         key="batch-error",
+        where=right,
     )
     tables.show(fit_table(shape.fits))
     st.caption("Predicted: the model as it is now, for rows of one length in each batch.")
@@ -79,9 +82,9 @@ def draw() -> None:
     with guarded("The distributions"):
         show_distributions(shape, look)
     with guarded("Means, reasons and padding"):
-        show_means(shape, look)
+        show_means(spot, shape, look)
     with guarded("The service-time model"):
-        show_service_time(shape, look)
+        show_service_time(spot, shape, look)
 
 
 refreshing(draw)

@@ -2,24 +2,31 @@
 
 import streamlit as st
 
-from dashboard import plots, tables
+from dashboard import charts, plots, tables
 from dashboard.asking import ask, guarded
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import NoData, Pool, PoolUse
 from dashboard.views.costs import (
     PoolCost,
     as_csv,
+    as_json,
+    compared_words,
     cost_table,
+    costs_over_time,
+    model_costs,
     pool_costs,
     saved_usd,
+    saved_words,
     spot_saving,
     spot_share,
     tier_costs,
     told_prices,
     what_if,
+    why_unlike,
+    with_times,
 )
 from dashboard.views.literal import escaped
-from dashboard.views.units import MISSING, count, share, usd
+from dashboard.views.units import MISSING, count, usd
 
 SAVED_HELP = "What the replica time on spot would have cost more at the on-demand price."
 
@@ -46,41 +53,76 @@ def show_tiles(costs: list[PoolCost]) -> None:
             help=f"{usd(cost.usd_per_request)} a request; {count(cost.completed)} answered by"
             f" {cost.replicas:.1f} replicas on average.",
         )
-    columns[-2].metric("A request on spot is cheaper by", share(spot_saving(costs)), border=True)
-    columns[-1].metric("Saved by spot", usd(saved_usd(costs)), border=True, help=SAVED_HELP)
+    saving, saved = spot_saving(costs), saved_usd(costs)
+    label, value = compared_words(saving)
+    columns[-2].metric(label, value, border=True)
+    label, value = saved_words(saved)
+    columns[-1].metric(label, value, border=True, help=SAVED_HELP)
+    if sentence := why_unlike(saving, saved):
+        st.caption(sentence)
+
+
+def show_over_time(spot: Here, uses: list[PoolUse]) -> None:
+    presence = [(use.pool, use.over_time) for use in uses if use.over_time is not None]
+    charts.show_over_time(
+        spot,
+        plots.lines(
+            spot.look(),
+            costs_over_time(presence, spot.prices()),
+            "What pools cost, by their replicas",
+            "USD an hour",
+            stacked=True,
+        ),
+        key="cost-over-time",
+    )
 
 
 def show_bars(spot: Here, uses: list[PoolUse], costs: list[PoolCost]) -> None:
     left, right = st.columns(2)
-    left.plotly_chart(
+    with left:
+        show_over_time(spot, uses)
+    charts.show(
         plots.part_bars(
             spot.look(),
             {cost.pool.value: cost.parts for cost in costs},
             "Where the money of a pool goes",
             "USD in this time range",
         ),
-        theme=None,
         key="cost-pools",
+        where=right,
     )
-    tiers = tier_costs(uses, spot.prices())
-    right.plotly_chart(
-        plots.grouped_bars(
-            spot.look(),
-            [tier.tier for tier in tiers],
-            {"per 1,000 requests": [tier.usd_per_1000 for tier in tiers]},
-            "Cost of a tier, idle and padding included",
-            "USD per 1,000 requests",
-        ),
-        theme=None,
-        key="cost-tiers",
-    )
+    tiers, models = tier_costs(uses, spot.prices()), model_costs(uses, spot.prices())
+    left, right = st.columns(2)
+    for column, key, title, named in (
+        (left, "tiers", "Cost of a tier", {each.tier: each.usd_per_1000 for each in tiers}),
+        (right, "models", "Cost of a model", {each.model: each.usd_per_1000 for each in models}),
+    ):
+        charts.show(
+            plots.grouped_bars(
+                spot.look(),
+                list(named),
+                {"per 1,000 requests": list(named.values())},
+                f"{title}, idle and padding included",
+                "USD per 1,000 requests",
+            ),
+            key=f"cost-{key}",
+            where=column,
+        )
 
 
-def show_table(uses: list[PoolUse], costs: list[PoolCost]) -> None:
+def show_table(spot: Here, uses: list[PoolUse], costs: list[PoolCost]) -> None:
     table = cost_table(costs)
     tables.show(table)
+    of_range = with_times(table, spot.window)
     row = st.container(horizontal=True, vertical_alignment="center")
-    row.download_button("Download as CSV", as_csv(table), "headway-cost.csv", "text/csv")
+    row.download_button("Download as CSV", as_csv(of_range), "headway-cost.csv", "text/csv")
+    row.download_button("as JSON", as_json(of_range), "headway-cost.json", "application/json")
+    row.page_link(
+        "app_pages/cost.py",
+        label="Link to this time range",
+        icon=":material/link:",
+        query_params=spot.link(),
+    )
     row.caption(escaped(told_prices(uses, costs)))
 
 
@@ -92,7 +134,7 @@ def draw() -> None:
         with guarded("The bars"):
             show_bars(spot, uses, costs)
         with guarded("The table"):
-            show_table(uses, costs)
+            show_table(spot, uses, costs)
 
 
 def price_input(pool: Pool, known_usd: float) -> float:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from dashboard import plots, tables
+from dashboard import charts, plots, tables
 from dashboard.asking import ask, guarded, optional
 from dashboard.here import Here, here, refreshing
 from dashboard.ports import Split
 from dashboard.token_plots import show_tokens
-from dashboard.views.latency import stage_table
+from dashboard.views.latency import endings_table, stage_table
 from dashboard.views.overview import answer_slos_s, limits_ms
 
 WHAT_COUNTS = "First tokens count from the arrival, each of the next ones from the one before."
@@ -18,12 +18,13 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 def limits(spot: Here) -> Mapping[str, float]:
     tiers = optional(lambda: ask(spot.parts.metrics.tiers, spot.window, spot.where), ())
-    return limits_ms(answer_slos_s(tiers, spot.parameters()))
+    return limits_ms(answer_slos_s(tiers))
 
 
 def show_over_time(spot: Here, quantile: str, by: Split) -> None:
     series = ask(spot.parts.metrics.latency, spot.window, QUANTILES[quantile], spot.where, by)
-    st.plotly_chart(
+    charts.show_over_time(
+        spot,
         plots.lines(
             spot.look(),
             series,
@@ -32,14 +33,13 @@ def show_over_time(spot: Here, quantile: str, by: Split) -> None:
             scale=1e3,
             limits=limits(spot),
         ),
-        theme=None,
         key="latency-lines",
     )
 
 
 def show_heat(spot: Here) -> None:
     found = ask(spot.parts.metrics.latency_heatmap, spot.window, spot.where)
-    st.plotly_chart(
+    charts.show(
         plots.heat(
             spot.look(),
             found,
@@ -48,21 +48,26 @@ def show_heat(spot: Here) -> None:
             scale=1e3,
             limits=limits(spot),
         ),
-        theme=None,
         key="latency-heat",
     )
 
 
 def show_stages(spot: Here, by: Split) -> None:
     groups = ask(spot.parts.metrics.stages, spot.window, spot.where, by)
-    st.plotly_chart(
+    charts.show(
         plots.stage_bars(spot.look(), groups, f"Where the time goes, by {by.value}"),
-        theme=None,
         key="latency-stages",
     )
     tables.show(stage_table(groups))
     if by is Split.TIER:
         st.caption("An edge does not know tiers: decode, tokenise and encode are those of all.")
+
+
+def show_endings(spot: Here) -> None:
+    table = endings_table(ask(spot.parts.metrics.tiers, spot.window, spot.where))
+    if table:
+        st.markdown("**How requests ended**")
+        tables.show(table)
 
 
 def draw() -> None:
@@ -89,6 +94,8 @@ def draw() -> None:
             st.caption(WHAT_COUNTS)
     with guarded("The stages"):
         show_stages(spot, by)
+    with guarded("How requests ended"):
+        show_endings(spot)
 
 
 refreshing(draw)

@@ -4,27 +4,35 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from dashboard import plots, tables
+from dashboard import charts, plots, tables
 from dashboard.asking import ask_now, guarded
 from dashboard.here import Here, here
 from dashboard.ports import LoadRun, Sweep
 from dashboard.views.literal import escaped
 from dashboard.views.load_tests import (
+    P99,
+    RATE,
     Curve,
     compared_settings,
+    front,
+    front_axes,
+    in_order,
     numbers,
     numeric_columns,
     phase_curves,
     run_table,
+    setting_columns,
     sweep_groups,
+    varying_columns,
 )
 
 MOST_COMPARED = 12
-NONE = "nothing"
+FRONT, CURVES = "throughput beside p99", "any two columns"
+SETTING = "setting"
 
 
 def show_runs(spot: Here, runs: tuple[LoadRun, ...]) -> None:
-    by_name = {run.name: run for run in runs}
+    by_name = {run.name: run for run in in_order(runs)}
     names = st.multiselect(
         "Runs to compare",
         list(by_name),
@@ -39,7 +47,7 @@ def show_runs(spot: Here, runs: tuple[LoadRun, ...]) -> None:
     table = run_table(chosen, spot.zone)
     groups = [f"{row['run']} {row['tier']}" for row in table]
     left, right = st.columns(2)
-    left.plotly_chart(
+    charts.show(
         plots.grouped_bars(
             spot.look(),
             groups,
@@ -47,8 +55,8 @@ def show_runs(spot: Here, runs: tuple[LoadRun, ...]) -> None:
             "Latency, as the client saw it",
             "ms",
         ),
-        theme=None,
         key="load-latency",
+        where=left,
     )
     with right, guarded("The phases"):
         show_phases(spot, phase_curves(chosen), {"goodput": numbers(table, "goodput /s")}, groups)
@@ -72,34 +80,61 @@ def show_phases(
         )
     else:
         figure = plots.grouped_bars(spot.look(), groups, goodput, "Goodput", "requests/s")
-    st.plotly_chart(figure, theme=None, key="load-phases")
+    charts.show(figure, key="load-phases")
 
 
 def show_sweeps(spot: Here, sweeps: tuple[Sweep, ...]) -> None:
     by_name = {sweep.name: sweep for sweep in sweeps}
-    sweep = by_name[st.selectbox("Sweep or search", list(by_name), key="load-sweep")]
-    axes = list(numeric_columns(sweep))
-    if len(axes) > 1:
-        one, two, three = st.columns(3)
-        along = one.selectbox(
-            "Along", axes, index=preferred(axes, "rate_per_s", 0), key=f"along-{sweep.name}"
-        )
-        up = two.selectbox("Up", axes, index=preferred(axes, "p99_ms", 1), key=f"up-{sweep.name}")
-        by = three.selectbox(
-            "A line for each", [NONE, *sweep.columns], index=1, key=f"by-{sweep.name}"
-        )
-        st.plotly_chart(
-            plots.curves(
-                spot.look(),
-                sweep_groups(sweep, along, up, None if by == NONE else by),
-                sweep.name,
-                along,
-                up,
-            ),
-            theme=None,
-            key="load-sweep-plot",
-        )
+    name = next(iter(by_name))
+    if len(by_name) > 1:
+        name = st.selectbox("Sweep or search", list(by_name), key="load-sweep")
+    sweep = by_name[name]
+    axes = front_axes(sweep)
+    kinds = [kind for kind in (FRONT, CURVES) if kind is CURVES or axes is not None]
+    kind = kinds[0]
+    if len(kinds) > 1 and len(numeric_columns(sweep)) > 1:
+        kind = st.segmented_control("Plot", kinds, default=FRONT, required=True, key=f"kind-{name}")
+    if kind is FRONT and axes is not None:
+        show_front(spot, sweep, *axes)
+    elif len(numeric_columns(sweep)) > 1:
+        show_curves(spot, sweep)
     tables.show([dict(zip(sweep.columns, row, strict=True)) for row in sweep.rows])
+
+
+def show_front(spot: Here, sweep: Sweep, along: str, up: str) -> None:
+    """Each cell by what it did and how fast: right and low is good."""
+    policies = [name for name in ("policy",) if name in sweep.columns]
+    charts.show(
+        plots.curves(
+            spot.look(),
+            sweep_groups(sweep, along, up, policies or setting_columns(sweep, along)[:1]),
+            f"{sweep.name}: throughput beside p99",
+            along,
+            up,
+            front=front(sweep, along, up),
+        ),
+        key="load-sweep-front",
+    )
+
+
+def show_curves(spot: Here, sweep: Sweep) -> None:
+    axes = list(numeric_columns(sweep))
+    along, up = axes[preferred(axes, RATE, 0)], axes[preferred(axes, P99, 1)]
+    columns = st.columns(3)
+    if len(axes) > 2:
+        along = columns[0].selectbox(
+            "Along", axes, index=axes.index(along), key=f"along-{sweep.name}"
+        )
+        up = columns[1].selectbox("Up", axes, index=axes.index(up), key=f"up-{sweep.name}")
+    by = list(setting_columns(sweep, along))
+    others = [name for name in varying_columns(sweep) if name not in (along, up)]
+    if len(others) > 1:
+        chosen = columns[2].selectbox("A line for each", [SETTING, *others], key=f"by-{sweep.name}")
+        by = by if chosen == SETTING else [chosen]
+    charts.show(
+        plots.curves(spot.look(), sweep_groups(sweep, along, up, by), sweep.name, along, up),
+        key="load-sweep-plot",
+    )
 
 
 def preferred(names: list[str], name: str, otherwise: int) -> int:

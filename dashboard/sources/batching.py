@@ -67,7 +67,7 @@ def utilisation(reading: Reading) -> Utilisation:
     over_time = [busy, useful]
     measured = None
     if query:
-        measured = reading.now(query, ()).get(())
+        measured = reading.mean(query, ()).get(())
         line = reading.lines(query, (), grid).get((), Line({}, {}))
         over_time.append(Series(measured_by, grid.times_s, line.on(grid.times_s)))
     whole = _whole(reading)
@@ -102,8 +102,11 @@ def _busy_and_useful(reading: Reading, grid: Grid, devices: Line) -> tuple[Serie
 
 
 def _whole(reading: Reading) -> tuple[float | None, float | None]:
-    """Busy and useful over the whole window, by the devices there are at its end."""
-    devices = reading.now(_devices(reading), ()).get(())
+    """Busy and useful over the whole window, by the devices that were there, as long as they were.
+
+    Not by those at its end: a replica that left meanwhile did its work on a device of its own.
+    """
+    devices = reading.mean_count(_devices(reading), ()).get(())
     if not devices:
         return None, None
     seconds = reading.rates(promql.BUSY, _MODEL)
@@ -128,7 +131,7 @@ def _share(real: float, padding: float) -> float:
 def _measured(reading: Reading) -> tuple[str, str]:
     """Who measures the devices, and the query; both empty where nobody does."""
     nvml = promql.gauge(promql.NVML_UTILISATION, "avg", (), reading.where)
-    if reading.now(nvml, ()):
+    if reading.mean(nvml, ()):
         return "NVML", nvml
     # DCGM tells of all pods of the cluster: only those that serve count.
     engines = reading.connection.instant(
@@ -142,7 +145,7 @@ def _measured(reading: Reading) -> tuple[str, str]:
         for label in ("pod", "exported_pod")
     )
     dcgm = f"avg({' or '.join(either)}) / 100"
-    return ("DCGM", dcgm) if reading.now(dcgm, ()) else ("", "")
+    return ("DCGM", dcgm) if reading.mean(dcgm, ()) else ("", "")
 
 
 def service_models(reading: Reading) -> Sequence[ServiceModelFit]:

@@ -19,6 +19,7 @@ from dashboard.sources.promql import ENGINES, OFFERED, Grid
 from predictor.core.shown import without_secrets
 
 TIMEOUT_S = 10
+SILENT_S = 10.0  # after a query that nobody answered: a page of ten plots waits once
 MAX_SERIES = 20_000  # an answer with more would not fit a page, or a browser
 USUAL_SCRAPE_S = 15.0
 KEPT_S = 60.0  # how long what is known of Prometheus itself is believed
@@ -67,6 +68,7 @@ class Connection:
             url.rstrip("/"), retry=Retry(total=0), timeout=TIMEOUT_S, method="POST"
         )
         self._known: dict[str, tuple[float, float]] = {}  # value and when it was learned
+        self._silent_until_s = 0.0
         self._beginnings: dict[str, _Beginning] = {}
 
     def instant(self, query: str, at_s: float) -> list[Sample]:
@@ -140,19 +142,27 @@ class Connection:
         return value
 
     def _ask(self, call: Callable[..., Any], query: str, **arguments: Any) -> list[Any]:
+        if self.now_s() < self._silent_until_s:
+            raise self._away()
         try:
             answer: list[Any] = call(query, **arguments)
         except PrometheusApiClientException as error:
             raise SourceDown(f"Prometheus at {self.url} {_said(error)}") from None
+        except requests.Timeout:
+            self._silent_until_s = self.now_s() + SILENT_S
+            raise self._away() from None
         except (requests.RequestException, ValueError, KeyError, TypeError):
-            raise SourceDown(
-                f"Prometheus at {self.url} does not answer; start it, or correct its address."
-            ) from None
+            raise self._away() from None
         if len(answer) > MAX_SERIES:
             raise SourceDown(
                 f"Prometheus has {len(answer)} series for this; narrow the models or tiers."
             )
         return answer
+
+    def _away(self) -> SourceDown:
+        return SourceDown(
+            f"Prometheus at {self.url} does not answer; start it, or correct its address."
+        )
 
 
 def need(samples: Sequence[Any], what: str) -> None:

@@ -8,6 +8,7 @@ overload would look like a small load that comes and goes, because that is what 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from dashboard.ports import UNREAD_TIER
 from dashboard.sources import promql
 from dashboard.sources.connection import Line
 from dashboard.sources.promql import Grid
@@ -34,6 +35,13 @@ class Demand:
     def unread_per_s(self, key: Key) -> float:
         return self.unread.get(key[:1], 0.0) * self.shares.get(key, 0.0)
 
+    def unread_of_no_tier_per_s(self, model: str) -> float:
+        """Where no engine refused any of the model's tiers, none can be held to have asked."""
+        return 0.0 if self._is_parted(model) else self.unread.get((model,), 0.0)
+
+    def _is_parted(self, model: str) -> bool:
+        return any(key[0] == model for key in self.shares)
+
     def offered_per_s(self, key: Key) -> float:
         """What an engine refuses unread has ended, and was not counted when it came."""
         valid = (outcome for outcome in Outcome if outcome is not Outcome.INVALID)
@@ -50,6 +58,17 @@ class Demand:
         return {
             key: plus(line, unread.get(key[:1]), self.shares.get(key, 0.0))
             for key, line in lines.items()
+        }
+
+    def lines_of_no_tier(self, reading: Reading, grid: Grid) -> Mapping[Key, Line]:
+        """Over time, by model and `UNREAD_TIER`; without models that have none."""
+        if all(self._is_parted(key[0]) for key in self.unread):
+            return {}
+        found = reading.moving_rates(promql.UNREAD, _MODEL, grid)
+        return {
+            (*key, UNREAD_TIER): line
+            for key, line in found.items()
+            if key in self.unread and not self._is_parted(key[0])
         }
 
 

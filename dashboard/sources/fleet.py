@@ -3,9 +3,10 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
-from dashboard.ports import ALL, Edit, Pool, PoolUse, Price, Replica, Window
+from dashboard.ports import ALL, Edit, Pool, PoolUse, Price, Replica, Scrapes, Series, Window
 from dashboard.sources import promql
 from dashboard.sources.connection import Connection, Labels, Sample, need
 from dashboard.sources.promql import POOL, Grid
@@ -15,6 +16,7 @@ from predictor.core.rows import Outcome
 
 _GONE_AFTER = "5m"
 _KNOWN_FOR = "1h"  # a job is one of ours if it had our metrics in this time
+_LEAST_TIMEOUT_S = 1.0  # of a scrape: nobody waits for less
 _WHOSE = ("job", "instance")
 _OK = promql.one_of("outcome", [Outcome.OK.value])
 
@@ -30,10 +32,43 @@ def replicas(connection: Connection) -> Sequence[Replica]:
     known = {_whose(each): each for each in (*recent, *present)}
     generations = _least(connection, promql.GENERATION, now_s)
     refusals = _least(connection, promql.LAST_REFUSAL, now_s)
+    down = known.keys() - up
+    silent = _silent(connection, now_s) if down else set()
+    answered = _answered_s(connection, targets, now_s) if down else {}
     return [
-        _replica(each.labels, _whose(each) in up, generations, refusals)
-        for _, each in sorted(known.items())
+        replace(
+            _replica(each.labels, whose in up, generations, refusals),
+            silent=whose in down and whose in silent,
+            answered_at_s=answered.get(whose) if whose in down else None,
+        )
+        for whose, each in sorted(known.items())
     ]
+
+
+def _silent(connection: Connection, now_s: float) -> set[Key]:
+    """Those whose last scrape took as long as one may. A port that nobody listens on refuses at
+    once."""
+    least_s = min(_LEAST_TIMEOUT_S, connection.scrape_s() / 2)
+    lasting = f"scrape_duration_seconds{{{_our_jobs(connection)}}} >= {least_s:g}"
+    return {_whose(each) for each in connection.instant(lasting, now_s)}
+
+
+def _answered_s(connection: Connection, targets: str, now_s: float) -> dict[Key, float]:
+    """When each target was scraped with success last."""
+    every_s = max(1, math.ceil(connection.scrape_s()))
+    times = f"(timestamp({targets}) * {targets})"  # 0 where it did not answer
+    query = f"max_over_time({times}[{_KNOWN_FOR}:{every_s}s]) > 0"
+    return {_whose(each): each.value for each in connection.instant(query, now_s)}
+
+
+def scrapes(connection: Connection) -> Scrapes:
+    now_s, every_s = connection.now_s(), connection.scrape_s()
+    step_s = max(1, math.ceil(every_s))
+    targets = f"up{{{_our_jobs(connection)}}}"
+    newest = f"max(max_over_time(timestamp({targets})[{_KNOWN_FOR}:{step_s}s]))"
+    found = connection.instant(newest, now_s)
+    need(found, NO_REPLICA)
+    return Scrapes(found[0].value, every_s)
 
 
 def _replica(
@@ -74,16 +109,19 @@ def pools(reading: Reading) -> Sequence[PoolUse]:
     present = _present(reading)
     need(list(present), NO_REPLICA)
     seconds = reading.covered.duration_s
-    completed = reading.rates(promql.REQUESTS, (POOL, "tier"), _OK)
-    device = reading.rates(promql.TIER_DEVICE, (POOL, "tier"))
+    completed = reading.rates(promql.REQUESTS, (POOL, "tier", "model"), _OK)
+    device = reading.rates(promql.TIER_DEVICE, (POOL, "tier", "model"))
     busy = reading.rates(promql.BUSY, (POOL,))
     tokens = reading.rates(promql.TOKENS, (POOL,))
     padding = reading.rates(promql.PADDING, (POOL,))
-    engines = reading.now(promql.gauge(promql.ENGINES, "count", (POOL,), reading.where), (POOL,))
-    answering = reading.now(_replica_count(reading), (POOL,))
+    engines = reading.mean_count(
+        promql.gauge(promql.ENGINES, "count", (POOL,), reading.where), (POOL,)
+    )
+    answering = reading.mean_count(_replica_count(reading), (POOL,))
     types = _instance_types(reading.connection)
     found = []
-    for key, count in sorted(present.items()):
+    for key, line in sorted(present.items()):
+        count = sum(line.values) / max(1, len(line.values))
         by_tier = _of_pool(completed, key, seconds)
         computed = tokens.get(key, 0.0) + padding.get(key, 0.0)
         found.append(
@@ -91,24 +129,34 @@ def pools(reading: Reading) -> Sequence[PoolUse]:
                 pool=pool_of(key[0]),
                 replicas=count,
                 present_s=count * seconds,
-                devices=engines.get(key, 1.0) / answering.get(key, 1.0),
+                devices=engines[key] / answering[key] if answering.get(key) else 1.0,
                 completed=sum(by_tier.values()),
                 busy_s=busy.get(key, 0.0) * seconds,
                 padding_share=padding.get(key, 0.0) / computed if computed else 0.0,
                 tier_completed=by_tier,
                 tier_device_s=_of_pool(device, key, seconds),
                 instance_types=types.get(pool_of(key[0]), ()),
+                model_completed=_of_pool(completed, key, seconds, by=2),
+                model_device_s=_of_pool(device, key, seconds, by=2),
+                over_time=line,
             )
         )
     return found
 
 
-def _of_pool(rates: Mapping[Key, float], pool: Key, seconds: float) -> dict[str, float]:
-    return {key[1]: value * seconds for key, value in rates.items() if key[:1] == pool}
+def _of_pool(
+    rates: Mapping[Key, float], pool: Key, seconds: float, by: int = 1
+) -> dict[str, float]:
+    """`by`: the place of the label to add up by."""
+    found: dict[str, float] = {}
+    for key, value in rates.items():
+        if key[:1] == pool:
+            found[key[by]] = found.get(key[by], 0.0) + value * seconds
+    return found
 
 
-def _present(reading: Reading) -> dict[Key, float]:
-    """Replicas by pool, on average since there is data, from the middles of even parts of it."""
+def _present(reading: Reading) -> dict[Key, Series]:
+    """Replicas by pool since there is data, in the middles of even parts of it."""
     window = reading.covered
     if reading.recorded:
         query = promql.gauge(promql.TARGETS_RECORDED, "sum", (POOL,), reading.where)
@@ -120,7 +168,10 @@ def _present(reading: Reading) -> dict[Key, float]:
     first_s = int(window.start_s) + step_s // 2
     grid = Grid(first_s, first_s + (parts - 1) * step_s, step_s)
     lines = reading.lines(query, (POOL,), grid)
-    return {key: sum(line.values.values()) / parts for key, line in lines.items()}
+    return {
+        key: Series(key[0], grid.times_s, tuple(line.values.get(at, 0.0) for at in grid.times_s))
+        for key, line in lines.items()
+    }
 
 
 def _replica_count(reading: Reading) -> str:

@@ -13,6 +13,7 @@ from dashboard.ports import (
     PoolUse,
     Price,
     Replica,
+    Scrapes,
     Series,
     ServiceModelFit,
     Split,
@@ -80,6 +81,9 @@ class PrometheusMetrics:
 
     def replicas(self) -> Sequence[Replica]:
         return fleet.replicas(self._connection)
+
+    def scrapes(self) -> Scrapes:
+        return fleet.scrapes(self._connection)
 
     def pools(self, window: Window, where: Filter = ALL) -> Sequence[PoolUse]:
         return fleet.pools(self._reading(window, where))

@@ -32,13 +32,15 @@ _POOLS = {Pool.SPOT: _SPOT, Pool.ON_DEMAND: _ON_DEMAND}
 class Counter:
     """Which labels of it mean something beside those that say whose it is.
 
-    `matchers` take a part of it, which the recording rules keep as `part`.
+    `matchers` take a part of it, which the recording rules keep as `part`. `any_model`: where all
+    models are asked for, those that no replica serves are among them.
     """
 
     name: str
     labels: tuple[str, ...]
     matchers: tuple[str, ...] = ()
     part: str = ""
+    any_model: bool = False
 
     @property
     def recorded_as(self) -> str:
@@ -53,6 +55,14 @@ REQUESTS = Counter("headway_requests_total", (*_TIER, "outcome"))
 # What edges refused unread, of whatever tier: the engine had just shed its like.
 UNREAD = Counter(
     REQUESTS.name, ("model",), (f'tier="{UNKNOWN}"', 'outcome="shed"'), "unread_requests_total"
+)
+# What they failed before its tier was known, of whatever model was asked for.
+LOST = Counter(
+    REQUESTS.name,
+    ("model", "outcome"),
+    (f'tier="{UNKNOWN}"', 'outcome=~"expired|failed|unavailable"'),
+    "lost_requests_total",
+    any_model=True,
 )
 GOOD = Counter("headway_good_requests_total", _TIER)
 TOKENS = Counter("headway_tokens_total", _TIER)
@@ -84,6 +94,8 @@ MODEL_BATCHES = "headway_service_model_batches"
 NVML_UTILISATION = "headway_device_utilisation_ratio"
 DCGM_UTILISATION = "DCGM_FI_DEV_GPU_UTIL"
 GENERATION = "headway_parameters_generation"
+TIER_SLO = "headway_tier_slo_seconds"
+TIER_ITL_SLO = "headway_tier_inter_token_slo_seconds"
 LAST_REFUSAL = "headway_parameters_last_refusal_timestamp_seconds"
 ENGINES = "headway_overloaded"  # a gauge that each engine has once
 ENGINE = ("job", "instance", "engine")  # the labels that tell one from the next
@@ -110,7 +122,7 @@ def count(histogram: str) -> Counter:
 
 def recorded_counters() -> Iterator[Counter]:
     """All that pages read over a long time."""
-    yield from (OFFERED, OFFERED_ROWS, OFFERED_TOKENS, REQUESTS, UNREAD, GOOD, TOKENS)
+    yield from (OFFERED, OFFERED_ROWS, OFFERED_TOKENS, REQUESTS, UNREAD, LOST, GOOD, TOKENS)
     yield from (TIER_DEVICE, PADDING, BUSY, BATCHES)
     for histogram in _HISTOGRAMS:
         yield from (bucket(histogram), total(histogram), count(histogram))
@@ -134,14 +146,20 @@ def _literal(value: str) -> str:
     return "".join(f"\\{char}" if char in r"\.+*?()|[]{}^$" else char for char in value)
 
 
-def selectors(name: str, where: Filter, labels: Sequence[str] = (), *more: str) -> list[str]:
+def selectors(
+    name: str,
+    where: Filter,
+    labels: Sequence[str] = (),
+    *more: str,
+    any_model: bool = False,
+) -> list[str]:
     """One selector for each pool label that may say what is asked: their union is meant.
 
     `labels` are those that the metric has; parts of the filter that it cannot follow are left
     out. `more` are further matchers.
     """
     matchers = list(more)
-    if "model" in labels:
+    if "model" in labels and (where.models or not any_model):
         matchers.append(one_of("model", where.models) if where.models else 'model!="unknown"')
     if "tier" in labels:
         matchers.append(one_of("tier", where.tiers) if where.tiers else 'tier!="unknown"')
@@ -188,11 +206,19 @@ def rate(
         steps = max(1, math.ceil(range_s / RECORDED_EVERY_S))
         # A second less, or a sample at either end would make one too many.
         over = f"[{duration(steps * RECORDED_EVERY_S - 1)}]"
-        found = selectors(counter.recorded_as, where, counter.labels, *more)
+        found = selectors(
+            counter.recorded_as, where, counter.labels, *more, any_model=counter.any_model
+        )
         each = [f"sum_over_time({selector}{over}) / {steps}" for selector in found]
     else:
         over = f"[{duration(range_s)}]"
-        found = selectors(counter.name, where, counter.labels, *counter.matchers, *more)
+        found = selectors(
+            counter.name,
+            where,
+            counter.labels,
+            *(*counter.matchers, *more),
+            any_model=counter.any_model,
+        )
         each = [f"rate({selector}{over})" for selector in found]
     return f"sum by ({', '.join(by)}) ({pooled_if(POOL in by, ' or '.join(each))})"
 
@@ -208,6 +234,28 @@ def gauge(
     """As it was scraped last, over all replicas."""
     each = " or ".join(selectors(name, where, labels, *more))
     return f"{aggregate} by ({', '.join(by)}) ({pooled_if(POOL in by, each)})"
+
+
+def mean_over(vector: str, range_s: float) -> str:
+    """Of what is summed over replicas: at each instant, over those there were."""
+    return f"avg_over_time({_instants(vector, range_s)})"
+
+
+def mean_count_over(vector: str, range_s: float) -> str:
+    """The same where nothing to count counts as 0."""
+    instants = max(1, math.floor(math.ceil(range_s) / _apart_s(range_s)))
+    return f"sum_over_time({_instants(vector, range_s)}) / {instants}"
+
+
+def _instants(vector: str, range_s: float) -> str:
+    # A second less, or an instant at either end would make one too many.
+    step_s = _apart_s(range_s)
+    whole_s = max(1, math.floor(math.ceil(range_s) / step_s)) * step_s
+    return f"({vector})[{duration(whole_s - 1)}:{step_s}s]"
+
+
+def _apart_s(range_s: float) -> int:
+    return max(1, math.ceil(range_s / PLOT_POINTS))
 
 
 def pooled_if(wanted: bool, vector: str) -> str:

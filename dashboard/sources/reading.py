@@ -62,6 +62,14 @@ class Reading:
     def rates(self, counter: Counter, by: Sequence[str], *more: str) -> dict[Key, float]:
         return self.now(self.rate(counter, by, *more), by)
 
+    def mean_count(self, query: str, by: Sequence[str]) -> dict[Key, float]:
+        """Of a count of what is there, the mean over the window; 0 while nothing is there."""
+        return self.now(promql.mean_count_over(query, self.covered.duration_s), by)
+
+    def mean(self, query: str, by: Sequence[str]) -> dict[Key, float]:
+        """Of a sum, maximum or mean over what is there, the mean over the time that it is there."""
+        return self.now(promql.mean_over(query, self.covered.duration_s), by)
+
     def lines(self, query: str, by: Sequence[str], grid: Grid) -> dict[Key, Line]:
         found = self.connection.over(query, grid)
         keyed = {key_of(line.labels, by): line for line in found}

@@ -48,6 +48,8 @@ def named_generations(document: str) -> tuple[int, ...]:
 
 def conflict(in_place: bytes, expected: Stored) -> str:
     """What to tell the editor of `expected`, where something else lies by now."""
+    if not in_place:
+        return "The parameters were deleted meanwhile; a roll back puts them in place again."
     found = generation(text(in_place))
     ours = expected.parameters.generation
     if found is None:

@@ -16,6 +16,7 @@ from dashboard.ports import (
     Change,
     Conflict,
     HistoryEntry,
+    Missing,
     NoData,
     NotAllowed,
     Refused,
@@ -71,7 +72,9 @@ class EditedStore(ABC):
         self, proposal: Mapping[str, Any], *, expected: Stored, who: str, reason: str
     ) -> Stored:
         self._check_edit(who, reason)
-        generation = expected.parameters.generation + 1
+        # An edit by hand may have gone back to a number that the history has given already.
+        known = (entry.generation for entry in self._read_history())
+        generation = max(expected.parameters.generation, *known, 0) + 1
         if generation > MAX_GENERATION:
             raise Refused("The generation is at its end; start the document anew.", "generation")
         parameters = _parsed({**proposal, "generation": generation})
@@ -107,13 +110,20 @@ class EditedStore(ABC):
             f"The history does not have generation {generation}; choose one that it lists."
         )
 
+    def _in_place(self) -> bytes:
+        """Empty where nothing lies there."""
+        try:
+            return self._read_document()
+        except Missing:
+            return b""
+
     def _mend(self, proposal: Mapping[str, Any], who: str, reason: str) -> Stored:
-        """Put the proposal in the place of what is refused.
+        """Put the proposal in the place of what is refused, or where nothing lies.
 
         Its generation is above any that may have been in force, by hand too.
         """
         self._check_edit(who, reason)
-        content = self._read_document()
+        content = self._in_place()
         document = documents.text(content)
         if documents.generation(document) is not None:
             raise Conflict("The parameters in place are right by now; load them and edit again.")

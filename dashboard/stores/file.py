@@ -50,7 +50,7 @@ class FileParameterStore(EditedStore):
     def _write(self, entry: HistoryEntry, expected: Stored) -> None:
         try:
             with locked(self._path.parent) as folder:
-                in_place = self._read_document()
+                in_place = self._in_place()
                 if documents.version(in_place) != expected.version:
                     raise Conflict(documents.conflict(in_place, expected))
                 known = self._read_history()

@@ -8,13 +8,22 @@ from streamlit.errors import StreamlitAuthError
 
 from dashboard.asking import guarded, optional
 from dashboard.here import Here, here
-from dashboard.ports import DashboardError, Refused, Replica, Stored
+from dashboard.ports import DashboardError, Missing, Refused, Replica, Stored
 from dashboard.tuning import history, preview, state
 from dashboard.tuning.following import lately
-from dashboard.views.draft import Place, edit_changes, edited, problems, told
-from dashboard.views.knobs import Knob, knobs_of
+from dashboard.views.draft import (
+    Place,
+    edit_changes,
+    edited,
+    known_to_be,
+    problems,
+    told,
+    value_at,
+)
+from dashboard.views.history import whose
+from dashboard.views.knobs import Knob, knobs_of, shown
 from dashboard.views.literal import escaped, one_line
-from dashboard.views.tuning import clash, known_parameters, value_per_replica
+from dashboard.views.tuning import clash, known_parameters, value_per_replica, without_effect
 from predictor.core.parameters import ModelParameters, Parameters, TierParameters
 
 Fields = Mapping[str, Mapping[Place, Knob]]  # by the heading that they stand under
@@ -36,18 +45,19 @@ def draw() -> None:
             _show_notice(spot)
         try:
             stored = spot.parts.store.read()
-        except Refused as refusal:
-            _show_refused(spot, refusal)
+        except (Refused, Missing) as problem:
+            _show_refused(spot, problem)
             return
         model = _model(spot, stored.parameters)
         current = state.draft(stored, lambda base: _knobs(_fields(base, model)))
         fields = _fields(current.base.parameters, model)
         wrong = problems(current.base.parameters, current.edits)
+        clashes = current.base.version != stored.version
         with st.container():
-            if current.base.version != stored.version:
-                _show_clash(current, stored)
+            if clashes:
+                _show_clash(spot, current, stored)
         _show_fields(spot, current, fields, wrong)
-        _show_actions(spot, current, wrong)
+        _show_actions(spot, current, wrong, clashes=clashes)
 
 
 def _model(spot: Here, parameters: Parameters) -> str | None:
@@ -81,9 +91,9 @@ def _show_notice(spot: Here) -> None:
             st.error(escaped(sentence))
 
 
-def _show_refused(spot: Here, refusal: Refused) -> None:
-    """Someone wrote what no replica takes: nothing to edit, but a way back."""
-    st.error(escaped(f"{str(refusal).rstrip('.')}. Replicas go on with what they have."))
+def _show_refused(spot: Here, problem: DashboardError) -> None:
+    """Someone wrote what no replica takes, or took it away: nothing to edit, but a way back."""
+    st.error(escaped(f"{str(problem).rstrip('.')}. Replicas go on with what they have."))
     entries = spot.parts.store.history(1)
     if not entries:
         st.text(one_line(f"There is no edit to go back to; mend {spot.parts.store.place} by hand."))
@@ -94,8 +104,9 @@ def _show_refused(spot: Here, refusal: Refused) -> None:
     history.offer(spot, None, entries[0].generation, "tuning-mend")
 
 
-def _show_clash(current: state.Draft, stored: Stored) -> None:
-    found = clash(current.base.parameters, stored.parameters, current.edits)
+def _show_clash(spot: Here, current: state.Draft, stored: Stored) -> None:
+    made_by = whose(stored.document, optional(spot.parts.store.history, ()))
+    found = clash(current.base.parameters, stored.parameters, current.edits, made_by)
     st.warning(escaped(found.text))
     lines = [f"Theirs: {line}" for line in found.theirs]
     lines += [f"Both of you changed {field}." for field in found.both]
@@ -117,6 +128,9 @@ def _show_fields(
     known = known_parameters(
         current.base.parameters, replicas, lambda: optional(spot.parts.store.history, ())
     )
+    edits = current.edits
+    then = known_to_be(current.base.parameters, edits, wrong)
+    served = [*current.base.parameters.models, *optional(spot.parts.metrics.models, ())]
     columns = min(len(fields), MOST_COLUMNS)
     for index, (heading, part) in enumerate(fields.items()):
         if index % columns == 0:
@@ -124,14 +138,20 @@ def _show_fields(
         with row[index % columns].container(border=True):
             st.markdown(f"**{escaped(heading)}**")
             for place, knob in part.items():
-                _show_field(current, place, knob)
+                idle = without_effect(place, then, served)
+                # An edit that has no effect any more can still be taken back.
+                _show_field(current, place, knob, disabled=bool(idle) and place not in edits)
                 if place in wrong:
                     st.error(escaped(f"{knob.name}: {wrong[place]}. Range: {knob.range}."))
-                else:
-                    st.caption(escaped(f"In force: {value_per_replica(place, replicas, known)}"))
+                    continue
+                in_force = value_per_replica(place, replicas, known)
+                before = shown(value_at(current.base.parameters, place)) or "none"
+                said = f"In force: {in_force}" if in_force else f"In the document: {before}"
+                mark = ":orange-badge[edited] " if place in edits else ""
+                st.caption(mark + escaped(f"{said}{'. ' if idle else ''}{idle}"))
 
 
-def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
+def _show_field(current: state.Draft, place: Place, knob: Knob, *, disabled: bool) -> None:
     text, key = current.text(place), current.key(place)
     if knob.choices:
         st.selectbox(
@@ -140,6 +160,7 @@ def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
             index=knob.choices.index(text) if text in knob.choices else 0,
             help=knob.help,
             key=key,
+            disabled=disabled,
             persist_state="session",
         )
     else:
@@ -151,11 +172,26 @@ def _show_field(current: state.Draft, place: Place, knob: Knob) -> None:
             live=True,  # validation as it is typed
             max_chars=40,
             key=key,
+            disabled=disabled,
             persist_state="session",
         )
 
 
-def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None, str]) -> None:
+def _show_actions(
+    spot: Here, current: state.Draft, wrong: Mapping[Place | None, str], *, clashes: bool
+) -> None:
+    with st.container(key="tuning-actions"):  # which stays on the screen
+        wants_preview, wants_apply, who, reason = _show_buttons(spot, current, wrong, clashes)
+    with st.container(), guarded("The preview"):
+        preview.draw(spot, current, run=wants_preview)
+    if wants_apply and who is not None:
+        _apply(spot, current, who, reason)
+
+
+def _show_buttons(
+    spot: Here, current: state.Draft, wrong: Mapping[Place | None, str], clashes: bool
+) -> tuple[bool, bool, str | None, str]:
+    """Whether Preview and Apply were pressed, by whom, and why."""
     with st.container():
         if None in wrong:
             st.error(escaped(wrong[None]))
@@ -172,7 +208,7 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
         live=True,
         key=f"tuning-reason:{current.number}",
     )
-    obstacle = _obstacle(spot, current, who, reason, bool(wrong))
+    obstacle = _obstacle(spot, current, who, reason, wrong=bool(wrong), clashes=clashes)
     wants_apply = row.button(
         "Apply", type="primary", disabled=obstacle is not None, key="tuning-apply"
     )
@@ -184,10 +220,7 @@ def _show_actions(spot: Here, current: state.Draft, wrong: Mapping[Place | None,
             st.caption(escaped(obstacle))
         if not spot.parts.login_problem():
             _show_login(who)
-    with st.container(), guarded("The preview"):
-        preview.draw(spot, current, run=wants_preview)
-    if wants_apply and who is not None:
-        _apply(spot, current, who, reason)
+    return wants_preview, wants_apply, who, reason
 
 
 def _show_login(who: str | None) -> None:
@@ -210,7 +243,13 @@ def _log_in() -> None:
 
 
 def _obstacle(
-    spot: Here, current: state.Draft, who: str | None, reason: str, wrong: bool
+    spot: Here,
+    current: state.Draft,
+    who: str | None,
+    reason: str,
+    *,
+    wrong: bool,
+    clashes: bool,
 ) -> str | None:
     """Why Apply is off, and what to do; None where it is on."""
     if not spot.parts.store.editable:
@@ -224,6 +263,8 @@ def _obstacle(
         return "Nothing tells who you are, and an edit carries a name: log in first."
     if not current.edits:
         return f"Nothing is edited. Parameters lie in {spot.parts.store.place}."
+    if clashes:
+        return "Someone else edited meanwhile: decide above what becomes of your edits."
     if wrong:
         return "Mend the fields marked above first."
     if not reason.strip():

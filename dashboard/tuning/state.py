@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from dashboard.ports import Forecast, Stored
+from dashboard.ports import Stored
 from dashboard.views.draft import Edits, Place, real_edits, value_at
 from dashboard.views.knobs import Knob, shown, typed
+from dashboard.views.preview import Comparison
 from predictor.core.parameters import Parameters
 
-_DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE = (
-    f"tuning-{name}" for name in ("draft", "dropped", "applied", "forecast", "notice")
+_DRAFT, _DROPPED, _APPLIED, _FORECAST, _NOTICE, _WHY = (
+    f"tuning-{name}" for name in ("draft", "dropped", "applied", "forecast", "notice", "why")
 )
 
 
@@ -100,11 +101,11 @@ def took_hold() -> None:
     st.session_state.pop(_APPLIED, None)
 
 
-def keep_forecast(current: Draft, forecast: Forecast) -> None:
+def keep_forecast(current: Draft, forecast: Comparison) -> None:
     st.session_state[_FORECAST] = (current.base.version, dict(current.edits), forecast)
 
 
-def forecast(current: Draft) -> tuple[Forecast, bool] | None:
+def forecast(current: Draft) -> tuple[Comparison, bool] | None:
     """The last one, and whether it is of the edits as they are now."""
     kept = st.session_state.get(_FORECAST)
     if kept is None:
@@ -116,6 +117,15 @@ def forecast(current: Draft) -> tuple[Forecast, bool] | None:
 def notice(sentence: str) -> None:
     """What went wrong with a write, to be shown once, when the page is drawn next."""
     st.session_state[_NOTICE] = sentence
+
+
+def ask_why(button: str | None) -> None:
+    """The button of the roll back that waits for a reason; None: none does."""
+    st.session_state[_WHY] = button
+
+
+def asks_why(button: str) -> bool:
+    return st.session_state.get(_WHY) == button
 
 
 def take_notice() -> str | None:

@@ -9,11 +9,13 @@ per request     = cost of the pool / requests it answered, idle and padding incl
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboard.ports import Pool, PoolUse, Price
-from dashboard.views.units import listed, usd
+from dashboard.ports import Pool, PoolUse, Price, Series, Window
+from dashboard.views.times import written
+from dashboard.views.units import MISSING, listed, share, usd
 
 HOUR_S = 3600.0
 IDLE, PADDING = "idle", "padding"
@@ -121,6 +123,76 @@ def saved_usd(costs: Sequence[PoolCost]) -> float | None:
     return spot.usd * (prices[Pool.ON_DEMAND] / prices[Pool.SPOT] - 1.0)
 
 
+def compared_words(saving: float | None) -> tuple[str, str]:
+    """What a tile about it is called, and its number, which is never negative: who reads "cheaper"
+    beside it takes it for good news."""
+    if saving is None:
+        return "Spot beside on-demand", MISSING
+    word = "cheaper" if saving >= 0 else "dearer"
+    return f"A request on spot is {word} by", share(abs(saving))
+
+
+def saved_words(saved: float | None) -> tuple[str, str]:
+    """The same of money: what was paid more is not saved."""
+    if saved is not None and saved < 0:
+        return "Paid more for spot's hours", usd(-saved)
+    return "Saved by spot's hours", usd(saved)
+
+
+def why_unlike(saving: float | None, saved: float | None) -> str:
+    """Where hours and requests tell the contrary of each other; empty where they do not."""
+    if saving is None or saved is None or (saving < 0) == (saved < 0):
+        return ""
+    if saving < 0:
+        return "Spot's hours were cheaper and its requests dearer: its replicas answered fewer."
+    return "Spot's hours were dearer and its requests cheaper: its replicas answered more."
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCost:
+    """A model over all pools, its part of idle and padding included, by device time."""
+
+    model: str
+    completed: float
+    usd: float
+
+    @property
+    def usd_per_1000(self) -> float | None:
+        return self.usd / self.completed * 1000 if self.completed > 0 else None
+
+
+def model_costs(uses: Sequence[PoolUse], prices: Mapping[Pool, Price]) -> Sequence[ModelCost]:
+    """All that was paid, shared out to models by their device time; all to one that is alone."""
+    completed: dict[str, float] = {}
+    usd: dict[str, float] = {}
+    for use in uses:
+        for model, requests in use.model_completed.items():
+            completed[model] = completed.get(model, 0.0) + requests
+        if use.pool not in prices:
+            continue
+        paid = prices[use.pool].usd_per_hour / HOUR_S * use.present_s
+        device_s = sum(use.model_device_s.values())
+        for model, of_model_s in use.model_device_s.items():
+            if device_s > 0:
+                usd[model] = usd.get(model, 0.0) + paid * of_model_s / device_s
+    return [ModelCost(model, completed[model], usd.get(model, 0.0)) for model in completed]
+
+
+def costs_over_time(
+    presence: Sequence[tuple[Pool, Series]], prices: Mapping[Pool, Price]
+) -> Sequence[Series]:
+    """USD an hour of each pool that has a price: its replicas times that."""
+    return [
+        Series(
+            pool.value,
+            line.times_s,
+            tuple(value * prices[pool].usd_per_hour for value in line.values),
+        )
+        for pool, line in presence
+        if pool in prices
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class WhatIf:
     """The same replica time and requests, at other prices and another share of spot."""
@@ -162,6 +234,18 @@ def what_if(
         usd_per_1000=usd / completed * 1000 if completed > 0 else None,
         usd_per_month=usd / seconds * HOUR_S * 730 if seconds > 0 else 0.0,
     )
+
+
+def with_times(
+    table: Sequence[Mapping[str, str | float]], window: Window
+) -> list[dict[str, str | float]]:
+    """Each row with the range that it is of, so that a file says it when nobody else does."""
+    ends = {"from": written(window.start_s), "to": written(window.end_s)}
+    return [{**ends, **row} for row in table]
+
+
+def as_json(table: Sequence[Mapping[str, str | float]]) -> str:
+    return json.dumps(table, indent=1)
 
 
 def cost_table(costs: Sequence[PoolCost]) -> list[dict[str, str | float]]:

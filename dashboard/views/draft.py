@@ -4,7 +4,7 @@ Everything here is plain data in, plain data out; whether a value is allowed is 
 predictor's own parser and by nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,15 @@ def problems(base: Parameters, edits: Edits) -> Mapping[Place | None, str]:
         except ParametersRefused as refusal:
             found[None] = refusal.message
     return found
+
+
+def known_to_be(base: Parameters, edits: Edits, wrong: Collection[Place | None]) -> Parameters:
+    """The parameters with those of the edits that are right."""
+    right = {place: value for place, value in edits.items() if place not in wrong}
+    try:
+        return checked(base, right)
+    except ParametersRefused:
+        return base
 
 
 def edit_changes(base: Parameters, edits: Edits) -> Sequence[Change]:

@@ -28,7 +28,7 @@ def run_table(runs: Sequence[LoadRun], zone: tzinfo) -> list[dict[str, Cell]]:
             "p50 ms": seen.p50_ms,
             "p95 ms": seen.p95_ms,
             "p99 ms": seen.p99_ms,
-            "valid": "yes" if run.valid else f"no: {run.dropped} not sent",
+            "valid": "yes" if run.valid else f"INVALID: {_why_invalid(run)}",
             "missed": " ".join(run.missed),
             "revision": run.revision and run.revision[:REVISION_CHARS],
             "machine": run.machine,
@@ -36,6 +36,10 @@ def run_table(runs: Sequence[LoadRun], zone: tzinfo) -> list[dict[str, Cell]]:
         for run in runs
         for tier, seen in run.tiers.items()
     ]
+
+
+def _why_invalid(run: LoadRun) -> str:
+    return f"{run.dropped} not sent" if run.dropped else "k6 was too busy"
 
 
 def compared_settings(runs: Sequence[LoadRun]) -> list[dict[str, str]]:
@@ -51,30 +55,92 @@ def compared_settings(runs: Sequence[LoadRun]) -> list[dict[str, str]]:
     return rows
 
 
+def in_order(runs: Sequence[LoadRun]) -> Sequence[LoadRun]:
+    """Those that a person started, newest first; then the probes of searches and sweeps, whose
+    folders lie within their own: the ones that held before those that were meant to fail."""
+
+    def rank(run: LoadRun) -> tuple[bool, bool]:
+        is_probe = "/" in run.name
+        return is_probe, is_probe and not (run.valid and not run.missed)
+
+    return sorted(runs, key=rank)
+
+
+RATE, P99 = "rate_per_s", "p99_ms"
+THROUGHPUT = ("throughput_per_s", "goodput_per_s", RATE)
+
+
 def numeric_columns(sweep: Sweep) -> Sequence[str]:
-    """Columns that can be an axis: numbers in every row that has a value there."""
+    """Columns that can be an axis: numbers wherever there is a value, and not all alike."""
     found = []
     for index, name in enumerate(sweep.columns):
         values = [row[index] for row in sweep.rows if row[index] is not None]
-        if values and all(isinstance(value, int | float) for value in values):
+        if len(set(values)) > 1 and all(isinstance(value, int | float) for value in values):
             found.append(name)
     return found
 
 
-def sweep_groups(sweep: Sweep, x: str, y: str, by: str | None) -> dict[str, Curve]:
-    """Points in the order of x, a line for each value of the column `by`."""
+def varying_columns(sweep: Sweep) -> Sequence[str]:
+    """Columns that tell rows apart."""
+    return [
+        name
+        for index, name in enumerate(sweep.columns)
+        if len({row[index] for row in sweep.rows}) > 1
+    ]
+
+
+def setting_columns(sweep: Sweep, along: str) -> Sequence[str]:
+    """What was set: the columns before the rate that differ, without the one that is an axis."""
+    last = sweep.columns.index(RATE) + 1 if RATE in sweep.columns else 1
+    return [
+        name for name in sweep.columns[:last] if name != along and name in varying_columns(sweep)
+    ]
+
+
+def sweep_groups(sweep: Sweep, x: str, y: str, by: Sequence[str]) -> dict[str, Curve]:
+    """Points in the order of x, a line for each combination of values in the columns `by`."""
     x_at, y_at = sweep.columns.index(x), sweep.columns.index(y)
-    by_at = None if by is None else sweep.columns.index(by)
+    by_at = [sweep.columns.index(name) for name in by]
     points: dict[str, list[tuple[float, float]]] = {}
     for row in sweep.rows:
         along, up = row[x_at], row[y_at]
         if isinstance(along, int | float) and isinstance(up, int | float):
-            group = "" if by_at is None else str(row[by_at])
+            group = ", ".join(_value(sweep.columns[at], row[at]) for at in by_at)
             points.setdefault(group, []).append((along, up))
     return {
         group: ([x for x, _ in sorted(pairs)], [y for _, y in sorted(pairs)])
         for group, pairs in points.items()
     }
+
+
+def _value(name: str, value: Cell) -> str:
+    return f"{name} {value:g}" if isinstance(value, int | float) else str(value)
+
+
+def front_axes(sweep: Sweep) -> tuple[str, str] | None:
+    """Throughput and p99; None where the sweep does not have both."""
+    axes = numeric_columns(sweep)
+    along = next((name for name in THROUGHPUT if name in axes), None)
+    return (along, P99) if along is not None and P99 in axes else None
+
+
+def front(sweep: Sweep, along: str, up: str) -> Curve:
+    """The valid rows to which no other does more at a lower latency."""
+    x_at, y_at = sweep.columns.index(along), sweep.columns.index(up)
+    valid_at = sweep.columns.index("valid") if "valid" in sweep.columns else None
+    points = [
+        (x, y)
+        for row in sweep.rows
+        if isinstance(x := row[x_at], int | float)
+        and isinstance(y := row[y_at], int | float)
+        and (valid_at is None or str(row[valid_at]).lower() not in ("false", "0", "no"))
+    ]
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (-point[0], point[1])):
+        if not kept or y < kept[-1][1]:
+            kept.append((x, y))
+    kept.reverse()
+    return [x for x, _ in kept], [y for _, y in kept]
 
 
 def phase_curves(runs: Sequence[LoadRun]) -> dict[str, Curve]:

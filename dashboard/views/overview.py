@@ -1,22 +1,11 @@
-"""One look tells whether all is well: a line that says it, and a table of tiers."""
+"""Tiers in tables, tiles and promises."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboard.ports import Replica, TierNow, Token
-from dashboard.views.costs import PoolCost, spot_saving
-from dashboard.views.units import MISSING, count, duration, milliseconds, plural, rate, share
-from predictor.core.parameters import Parameters
-
-REFUSALS_SHOWN = 0.001  # of what was offered: less is rounding
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`well` is False where a person should look closer."""
-
-    text: str
-    well: bool
+from dashboard.ports import UNREAD_TIER, Replica, Series, Slo, TierNow, Token, Traffic
+from dashboard.views.units import MISSING, count, duration, milliseconds, rate, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,81 +25,32 @@ class Fleet:
         return Fleet(len(alive), len(replicas), newest, generations.count(newest) if newest else 0)
 
 
-def slo_s(parameters: Parameters | None, tier: str) -> float | None:
-    """The SLO of a tier in seconds; None without one, or where the parameters are not known."""
-    if parameters is None or tier not in parameters.tiers:
-        return None
-    slo_ms = parameters.tiers[tier].slo_ms
-    return None if slo_ms is None else slo_ms / 1e3
+def slos_s(tiers: Sequence[TierNow]) -> Mapping[str, float]:
+    """The SLO of each tier that has one, as replicas say, in seconds."""
+    return {
+        tier.tier: tier.slo.slo_s
+        for tier in tiers
+        if tier.slo is not None and math.isfinite(tier.slo.slo_s)
+    }
 
 
-def slos_s(parameters: Parameters | None) -> Mapping[str, float]:
-    """The SLO of each tier that has one, in seconds."""
-    names = () if parameters is None else parameters.tiers
-    return {name: slo for name in names if (slo := slo_s(parameters, name)) is not None}
-
-
-def answer_slos_s(tiers: Sequence[TierNow], parameters: Parameters | None) -> Mapping[str, float]:
+def answer_slos_s(tiers: Sequence[TierNow]) -> Mapping[str, float]:
     """Of whole answers: none where all of them came token by token, whose SLO is the first's."""
     answering = [tier for tier in tiers if tier.p99_s is not None]
     if answering and all(tier.tokens is not None for tier in answering):
         return {}
-    return slos_s(parameters)
+    return slos_s(tiers)
 
 
-def itl_slo_s(parameters: Parameters | None, tier: str) -> float | None:
-    """The same, of the time from one token to the next."""
-    if parameters is None or tier not in parameters.tiers:
-        return None
-    itl_slo_ms = parameters.tiers[tier].itl_slo_ms
-    return None if itl_slo_ms is None else itl_slo_ms / 1e3
-
-
-def token_slos_s(parameters: Parameters | None, token: Token) -> Mapping[str, float]:
+def token_slos_s(tiers: Sequence[TierNow], token: Token) -> Mapping[str, float]:
     """The deadline of each tier that has one for these tokens, in seconds."""
     if token is Token.FIRST:
-        return slos_s(parameters)
-    names = () if parameters is None else parameters.tiers
-    return {name: slo for name in names if (slo := itl_slo_s(parameters, name)) is not None}
-
-
-def verdict(
-    tiers: Sequence[TierNow],
-    parameters: Parameters | None,
-    costs: Sequence[PoolCost],
-    replicas: Sequence[Replica],
-) -> Verdict:
-    """Each tier with an SLO against it, what is refused, what spot saves, who follows."""
-    said: list[str] = []
-    well = True
-    for tier in tiers:
-        for what, p99_s, limit_s in _promises(tier, parameters):
-            if limit_s is not None and p99_s is not None:
-                said.append(f"{what} p99 is {duration(p99_s)} of {duration(limit_s)}")
-                well = well and p99_s <= limit_s
-        refused = tier.refused_per_s / tier.offered_per_s if tier.offered_per_s > 0 else 0.0
-        if refused > REFUSALS_SHOWN:
-            said.append(f"{share(refused)} of {tier.tier} is refused")
-            well = False
-    saving = spot_saving(costs)
-    if saving is not None:
-        word = "cheaper" if saving >= 0 else "dearer"
-        said.append(f"the spot pool is {share(abs(saving))} {word} per request")
-    fleet = Fleet.of(replicas)
-    if fleet.known:
-        if fleet.up < fleet.known:
-            said.append(
-                f"{fleet.known - fleet.up} of {plural(fleet.known, 'replica')} not answering"
-            )
-        if fleet.generation is not None:
-            said.append(
-                f"{fleet.holding} of {plural(fleet.up, 'replica')} on generation {fleet.generation}"
-            )
-        well = well and fleet.up == fleet.known == fleet.holding
-    if not said:
-        return Verdict("Nothing was measured in this time range.", well=False)
-    line = "; ".join(said)
-    return Verdict(f"{line[0].upper()}{line[1:]}.", well)
+        return slos_s(tiers)
+    return {
+        tier.tier: tier.slo.itl_slo_s
+        for tier in tiers
+        if tier.slo is not None and math.isfinite(tier.slo.itl_slo_s)
+    }
 
 
 def limits_ms(slos_s: Mapping[str, float]) -> Mapping[str, float]:
@@ -118,91 +58,167 @@ def limits_ms(slos_s: Mapping[str, float]) -> Mapping[str, float]:
     return {f"SLO {tier}": slo * 1e3 for tier, slo in slos_s.items()}
 
 
-def _promises(
-    tier: TierNow, parameters: Parameters | None
-) -> Sequence[tuple[str, float | None, float | None]]:
-    """What a tier promises, how it is kept, and its limit. A whole text has no deadline."""
-    limit_s = slo_s(parameters, tier.tier)
+def promises(tier: TierNow, name: str) -> Sequence[tuple[str, float | None, float]]:
+    """What a tier promises, under its name, how it is kept, and its limit; infinite where there is
+    none or none is known. A whole text has no deadline."""
+    slo = tier.slo or Slo(math.inf)
     if tier.tokens is None:
-        return [(tier.tier, tier.p99_s, limit_s)]
+        return [(name, tier.p99_s, slo.slo_s)]
     return [
-        (f"{tier.tier} {Token.FIRST.value}", tier.tokens.first_p99_s, limit_s),
-        (
-            f"{tier.tier} {Token.NEXT.value}",
-            tier.tokens.next_p99_s,
-            itl_slo_s(parameters, tier.tier),
-        ),
+        (f"{name} {Token.FIRST.value}", tier.tokens.first_p99_s, slo.slo_s),
+        (f"{name} {Token.NEXT.value}", tier.tokens.next_p99_s, slo.itl_slo_s),
     ]
 
 
-def token_table(
-    tiers: Sequence[TierNow], parameters: Parameters | None
-) -> list[dict[str, str | float | None]]:
+def sentence_of(text: str) -> str:
+    """Begins with a capital, and ends."""
+    return ended(f"{text[:1].upper()}{text[1:]}")
+
+
+def ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def tier_name(tier: TierNow, tiers: Sequence[TierNow]) -> str:
+    """As sentences and tables call it: with its model where there are several."""
+    several = len({each.model for each in tiers if each.tier != UNREAD_TIER}) > 1
+    if tier.tier == UNREAD_TIER:
+        return "before its tier was known"
+    return f"{tier.model}/{tier.tier}" if several else tier.tier
+
+
+def token_table(tiers: Sequence[TierNow]) -> list[dict[str, str | float | None]]:
     """A row for each tier that generated; empty where none did. Milliseconds."""
     return [
         {
-            "tier": name,
-            "first token SLO ms": milliseconds(slo_s(parameters, tier.tier)),
+            "tier": tier_name(tier, tiers),
+            "first token SLO": _slo(None if tier.slo is None else tier.slo.slo_s),
             "first token p50 ms": milliseconds(tier.tokens.first_p50_s),
             "first token p99 ms": milliseconds(tier.tokens.first_p99_s),
-            "next tokens SLO ms": milliseconds(itl_slo_s(parameters, tier.tier)),
+            "next tokens SLO": _slo(None if tier.slo is None else tier.slo.itl_slo_s),
             "next tokens p50 ms": milliseconds(tier.tokens.next_p50_s),
             "next tokens p99 ms": milliseconds(tier.tokens.next_p99_s),
         }
-        for name, tier in zip(_names(tiers), tiers, strict=True)
+        for tier in tiers
         if tier.tokens is not None
     ]
 
 
-def _names(tiers: Sequence[TierNow]) -> Sequence[str]:
-    several = len({tier.model for tier in tiers}) > 1
-    return [f"{tier.model}/{tier.tier}" if several else tier.tier for tier in tiers]
+def _slo(seconds: float | None) -> str:
+    """ "200 ms", "none", or "unknown" where no replica says."""
+    if seconds is None:
+        return "unknown"
+    return duration(seconds) if math.isfinite(seconds) else "none"
 
 
-def tier_table(
-    tiers: Sequence[TierNow], parameters: Parameters | None
-) -> list[dict[str, str | float | None]]:
-    """A row for each tier of each model; milliseconds and requests a second."""
+def tier_table(tiers: Sequence[TierNow]) -> list[dict[str, str | float | None]]:
+    """A row for each tier of each model: all of it over the time range, shares of what was asked
+    for."""
     return [
         {
-            "tier": name,
+            "tier": tier_name(tier, tiers),
             # Where tokens come one by one, it is not for whole answers.
-            "SLO ms": None if tier.tokens else milliseconds(slo_s(parameters, tier.tier)),
+            "SLO": "of tokens"
+            if tier.tokens
+            else _slo(None if tier.slo is None else tier.slo.slo_s),
             "p50 ms": milliseconds(tier.p50_s),
             "p95 ms": milliseconds(tier.p95_s),
             "p99 ms": milliseconds(tier.p99_s),
-            "offered /s": tier.offered_per_s,
-            "goodput /s": tier.good_per_s,
-            "refused /s": tier.refused_per_s,
-            "failed /s": tier.failed_per_s,
-            "queue, rows": tier.queue_depth,
-            "backlog": duration(tier.backlog_s),
-            "offered load": share(tier.offered_load),
+            "asked for /s": tier.offered_per_s,
+            **{
+                name: share(per_s / tier.offered_per_s) if tier.offered_per_s > 0 else MISSING
+                for name, per_s in became(tier).items()
+            },
+            "mean queue, rows": tier.queue_depth,
+            "mean backlog": duration(tier.backlog_s),
+            "mean offered load": share(tier.offered_load),
         }
-        for name, tier in zip(_names(tiers), tiers, strict=True)
+        for tier in tiers
     ]
 
 
+# What becomes of a request, in words: the same for tables, tiles and lines.
+IN_TIME, LATE, REFUSED, FAILED, GIVEN_UP = "in time", "late", "refused", "failed", "given up"
+
+
+def became(tier: TierNow) -> Mapping[str, float]:
+    """Requests a second, by what became of them."""
+    return {
+        IN_TIME: tier.good_per_s,
+        LATE: tier.late_per_s,
+        REFUSED: tier.refused_per_s,
+        FAILED: tier.failed_per_s,
+        GIVEN_UP: tier.given_up_per_s,
+    }
+
+
+def became_over_time(traffic: Traffic) -> Sequence[Series]:
+    """The same, of all tiers together; without a line where a client never gave up."""
+    kinds = {
+        IN_TIME: traffic.good,
+        LATE: traffic.late,
+        REFUSED: traffic.refused,
+        FAILED: traffic.failed,
+    }
+    if any(value > 0 for line in traffic.given_up for value in line.values):
+        kinds[GIVEN_UP] = traffic.given_up
+    times_s = max((line.times_s for lines in kinds.values() for line in lines), default=(), key=len)
+    return [Series(name, times_s, _sum(lines, times_s)) for name, lines in kinds.items()]
+
+
+def _sum(lines: Sequence[Series], times_s: Sequence[float]) -> tuple[float, ...]:
+    """0 where nothing is known of one, and something of another."""
+    sums: dict[float, float] = {}
+    for line in lines:
+        for time_s, value in zip(line.times_s, line.values, strict=True):
+            if math.isfinite(value):
+                sums[time_s] = sums.get(time_s, 0.0) + value
+    return tuple(sums.get(time_s, math.nan if not lines else 0.0) for time_s in times_s)
+
+
 def pool_counts(replicas: Sequence[Replica]) -> str:
-    """ "1 spot, 1 on-demand", and how many of a pool do not answer."""
-    pools = dict.fromkeys(each.pool for each in replicas)
+    """ "1 on-demand, 0 of 1 spot": where some of a pool do not answer, how many there are."""
     told = []
-    for pool in pools:
+    for pool in dict.fromkeys(each.pool for each in replicas):
         ups = [each.up for each in replicas if each.pool is pool]
-        gone = "" if all(ups) else f" ({ups.count(False)} down)"
-        told.append(f"{sum(ups)} {pool.value}{gone}")
+        of_all = "" if all(ups) else f" of {len(ups)}"
+        told.append(f"{sum(ups)}{of_all} {pool.value}")
     return ", ".join(told)
 
 
+MOST_TIER_TILES = 4
+
+
+def tier_tiles(tiers: Sequence[TierNow]) -> Mapping[str, tuple[str, str]]:
+    """The p99 of each tier with requests against its SLO, and its goodput; of the first token where
+    it generates. The most urgent first: those with the shortest SLO."""
+    asked = [tier for tier in tiers if tier.offered_per_s > 0 and tier.tier != UNREAD_TIER]
+    tiles = {}
+    for tier in sorted(asked, key=lambda each: each.slo.slo_s if each.slo else math.inf):
+        what, p99_s, limit_s = promises(tier, tier_name(tier, tiers))[0]
+        limit = f"of {duration(limit_s)}, " if math.isfinite(limit_s) else ""
+        tiles[f"{what} p99"] = (duration(p99_s), f"{limit}{rate(tier.good_per_s)} in time")
+    return dict(list(tiles.items())[:MOST_TIER_TILES])
+
+
 def totals(tiers: Sequence[TierNow]) -> Mapping[str, tuple[str, str]]:
-    """Over all tiers, what a tile shows: a number and what stands below it."""
+    """Over all tiers, what a tile shows: a share of all that was asked for, and what it is of."""
     offered = sum(tier.offered_per_s for tier in tiers)
-    refused = sum(tier.refused_per_s for tier in tiers)
+    kinds: dict[str, float] = {}
+    for tier in tiers:
+        for name, per_s in became(tier).items():
+            kinds[name] = kinds.get(name, 0.0) + per_s
+    if not kinds.get(GIVEN_UP):
+        kinds.pop(GIVEN_UP, None)
+    below = {name: rate(per_s) for name, per_s in kinds.items()}
+    if IN_TIME in below:
+        below[IN_TIME] += f" of {rate(offered)}"
     return {
-        "Goodput": (rate(sum(tier.good_per_s for tier in tiers)), f"of {rate(offered)}"),
-        "Refused": (rate(refused), share(refused / offered) if offered > 0 else MISSING),
-        "Rows in queue": (
-            count(sum(tier.queue_depth for tier in tiers)),
+        name.capitalize(): (share(per_s / offered) if offered > 0 else MISSING, below[name])
+        for name, per_s in kinds.items()
+    } | {
+        "Queue": (
+            f"{count(sum(tier.queue_depth for tier in tiers))} rows",
             f"{duration(sum(tier.backlog_s for tier in tiers))} of work",
         ),
     }

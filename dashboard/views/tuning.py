@@ -1,29 +1,15 @@
-"""The Tuning page in data: who follows an edit, who else edited, and what a preview says."""
+"""The Tuning page in data: who follows an edit, and who else edited."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dashboard.changes import changed
-from dashboard.ports import (
-    ArrivalStats,
-    BatchShape,
-    Forecast,
-    HistoryEntry,
-    Pool,
-    PreviewQuestion,
-    Price,
-    Replica,
-    ServiceModelFit,
-    TierForecast,
-    TierNow,
-    Utilisation,
-)
+from dashboard.ports import HistoryEntry, Replica
 from dashboard.views.draft import Edits, Place, told, value_at
+from dashboard.views.history import parsed
 from dashboard.views.knobs import shown
-from dashboard.views.units import listed, milliseconds, plural
-from predictor.core.errors import ParametersRefused
-from predictor.core.parameters import Parameters, parse_document
+from dashboard.views.units import listed, plural
+from predictor.core.parameters import Parameters, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +21,18 @@ class TakeHold:
 
 
 def take_hold(replicas: Sequence[Replica], generation: int, applied_s: float | None) -> TakeHold:
-    """`applied_s`: when it was applied, so that a refusal after it counts; None: long ago."""
+    """Of all replicas that are known, answering or not.
+
+    `applied_s`: when it was applied, so that a refusal after it counts; None: long ago.
+    """
     alive = [each for each in replicas if each.up]
-    if not alive:
-        return TakeHold("No replica answers, so nothing tells whether the edit is in force.", False)
+    away = [each for each in replicas if not each.up]
     behind = [each for each in alive if each.generation is None or each.generation < generation]
-    text = (
-        f"Generation {generation} is in force on {len(alive) - len(behind)} of "
-        f"{plural(len(alive), 'replica')}."
-    )
+    ahead = [each for each in alive if each.generation is not None and each.generation > generation]
+    holding = len(alive) - len(behind) - len(ahead)
+    said = [
+        f"Generation {generation} is in force on {holding} of {plural(len(replicas), 'replica')}."
+    ]
     refusing = [
         each.instance
         for each in behind
@@ -52,10 +41,19 @@ def take_hold(replicas: Sequence[Replica], generation: int, applied_s: float | N
         and each.refused_at_s >= applied_s
     ]
     if refusing:
-        text += f" Refused by {listed(refusing)}: see the log there, then roll back or mend it."
+        said.append(f"Refused by {listed(refusing)}: see the log there, then roll back or mend it.")
     elif behind:
-        text += f" Waiting for {listed([each.instance for each in behind])}."
-    return TakeHold(text, done=not behind)
+        said.append(f"Waiting for {listed([each.instance for each in behind])}.")
+    if ahead:
+        numbers = listed(sorted({str(each.generation) for each in ahead}))
+        said.append(f"{listed([each.instance for each in ahead])} on generation {numbers}.")
+    for those, what in (
+        ([each for each in away if each.silent], "silent: whether it has it is not known"),
+        ([each for each in away if not each.silent], "gone: it takes it when it starts"),
+    ):
+        if those:
+            said.append(f"{listed([each.instance for each in those])} {what}.")
+    return TakeHold(" ".join(said), done=0 < holding == len(replicas))
 
 
 def replica_table(replicas: Sequence[Replica]) -> list[dict[str, str | int | None]]:
@@ -63,7 +61,7 @@ def replica_table(replicas: Sequence[Replica]) -> list[dict[str, str | int | Non
         {
             "replica": each.instance,
             "pool": each.pool.value,
-            "answers": "yes" if each.up else "no",
+            "answers": "yes" if each.up else "silent" if each.silent else "gone",
             "generation": each.generation,
         }
         for each in replicas
@@ -74,6 +72,8 @@ def value_per_replica(
     place: Place, replicas: Sequence[Replica], known: Mapping[int, Parameters]
 ) -> str:
     """ "64 on 2 replicas", or each value with how many have it while an edit takes hold.
+
+    Empty where no replica answers.
 
     `known`: documents by generation, as the store and its history have them.
     """
@@ -87,10 +87,26 @@ def value_per_replica(
         else:
             value = shown(value_at(parameters, place)) or "none"
         values[value] = values.get(value, 0) + 1
-    return (
-        ", ".join(f"{value} on {plural(number, 'replica')}" for value, number in values.items())
-        or "no replica answers"
-    )
+    return ", ".join(f"{value} on {plural(number, 'replica')}" for value, number in values.items())
+
+
+# Which knobs a policy never looks at.
+_WITHOUT_EFFECT = {
+    Policy.ADAPTIVE: {"max_wait_ms"},
+    Policy.CONSTANT: {"max_slice_ms"},
+}
+
+
+def without_effect(place: Place, parameters: Parameters, models: Sequence[str]) -> str:
+    """Why a knob does nothing as things are; empty where it does something.
+
+    `parameters`: with the edits in them. `models`: those served, which share the tiers.
+    """
+    named = [place.name] if place.section == "models" else models
+    policies = {parameters.for_model(name).policy for name in named}
+    if policies and all(place.field in _WITHOUT_EFFECT[policy] for policy in policies):
+        return f"No effect under the {' and the '.join(sorted(policies))} policy."
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,74 +118,19 @@ class Clash:
     both: Sequence[str]  # fields that both changed
 
 
-def clash(base: Parameters, now: Parameters, edits: Edits) -> Clash:
+def clash(base: Parameters, now: Parameters, edits: Edits, whose: str) -> Clash:
+    """`whose`: who applied it and why; empty where it was edited by hand."""
     theirs = changed(base, now)
     fields = {change.field for change in theirs}
+    by = f"applied by {whose}" if whose else "made by hand"
     return Clash(
         text=(
-            f"Generation {now.generation} was applied while you edited generation "
+            f"Generation {now.generation} was {by} while you edited generation "
             f"{base.generation}. Nothing of yours was written."
         ),
         theirs=[told(change) for change in theirs],
         both=[str(place) for place in edits if str(place) in fields],
     )
-
-
-def blended_price(prices: Mapping[Pool, Price], replicas: Sequence[Replica]) -> float | None:
-    """USD an hour of the mean replica that is up; None where one has no price."""
-    alive = [each.pool for each in replicas if each.up]
-    if not alive or any(pool not in prices for pool in alive):
-        return None
-    return sum(prices[pool].usd_per_hour for pool in alive) / len(alive)
-
-
-def question_of(
-    parameters: Parameters,
-    arrivals: Sequence[ArrivalStats],
-    fits: Sequence[ServiceModelFit],
-    replicas: Sequence[Replica],
-    prices: Mapping[Pool, Price],
-) -> PreviewQuestion:
-    return PreviewQuestion(
-        parameters=parameters,
-        arrivals=tuple(arrivals),
-        service_models=tuple(fits),
-        replicas=max(1, sum(each.up for each in replicas)),
-        usd_per_replica_hour=blended_price(prices, replicas),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What is measured of all tiers together, to stand beside a forecast."""
-
-    busy: float | None
-    useful: float | None
-    usd_per_1000: float | None
-    mean_batch_rows: float | None
-
-
-def forecast_table(
-    measured: Sequence[TierNow], forecast: Forecast
-) -> list[dict[str, str | float | None]]:
-    """Tier by tier: what is and what would be. Milliseconds, requests a second, USD."""
-    now = {(each.model, each.tier): each for each in measured}
-    return [_beside(now.get((each.model, each.tier)), each) for each in forecast.tiers]
-
-
-def _beside(now: TierNow | None, then: TierForecast) -> dict[str, str | float | None]:
-    return {
-        "tier": f"{then.model}/{then.tier}",
-        "p50 ms now": milliseconds(now.p50_s) if now else None,
-        "p50 ms predicted": milliseconds(then.p50_s),
-        "p99 ms now": milliseconds(now.p99_s) if now else None,
-        "p99 ms predicted": milliseconds(then.p99_s),
-        "goodput /s now": now.good_per_s if now else None,
-        "goodput /s predicted": then.good_per_s,
-        "refused /s now": now.refused_per_s if now else None,
-        "refused /s predicted": then.refused_per_s,
-        "USD per 1,000 predicted": then.usd_per_1000,
-    }
 
 
 def known_parameters(
@@ -189,30 +150,7 @@ def known_parameters(
         if entry.generation not in wanted and entry.generation - 1 not in wanted:
             continue
         for document in (entry.after, entry.before):
-            try:
-                parameters = parse_document(document.encode())
-            except ParametersRefused:
-                continue
-            known.setdefault(parameters.generation, parameters)
+            parameters = parsed(document)
+            if parameters is not None:
+                known.setdefault(parameters.generation, parameters)
     return known
-
-
-def generation_of(document: str) -> int | None:
-    """None where the document cannot be read: the history goes back no further."""
-    try:
-        return parse_document(document.encode()).generation
-    except ParametersRefused:
-        return None
-
-
-def whole_of(
-    used: Utilisation | None, batches: BatchShape | None, usd_per_1000: float | None
-) -> Whole:
-    means = [] if batches is None else [v for line in batches.mean_rows for v in line.values]
-    finite = [value for value in means if math.isfinite(value)]
-    return Whole(
-        busy=used.busy if used else None,
-        useful=used.useful if used else None,
-        usd_per_1000=usd_per_1000,
-        mean_batch_rows=sum(finite) / len(finite) if finite else None,
-    )

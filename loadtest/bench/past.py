@@ -131,6 +131,7 @@ def _per_s(counter: Counter, labels: Mapping[str, str]) -> float:
     return {
         promql.REQUESTS: requests * outcomes.get(labels.get("outcome", ""), 1.0),
         promql.UNREAD: 0.0,
+        promql.LOST: 0.0,
         promql.GOOD: requests * (1.0 - SHED - LATE),
         promql.OFFERED_TOKENS: requests * TOKENS,
         promql.TOKENS: requests * TOKENS,
@@ -153,6 +154,7 @@ def _gauges() -> Iterator[tuple[str, dict[str, str], float]]:
         yield promql.QUEUE_DEPTH, labels, 3.0
         yield promql.BACKLOG, labels, 0.02
         yield promql.OFFERED_LOAD, labels, 0.6
+        yield promql.TIER_SLO, {"tier": tier}, 0.2 if tier == "interactive" else math.inf
     yield "up", {}, 1.0
     yield promql.ENGINES, {}, 0.0
     yield promql.GENERATION, {}, 9.0

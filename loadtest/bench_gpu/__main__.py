@@ -18,7 +18,17 @@ from loadtest.bench.errors import BenchError
 from loadtest.bench.report import this_machine
 from loadtest.bench.running import add_output_option, command_told, names_among, run_scenarios
 from loadtest.bench.scenarios.context import Result
-from loadtest.bench_gpu import bulk, device, low_load, overload, rivals, single, speech, tiers
+from loadtest.bench_gpu import (
+    bulk,
+    device,
+    generation,
+    low_load,
+    overload,
+    rivals,
+    single,
+    speech,
+    tiers,
+)
 from loadtest.bench_gpu.context import GpuContext
 from loadtest.bench_gpu.pace import FULL
 from loadtest.bench_gpu.rival_servers import RIVALS
@@ -34,6 +44,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "gpu_tiers": tiers.run,
     "gpu_low_load": low_load.run,
     "gpu_speech": speech.run,
+    "gpu_generation": generation.run,
 }
 RIVAL_SCENARIOS: Mapping[str, Scenario] = {name: rivals.scenario_of(name) for name in RIVALS}
 EXIT_NO_GPU = 2

@@ -156,7 +156,7 @@ async def through_engine(runner: Runner, runs: DeviceRuns, rows: Sequence[bytes]
     def snapshot() -> Snapshot:  # the observer and the engine need each other
         return engine.snapshot()
 
-    observer = PrometheusObserver(snapshot, (MODEL,), lambda: tuple(parameters.tiers))
+    observer = PrometheusObserver(snapshot, (MODEL,), lambda: parameters.tiers)
     engine = LocalEngine((MODEL,), parameters, observer, exposition=observer.exposition)
     await engine.start({MODEL: lambda: runner})
     gc.collect()

@@ -39,15 +39,15 @@ class GenerationRuns(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[StepCase] = ()
     bursts: Mapping[str, Burst] = {}
     alone_tokens: int = 0  # of one row by itself
+    prefix: bool = False
     slo: bool = False
     rival: bool = False  # transformers' continuous batching of the first burst
     probe_s: float = 6.0
 
 
 class BurstFound(msgspec.Struct, frozen=True, kw_only=True):
-    """`idle_share`: of the time, in which the device had no step; of the engine's main thread,
-    `cpu_us` a token; the model of a step's time was `median_error` off, and the device was faster
-    than the engine by `device_ratio`."""
+    """`idle_share`: of the time, in which the device had no step; `cpu_us`: of the engine's main
+    thread, a token; the model of a step's time was `median_error` off."""
 
     tokens_per_s: float
     idle_share: float

@@ -36,8 +36,9 @@ from loadtest.bench_gpu.generation_world import (
     burst,
     world_of,
 )
-from predictor.core.generation import Generated
+from predictor.core.generation import Generated, Sampled
 from predictor.core.model import ModelSettings, Task
+from predictor.core.rows import Piece
 from predictor.engine.port import LaunchedStep, PipelinedStepRunner, StepRunner
 from predictor.engine.step_warmup import Shape, first_pieces
 from predictor.runner.loading import load_model
@@ -52,11 +53,28 @@ SHARED_TOKENS, OWN_TOKENS, PREFIX_PROMPTS = 1024, 32, 16
 PAGES_SHARE = 0.5
 
 
+class _Done:
+    """A step of a runner whose device has no queue: launching it ran it."""
+
+    def __init__(self, results: Sequence[Sampled | Exception | None]) -> None:
+        self._results = results
+
+    def results(self) -> Sequence[Sampled | Exception | None]:
+        return self._results
+
+
+def launch_of(runner: StepRunner) -> Callable[[Sequence[Piece]], LaunchedStep]:
+    """Launches where the runner can, else runs."""
+    if isinstance(runner, PipelinedStepRunner):
+        return runner.launch_step
+    return lambda pieces: _Done(runner.run_step(pieces))
+
+
 def step_ms(runner: StepRunner, case: StepCase) -> float:
     """Steps of one kind, one behind the other."""
     limits = runner.spec.generation
     assert limits is not None
-    assert isinstance(runner, PipelinedStepRunner)
+    launch = launch_of(runner)
     first = first_pieces(runner.spec.name, Shape(case.rows, case.context, case.chunk).parts, limits)
     runner.run_step(first)
     again = [structs.replace(piece, pages=(), fresh=False) for piece in first]
@@ -65,7 +83,7 @@ def step_ms(runner: StepRunner, case: StepCase) -> float:
     def run_for(seconds: float) -> float:
         steps, began_s = 0, time.perf_counter()
         while time.perf_counter() < began_s + seconds:
-            waiting.append(runner.launch_step(again))
+            waiting.append(launch(again))
             steps += 1
             if len(waiting) == DEPTH:
                 waiting.popleft().results()
@@ -241,8 +259,9 @@ def measure(runs: GenerationRuns) -> GenerationFindings:
     bursts = tell("bursts", lambda: in_bursts(runner, runs)) if runs.bursts else {}
     if runs.alone_tokens:
         found["alone_tokens_per_s"] = tell("alone", lambda: one_alone(runner, runs.alone_tokens))
-    if runs.slo:
+    if runs.prefix:
         found["prefix"] = tell("prefixes", lambda: prefixes(runner))
+    if runs.slo:
         tell("under SLO", lambda: under_slo(runner, runs, found))
     if runs.rival:
         del runner

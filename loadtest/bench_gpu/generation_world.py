@@ -130,7 +130,7 @@ async def world_of(
     def snapshot() -> Snapshot:  # the observer and the engine need each other
         return engine.snapshot()
 
-    counts = PrometheusObserver(snapshot, (MODEL,), lambda: tuple(parameters.tiers))
+    counts = PrometheusObserver(snapshot, (MODEL,), lambda: parameters.tiers)
     seen = Seen()
 
     class Both:

@@ -59,8 +59,9 @@ def _prove(settings: Mapping[str, str]) -> int:
         right = result.valid and result.thresholds_ok is meant
         as_expected &= right
         good = sum(tier.within_slo for tier in result.tiers.values()) / result.seconds
+        word = "as expected" if right else "UNEXPECTED" if result.valid else "INVALID"
         print(
-            f"{'as expected' if right else 'UNEXPECTED':<12} {policy:<9} at {factor:g}x:"
+            f"{word:<12} {policy:<9} at {factor:g}x:"
             f" {'meets' if result.thresholds_ok else 'misses'} its thresholds,"
             f" {good:.1f}/s answered in time"
         )

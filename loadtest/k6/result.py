@@ -51,7 +51,11 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class K6Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. It is invalid where iterations were dropped: the load was not what was asked."""
+    """A whole run.
+
+    It is invalid where the load was not what was asked: iterations were dropped, or k6 was so late
+    itself that it missed thresholds of time.
+    """
 
     script: str
     settings: Mapping[str, str]
@@ -67,6 +71,13 @@ class K6Result(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def valid(self) -> bool:
         return self.dropped == 0 and all(each.ok for each in self.thresholds if each.validity)
+
+    @property
+    def verdict(self) -> str:
+        """INVALID says nothing of the server; the reasons stand behind it."""
+        if self.thresholds_ok and self.valid:
+            return "passed"
+        return f"{'FAILED' if self.valid else 'INVALID'}: {self.missed}"
 
     @property
     def missed(self) -> str:

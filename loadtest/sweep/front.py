@@ -115,7 +115,15 @@ def table_of(cells: Sequence[Cell], title: str) -> Table:
             *("rival", "its ms", "device busy", "in time/s"),
         ),
         rows=rows,
+        notes=_invalid(cells),
     )
+
+
+def _invalid(cells: Sequence[Cell]) -> Sequence[str]:
+    number = sum(not cell.valid for cell in cells)
+    if not number:
+        return []
+    return [f"INVALID: {number} of {len(cells)} cells, in which k6 could not send what it should"]
 
 
 def _row(rate_per_s: float, name: str, latency: Latency, stands: Standing) -> Sequence[str]:
@@ -123,7 +131,9 @@ def _row(rate_per_s: float, name: str, latency: Latency, stands: Standing) -> Se
         return (f"{latency(cell):.1f}", f"{cell.utilisation:.0%}", f"{cell.goodput_per_s:.1f}")
 
     rival = stands.rival
-    place = f"{stands.place} the front" if stands.place is not Place.UNKNOWN else stands.place.value
+    place = f"{stands.place} the front"
+    if stands.place is Place.UNKNOWN:
+        place = stands.place.value if stands.adaptive.valid else "INVALID"
     return (
         *(f"{rate_per_s:g}", name, place, *numbers(stands.adaptive)),
         *((str(rival.setting), *numbers(rival)) if rival else ("-",) * 4),

@@ -17,6 +17,7 @@ from msgspec import Meta
 from predictor.core.errors import InvalidRequest, ParametersRefused
 from predictor.core.rows import NO_DEADLINE
 from predictor.core.shown import shown, shown_in_path
+from predictor.core.validation_messages import plainly
 from predictor.core.yaml_documents import YamlRefusedError, load_yaml
 
 MAX_DOCUMENT_BYTES = 1 << 17  # a thousand models' worth, parsed in a fraction of a second
@@ -351,7 +352,7 @@ def _refusal(prefix: str, problem: str) -> ParametersRefused:
     """msgspec's "problem - at `$.field`" with the field's whole path in front."""
     text, _, path = problem.partition(" - at `$")
     field = path.rstrip("`")
-    return ParametersRefused(f"{prefix}{field}", text)
+    return ParametersRefused(f"{prefix}{field}", plainly(text))
 
 
 DEFAULT_PARAMETERS = parse_plain(DEFAULT_DOCUMENT)

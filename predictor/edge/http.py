@@ -23,6 +23,7 @@ from predictor.edge.asgi import (
     send_not_allowed,
 )
 from predictor.edge.bodies import IDLE_S, Bodies
+from predictor.edge.docs import DocsRoutes
 from predictor.edge.exchange import ClientGoneError
 from predictor.edge.generate_routes import GenerateRoutes
 from predictor.edge.http_exchange import HttpExchange
@@ -72,6 +73,7 @@ class EdgeApp:
             JobRoutes(service, jobs, self._bodies, job_owner_header),
             RepositoryRoutes(service, self._bodies),
             UnservedRoutes(service.names),
+            DocsRoutes(sorted(service.names)),
         )
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:

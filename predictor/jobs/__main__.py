@@ -167,14 +167,20 @@ def _say(message: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument("--url", default=_URL, help=f"of the server; default {_URL}")
+    url = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    url.add_argument("--url", default=_URL, help=f"of the server; default {_URL}")
+    # After the command it may stand, too, and does not undo what stood before.
+    common = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    common.add_argument("--url", help=f"of the server; default {_URL}")
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument("--output", type=Path, help="file for the results; default: stdout")
     job = argparse.ArgumentParser(add_help=False)
     job.add_argument("job", help="the id that submit printed")
     parser = argparse.ArgumentParser(
         prog="python -m predictor.jobs",
+        parents=[url],
         description="Work that is to be done some time, and not lost.",
         epilog="Exit codes: 0 done, 1 refused or not reachable, 2 wrong usage, 3 the job ended with"
         " parked lines or was cancelled (with --wait).",

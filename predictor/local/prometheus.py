@@ -130,7 +130,7 @@ def prometheus_service(
     file.write_text("# Written by `make up` at each start.\n" + configuration(targets))
     command = [
         *(program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"),
-        *(f"--web.listen-address={listening}", *RETENTION, "--log.level=warn"),
+        *(f"--web.listen-address={listening}", *RETENTION, "--log.level=error"),
         *([REMOTE_WRITE] if takes_remote_write(program) else []),
     ]
     return Service("prometheus", command, f"http://{listening}/-/ready", needed=False)

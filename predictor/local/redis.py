@@ -19,10 +19,16 @@ def find_redis_server() -> str | None:
 
 
 def redis_service(program: str, folder: Path, port: int) -> Service:
-    """A Redis on 127.0.0.1 that keeps the jobs in `folder`, which it makes. Raises OSError."""
+    """A Redis on 127.0.0.1 that keeps the jobs in `folder`, which it makes. Raises OSError.
+
+    Its log lies there, too: it begins with warnings about settings of the system that a laptop
+    need not have.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "redis.log"
+    log.write_text("")  # of this start alone
     command = redis_command(program, folder, "--port", str(port))
-    return Service("redis", command, f"redis://127.0.0.1:{port}")
+    return Service("redis", command, f"redis://127.0.0.1:{port}", log=log)
 
 
 def redis_command(program: str, folder: Path, *listening: str) -> list[str]:

@@ -3,17 +3,19 @@
 Nothing but labels tells them apart. They share the parameter file and Redis, as replicas do.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from predictor.first_steps import GREETING_VARIABLE, base_url
+from predictor.local.ports import PORTS_APART, replica_name
 from predictor.local.together import Service
 
 MODEL, TASK = "topics", "topic"
 GENERATING_MODEL = "chat"
 ON_DEMAND, SPOT = "on-demand", "spot"
-PORTS_APART = 10
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Replica:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.http_port}"
+        return base_url(self.host, self.http_port)
 
     @property
     def ready_url(self) -> str:
@@ -46,7 +48,7 @@ def replicas(
 ) -> Sequence[Replica]:
     return [
         Replica(
-            name=f"predictor {number + 1}",
+            name=replica_name(number),
             model=model,
             task=task,
             host=host,
@@ -68,7 +70,7 @@ def predictor_service(
     flags: Sequence[str],
     environment: Mapping[str, str] | None = None,
 ) -> Service:
-    """`environment`: None is this process's own."""
+    """`environment`: None is this process's own. What to try first is for all of them together."""
     return Service(
         name=replica.name,
         command=(
@@ -79,5 +81,8 @@ def predictor_service(
             *(f"--grpc_port={replica.grpc_port}", *flags),
         ),
         ready_url=replica.ready_url,
-        environment=environment,
+        environment={
+            **(os.environ if environment is None else environment),
+            GREETING_VARIABLE: "no",
+        },
     )

@@ -4,12 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pynvml
 
 from predictor.devices import nvml_uuids, visible_indices
 
 _log = logging.getLogger(__name__)
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ def nvml_reader() -> DeviceReader:
     """A reader of the GPUs seen, or of none where NVML or a GPU is missing. Never raises."""
     indices = visible_indices(os.environ, nvml_uuids())
     if not indices:
-        _log.info("no GPU metrics: NVML knows no GPU that is seen here")
+        if _DRIVER.exists():  # without one, that there is no GPU is no news
+            _log.warning("no GPU metrics: NVML knows no GPU that is seen here")
         return no_devices
     return lambda: [_read(index) for index in indices]
 

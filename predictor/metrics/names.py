@@ -227,6 +227,16 @@ PARAMETERS_LAST_REFUSAL = Metric(
     "headway_parameters_last_refusal_timestamp_seconds",
     "Unix time of the last refusal; 0 if there was none.",
 )
+TIER_SLO = Metric(
+    "headway_tier_slo_seconds",
+    "SLO in force of a tier, slo_ms; +Inf where it has none.",
+    ("tier",),
+)
+TIER_ITL_SLO = Metric(
+    "headway_tier_inter_token_slo_seconds",
+    "SLO in force of the time between tokens, itl_slo_ms; +Inf where a tier has none.",
+    ("tier",),
+)
 
 # Processes
 EDGES = Metric("headway_edges", "Edges that are connected.")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from predictor.core.facts import (
@@ -22,12 +22,12 @@ from predictor.core.facts import (
     Snapshot,
     TokensCame,
 )
-from predictor.core.parameters import MAX_TIERS
+from predictor.core.parameters import MAX_TIERS, TierParameters
 from predictor.core.rows import Outcome
 from predictor.metrics.devices import DeviceReader, nvml_reader
 from predictor.metrics.exposition import EMPTY_SNAPSHOT, Exposition
 from predictor.metrics.names import PROTOCOLS, UNKNOWN
-from predictor.metrics.tallies import EdgeTally, ModelTally, Tallies, TierTally
+from predictor.metrics.tallies import EdgeTally, ModelTally, Slo, Tallies, TierTally
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ class PrometheusObserver:
         self,
         snapshot: Callable[[], Snapshot],
         models: Sequence[str],
-        tiers: Callable[[], Sequence[str]],
+        tiers: Callable[[], Mapping[str, TierParameters]],
         *,
         read_devices: DeviceReader | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`snapshot` and `tiers` (names now in force) are asked at every scrape.
+        """`snapshot` and `tiers` (those in force, by name) are asked at every scrape.
 
         `models` are the names served. `read_devices` is NVML where None is given;
         `clock` gives Unix time in seconds.
@@ -207,6 +207,9 @@ class PrometheusObserver:
         except Exception:  # the series of new tiers can wait for the next scrape
             self._failed("the tiers could not be read")
             return
+        self._tallies.process.slos = {
+            name: Slo(tier.slo_s, tier.itl_slo_s) for name, tier in tiers.items()
+        }
         known = {tier for _, tier in self._tallies.tiers}
         for tier in tiers:
             if tier not in known and len(known) < MAX_TIERS_COUNTED:

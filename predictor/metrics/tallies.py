@@ -102,6 +102,14 @@ class EdgeTally:
         yield "encode", self.encode
 
 
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """What is in force for a tier, in seconds; infinite where there is none."""
+
+    slo_s: float
+    itl_slo_s: float
+
+
 @dataclass(slots=True)
 class ProcessTally:
     """Of the whole process. Times are Unix times."""
@@ -109,6 +117,7 @@ class ProcessTally:
     parameters_accepted: int = 0
     parameters_refused: int = 0
     generation: int = 0
+    slos: dict[str, Slo] = field(default_factory=dict)  # by tier, as in force
     last_refusal_s: float = 0.0
     observer_errors: int = 0
     edges: int = 0

@@ -229,7 +229,8 @@ class GeneratingQueue(TierQueue):
         ahead = sum(each.rows.tokens + each.running.prefill_tokens for each in self.siblings.urgent)
         total = ahead + sum(prompt.tokens for prompt in new)
         earliest_s = now_s + (min(row.deadline_s for row in rows) - now_s) / pessimism
-        last_step_s = min(step_s, total / rate)
+        # Its steps take no longer than a full one does.
+        last_step_s = min(step_s, min(total, self.batching.max_tokens) / rate)
         if free_s + total / rate + last_step_s <= earliest_s:
             return {}
         others = [prompt for each in self.siblings.urgent for prompt in each.unanswered()]

@@ -13,6 +13,7 @@ Pinned memory is of torch's own cache, which gives none out again before the dev
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,11 +28,20 @@ from predictor.runner.fused_decoder import Buffers, FusedDecoder, StepShape
 from predictor.runner.generator import NOT_FINITE
 from predictor.runner.kernels import slots as slots_kernel
 from predictor.runner.kernels.sampling import PARAMETERS, parameters_of
-from predictor.runner.sampling import Logprobs, Sampler, tell_logprobs
+from predictor.runner.sampling import Draw, Logprobs, Sampler, tell_logprobs
 from predictor.runner.step_graphs import Layout, StepGraphs, aligned
 from predictor.runner.step_inputs import Occupants, Samples, StepInputs
 
 _SOON_TOKENS = 2048  # a step of no more takes some milliseconds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Apart:
+    """What sampling.py chose: `ids` INT64 for `draws`, on the device."""
+
+    draws: Sequence[Draw]
+    ids: Tensor
+    logprobs: Logprobs | None
 
 
 class FusedGenerator:
@@ -113,15 +123,18 @@ class FusedGenerator:
             return launched
         self._make_ready(step)
         buffers = self._run(step, samples)
-        logprobs = self._choose_apart(samples, buffers)
+        apart = self._choose_apart(samples, buffers)
         rows = len(samples.places)
         if rows:
             launched.chosen = self._to_host(buffers.chosen[:rows])
-        if logprobs is not None:
-            launched.logprobs = self._logprobs_to_host(logprobs)
+        if apart is not None and apart.logprobs is not None:
+            launched.logprobs = self._logprobs_to_host(apart.logprobs)
         if self._stream is not None:
             launched.event = torch.cuda.Event(blocking=step.tokens > _SOON_TOKENS)
             launched.event.record()
+        if apart is not None:
+            # The last thing, because what fails before it is run again.
+            self._sampler.count(apart.draws, apart.ids)
         return launched
 
     def _make_ready(self, step: StepInputs) -> None:
@@ -192,7 +205,7 @@ class FusedGenerator:
         step.stage_blocks(blocks, self._buffers.block)
         return host
 
-    def _choose_apart(self, samples: Samples, buffers: Buffers) -> Logprobs | None:
+    def _choose_apart(self, samples: Samples, buffers: Buffers) -> "_Apart | None":
         """For rows that ask for more, choose again."""
         apart = self._sampler.apart
         if not apart:
@@ -205,10 +218,10 @@ class FusedGenerator:
         slots = self._sampler.tensor([draw.slot for draw in draws])
         parities = self._sampler.tensor([draw.position % 2 for draw in draws])
         choice = self._sampler.choose(buffers.logits[where].float(), draws)
-        self._sampler.count(draws, choice.ids)
         self._decoder.state.last[slots, parities] = choice.ids.int()
         buffers.chosen[where] = choice.ids.where(choice.finite, -1).int()
-        return None if choice.logprobs is None else choice.logprobs.among(lines)
+        logprobs = None if choice.logprobs is None else choice.logprobs.among(lines)
+        return _Apart(draws, choice.ids, logprobs)
 
     def _pinned(self, items: int, dtype: torch.dtype = torch.int32) -> Tensor:
         return torch.empty(items, dtype=dtype, pin_memory=self._stream is not None)

@@ -22,7 +22,7 @@ from predictor.runner.progress import Progress
 _LOG = logging.getLogger("headway.runner")
 
 STEPS_PER_DOUBLING = 4
-MOST_TOKENS = 4096  # beyond it launches hide behind the arithmetic
+MOST_TOKENS = 8192  # beyond it launches hide behind the arithmetic
 _LEAST_MIXED_TOKENS = 32
 _TOKENS_PER_CHUNK = 16  # a graph has room for a chunk for so many of its tokens
 _COUNTS = 4  # items, of which two are used

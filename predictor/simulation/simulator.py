@@ -49,6 +49,11 @@ class Settlement:
     settled_s: float
 
     @property
+    def request(self) -> object:
+        """Equal for the rows of one request, and no others, however many came at that instant."""
+        return self.row.owner
+
+    @property
     def latency_s(self) -> float:
         return self.settled_s - self.row.arrival_s
 
@@ -133,6 +138,7 @@ class Simulator:
         self._generating: dict[Row, _Output] = {}
         self._leaving: list[tuple[float, int, Row]] = []
         self._wake_s = math.inf
+        self._requests = 0
 
     def simulate(self, arrivals: Iterable[Arrival], until_s: float = math.inf) -> Run:
         """Run until the last arrival is settled, or until a time: what is unsettled stays so."""
@@ -185,7 +191,11 @@ class Simulator:
     def _arrive(self, arrival: Arrival) -> None:
         slo_s = self.scheduler.parameters.tiers[arrival.tier].slo_s
         deadline_s = arrival.time_s + slo_s if arrival.deadline_s is None else arrival.deadline_s
-        row = Row(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s)
+        self._requests += not arrival.alongside
+        row = Row(
+            *(arrival.model, arrival.tier, arrival.tokens, arrival.time_s, deadline_s),
+            owner=self._requests,
+        )
         if arrival.output_tokens:
             most = arrival.max_tokens or arrival.output_tokens
             sampling = Sampling(max_tokens=most, stop_ids=(STOP,))

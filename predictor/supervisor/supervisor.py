@@ -16,11 +16,12 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from predictor.core.errors import StartupError
+from predictor.core.restarts import Restarts
 from predictor.devices import VISIBLE, nvml_uuids, visible_devices
 from predictor.engine.pulse import BEAT_S, DEAD_LOADING_S, DEAD_S, Pulse
 from predictor.exits import EXIT_FAILED, EXIT_STARTUP
@@ -35,7 +36,6 @@ from predictor.supervisor.child import (
     EngineOrder,
     write_order,
 )
-from predictor.supervisor.restarts import Restarts
 
 _LOG = logging.getLogger("headway.supervisor")
 
@@ -75,24 +75,28 @@ class _Child:
 
 
 class _PulseReader(asyncio.Protocol):
-    def __init__(self, child: _Child) -> None:
+    def __init__(self, child: _Child, heard: Callable[[], None]) -> None:
         self._child = child
+        self._heard = heard
 
     def data_received(self, data: bytes) -> None:
         self._child.said(data, time.monotonic())
+        self._heard()
 
 
-def supervise(settings: Settings, arguments: Sequence[str]) -> int:
+def supervise(
+    settings: Settings, arguments: Sequence[str], serving: Callable[[], None] = lambda: None
+) -> int:
     """Serve by child processes until a signal, and return the exit code.
 
-    `arguments` are the command line, which the children get too. Raises StartupError if a
-    port cannot be had.
+    `arguments` are the command line, which the children get too. `serving` is called once, when
+    all of them serve. Raises StartupError if a port cannot be had.
     """
     with contextlib.ExitStack() as owned:
         _reserve_ports(settings, owned)
         folder = Path(tempfile.mkdtemp(prefix="headway-"))  # only this user may enter
         owned.callback(shutil.rmtree, folder, ignore_errors=True)
-        return asyncio.run(Supervisor(settings, arguments, folder).run())
+        return asyncio.run(Supervisor(settings, arguments, folder, serving).run())
 
 
 def _reserve_ports(settings: Settings, owned: contextlib.ExitStack) -> None:
@@ -107,8 +111,17 @@ def _reserve_ports(settings: Settings, owned: contextlib.ExitStack) -> None:
 class Supervisor:
     """`engines` and `edges` are kept running until `run` returns."""
 
-    def __init__(self, settings: Settings, arguments: Sequence[str], folder: Path) -> None:
-        """`folder` is private, and the place for sockets and temporary files."""
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        folder: Path,
+        serving: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`folder` is private, and the place for sockets and temporary files.
+
+        `serving` is called when all children serve for the first time.
+        """
         self._settings = settings
         self._command = (sys.executable, "-m", "predictor", *arguments)
         self._folder = folder
@@ -120,6 +133,7 @@ class Supervisor:
             for index in range(settings.engines)
         ]
         self.edges = [_Child(f"edge {index}", index) for index in range(settings.workers)]
+        self._serving: Callable[[], None] | None = serving
         self._stopping = asyncio.Event()
         self._exit_code = 0
 
@@ -165,6 +179,12 @@ class Supervisor:
         late = ", ".join(child.name for child in (*self.engines, *self.edges) if child.pid)
         _LOG.error("killing %s, which did not end in time", late)
         self._signal_all(signal.SIGKILL)
+
+    def _heard(self) -> None:
+        children = (*self.engines, *self.edges)
+        if self._serving is not None and not any(child.is_loading for child in children):
+            self._serving()
+            self._serving = None
 
     async def _listen_for_pulses(self) -> None:
         """Kill who is silent. Each second, because one that says nothing makes no event."""
@@ -216,7 +236,7 @@ class Supervisor:
         os.set_blocking(child.lifeline, False)
         heard, pulse = os.pipe()
         reader, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: _PulseReader(child), os.fdopen(heard, "rb", buffering=0)
+            lambda: _PulseReader(child, self._heard), os.fdopen(heard, "rb", buffering=0)
         )
         order = self._order(child, lifeline, pulse)
         path = self._folder / f"{child.name.replace(' ', '-')}.json"

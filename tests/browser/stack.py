@@ -12,7 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from loadtest.bench.servers import free_ports
-from predictor.local.replicas import MODEL, PORTS_APART
+from predictor.local.ports import PORTS_APART
+from predictor.local.replicas import MODEL
 
 ROOT = Path(__file__).parents[2]
 LOCALHOST = "127.0.0.1"
@@ -56,13 +57,13 @@ class Stack:
     def parameters(self) -> Path:
         return self.folder / "run" / "parameters.yaml"
 
-    def wait_for_line(self, part: str) -> None:
-        """Reads on, in this thread. Fails where all has ended before."""
+    def wait_for_line(self, part: str) -> str:
+        """Reads on, in this thread, to a line with it. Fails where all has ended before."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._said.append(line)
             if part in line:
-                return
+                return line
         raise AssertionError(f"it ended without saying {part!r}:\n{''.join(self._said)}")
 
     def keep_reading(self) -> None:
@@ -71,13 +72,33 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """End one of its services, as a fault does."""
+        self._signal(name, signal.SIGKILL)
+
+    def signal_replica(self, number: int, what: signal.Signals) -> None:
+        """SIGSTOP makes it hang, and SIGCONT goes on."""
+        port = self._http_port + number * PORTS_APART
+        self._signal(f"--http_port={port}", what)
+
+    def _signal(self, part: str, what: signal.Signals) -> None:
+        """To the one service that has it in its command line."""
         own = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         (found,) = [
             pid
             for pid in own.read_text().split()
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name
+            if any(
+                word == part or Path(word).name == part
+                for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            )
         ]
-        os.kill(int(found), signal.SIGKILL)
+        os.kill(int(found), what)
+
+    def kill_for_good(self, name: str) -> None:
+        """As often as it is started again, until that is given up."""
+        while True:
+            self.kill(name)
+            if "goes on without it" in self.wait_for_line(f"{name} ended"):
+                return
+            self.wait_for_line(f"starting {name}")
 
     def stop(self) -> int:
         """As Ctrl-C does; the exit code."""

@@ -6,10 +6,12 @@ What is seen is kept as pictures: in run/screenshots, or where --screenshots say
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import TimeoutError as TookTooLong
 
 from dashboard.stores.file import FileParameterStore
 from dashboard.views.draft import Place, edited
@@ -20,7 +22,7 @@ from tests.server.jobs import say
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
-PLOTS = {"overview": 4, "latency": 3, "batching": 7, "cost": 2, "tuning": 0, "load_tests": 2}
+PLOTS = {"overview": 4, "latency": 3, "batching": 7, "cost": 4, "tuning": 0, "load_tests": 2}
 MEAN = "Mean batch size"
 ON_ONE_SCREEN = """count => {
     const boxes = [...document.querySelectorAll('.js-plotly-plot')]
@@ -84,6 +86,90 @@ def test_every_page_is_whole(name: str, dashboard: Dashboard, pictures: Path) ->
         dashboard.picture(pictures / f"{name}.png")
 
 
+FROM_TO = re.compile(r"from=\d{4}-.*&to=\d{4}-")
+MOST_TRIES = 10
+NEWEST = """() => {
+    const shown = document.querySelector('.js-plotly-plot')?.data?.[0]?.x ?? [];
+    return String(shown[shown.length - 1] ?? '');
+}"""
+
+
+def test_a_refresh_brings_newer_values_into_plots(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    dashboard.open("overview")
+    expect(dashboard.plots).to_have_count(PLOTS["overview"])
+    before = page.evaluate(NEWEST)
+    assert before
+    page.wait_for_function(f"before => ({NEWEST})() > before", arg=before)
+    dashboard.assert_sound()
+
+
+def draw_across(page: Page) -> None:
+    """From half a minute before the end of the first plot to it."""
+    box = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+    if box is not None:
+        right = box["x"] + box["width"]
+        page.mouse.move(right - 25, box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(right - 4, box["y"] + 90, steps=8)
+        page.mouse.up()
+
+
+def test_time_drawn_across_a_plot_is_the_range_of_all(dashboard: Dashboard) -> None:
+    page = dashboard.page
+    dashboard.open("overview")
+    expect(dashboard.plots).to_have_count(PLOTS["overview"])
+    page.wait_for_function("""() => document.querySelector('.js-plotly-plot')
+        .calcdata[0].filter(point => Number.isFinite(point.y)).length > 12""")
+    dashboard.open("overview", refresh="no refresh")  # which puts another plot under the hand
+    expect(dashboard.plots).to_have_count(PLOTS["overview"])
+    for _ in range(MOST_TRIES):
+        draw_across(page)
+        with suppress(TookTooLong):
+            page.wait_for_url(FROM_TO, timeout=5000)
+            break
+    expect(page).to_have_url(FROM_TO)
+    back = page.get_by_role("button", name="Back to now")
+    expect(back).to_be_visible()
+    dashboard.go_to("Latency")
+    expect(page).to_have_url(re.compile(r"from=\d{4}-"))
+    expect(dashboard.plots).to_have_count(PLOTS["latency"])
+    dashboard.assert_sound()
+    back.click()
+    expect(back).to_have_count(0)
+    expect(page).not_to_have_url(re.compile("from="))
+
+
+def test_the_first_screen_of_a_phone_has_the_verdict_and_each_tier(
+    browser: Browser, stack: Stack, pictures: Path
+) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, timezone_id="UTC")
+    with context:
+        dashboard = Dashboard(context.new_page(), stack.url)
+        dashboard.open("overview")
+        page = dashboard.page
+        shown = [page.get_by_test_id("stAlert").first]
+        shown += [
+            page.get_by_test_id("stMetric").filter(has_text=f"{tier} p99")
+            for tier in ("interactive", "bulk")
+        ]
+        for each in shown:
+            expect(each).to_be_visible()
+            expect(each).to_be_in_viewport(ratio=1.0)
+        dashboard.picture(pictures / "phone.png")
+
+
+def test_a_large_screen_is_filled(browser: Browser, stack: Stack) -> None:
+    context = browser.new_context(viewport={"width": 1920, "height": 1080}, timezone_id="UTC")
+    with context:
+        dashboard = Dashboard(context.new_page(), stack.url)
+        dashboard.open("overview")
+        expect(dashboard.plots).to_have_count(PLOTS["overview"])
+        dashboard.page.wait_for_function("""() => Math.max(
+            ...[...document.querySelectorAll('.js-plotly-plot')]
+                .map(each => each.getBoundingClientRect().bottom)) > 0.9 * innerHeight""")
+
+
 def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     dashboard: Dashboard, stack: Stack, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +181,9 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
     page.get_by_role("button", name="Preview").click()
     simulated = page.get_by_text("s simulated.")
     expect(simulated).to_be_visible()
+    sides = page.get_by_test_id("stMetricDelta").filter(has_text="in force")
+    expect(sides).to_have_count(4)
+    expect(sides.filter(has_text="measured")).to_have_count(4)
     dashboard.field("Reason").fill("smaller batches, to see what they cost")
     apply = page.get_by_role("button", name="Apply")
     expect(apply).to_be_enabled()
@@ -129,6 +218,8 @@ def test_an_edit_is_previewed_applied_followed_seen_and_rolled_back(
 
     dashboard.go_to("Tuning")
     page.get_by_role("button", name="Roll back to 1").click()
+    page.get_by_role("textbox", name="Why?").fill("small batches cost too much")
+    page.get_by_role("button", name="Do it").click()
     expect(page.get_by_text("Generation 3 is in force on 2 of 2 replicas.")).to_be_visible()
     expect(dashboard.field("max_batch_size (rows)")).to_have_value("64")
     expect(dashboard.in_force("max_batch_size (rows)")).to_have_text("In force: 64 on 2 replicas")

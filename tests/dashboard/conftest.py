@@ -28,6 +28,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeParts:
     made = FakeParts()
     monkeypatch.setattr(wiring, "parts", made.parts)
     st.cache_data.clear()
+    st.cache_resource.clear()  # the last answers of others
     return made
 
 

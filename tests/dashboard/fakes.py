@@ -32,8 +32,10 @@ from dashboard.ports import (
     Refused,
     Replica,
     ResultsFound,
+    Scrapes,
     Series,
     ServiceModelFit,
+    Slo,
     SourceDown,
     Split,
     Stage,
@@ -95,6 +97,10 @@ class FakeMetrics:
         Replica("127.0.0.1:8090", Pool.SPOT, "", "", True, 1, None),
     )
     generates: bool = False
+    slos: dict[str, Slo] = field(
+        default_factory=lambda: {"interactive": Slo(0.2), "bulk": Slo(math.inf)}
+    )
+    tier_changes: dict[str, Any] = field(default_factory=dict)  # of all tiers
     asked: list[tuple[str, Any]] = field(default_factory=list)
 
     def _ask(self, name: str, about: Any = None) -> None:
@@ -116,14 +122,18 @@ class FakeMetrics:
         self._ask("tiers", window)
         tiers = [
             TierNow(
-                "topics", "interactive", 0.021, 0.088, 0.143, 480, 479, 478, 0.1, 0, 3, 0.02, 0.62
+                *("topics", "interactive", 0.021, 0.088, 0.143, 480, 479, 478, 0.1, 0, 3, 0.02),
+                *(0.62, None, self.slos.get("interactive")),
             ),
-            TierNow("topics", "bulk", 1.9, 6.1, 9.4, 120, 120, 120, 0, 0, 840, 3.1, 0.25),
+            TierNow(
+                *("topics", "bulk", 1.9, 6.1, 9.4, 120, 120, 120, 0, 0, 840, 3.1, 0.25, None),
+                self.slos.get("bulk"),
+            ),
         ]
         if self.generates:
             times = TokenTimes(0.05, 0.16, 0.012, 0.031)
             tiers = [replace(each, p99_s=4.0, tokens=times) for each in tiers]
-        return tiers
+        return [replace(each, **self.tier_changes) for each in tiers]
 
     def traffic(self, window: Window, where: Filter = ALL) -> Traffic:
         self._ask("traffic", window)
@@ -133,7 +143,10 @@ class FakeMetrics:
                 wave("topics/interactive", 478, 60, window),
                 wave("topics/bulk", 120, 10, window),
             ),
+            late=(wave("topics/interactive", 1, 0, window),),
             refused=(wave("topics/interactive", 2, 1, window),),
+            failed=(wave("topics/interactive", 0, 0, window),),
+            given_up=(),
             queue_depth=(
                 wave("topics/interactive", 4, 3, window),
                 wave("topics/bulk", 840, 200, window),
@@ -212,13 +225,19 @@ class FakeMetrics:
         self._ask("replicas")
         return self.fleet
 
+    def scrapes(self) -> Scrapes:
+        self._ask("scrapes")
+        return Scrapes(NOW_S, 600.0)
+
     def pools(self, window: Window, where: Filter = ALL) -> Sequence[PoolUse]:
         self._ask("pools", window)
         present_s = window.duration_s
         return [
             PoolUse(pool, 1.0, present_s, 1.0, 300 * present_s, 0.7 * present_s, 0.14,
                     {"interactive": 240 * present_s, "bulk": 60 * present_s},
-                    {"interactive": 0.45 * present_s, "bulk": 0.25 * present_s})
+                    {"interactive": 0.45 * present_s, "bulk": 0.25 * present_s}, (),
+                    {"topics": 300 * present_s}, {"topics": 0.7 * present_s},
+                    wave(pool.value, 1.0, 0.0, window))
             for pool in (Pool.SPOT, Pool.ON_DEMAND)
         ]  # fmt: skip
 
@@ -319,13 +338,16 @@ class FakePreview:
     """Answers the same to every question, and remembers the questions."""
 
     trouble: DashboardError | None = None
+    p99_s: float = 0.12
     questions: list[PreviewQuestion] = field(default_factory=list)
 
     def __call__(self, question: PreviewQuestion, /) -> Forecast:
         self.questions.append(question)
         if self.trouble is not None:
             raise self.trouble
-        tier = TierForecast("topics", "interactive", 0.018, 0.07, 0.12, 480, 480, 480, 0.0, 0.0012)
+        tier = TierForecast(
+            *("topics", "interactive", 0.018, 0.07, self.p99_s), 480, 480, 480, 0.0, 0.0012
+        )
         return Forecast((tier,), 0.66, 0.58, 11.0, 0.0013, 60.0, 28_800, "")
 
 
@@ -380,6 +402,7 @@ class FakeParts:
     )
     name: str | None = "ada"
     login_problem: str = ""
+    title: str = "here"
     now_s: float = NOW_S
 
     def parts(self) -> Parts:
@@ -392,6 +415,7 @@ class FakeParts:
             now=lambda: self.now_s,
             who=self.who,
             login_problem=lambda: self.login_problem,
+            name=self.title,
         )
 
     def who(self, reader: Reader) -> str | None:

@@ -61,13 +61,20 @@ def _labels(labels: Mapping[str, str]) -> str:
 class Target:
     """A predictor's metrics over HTTP, which knows how often it was scraped."""
 
-    def __init__(self, observer: PrometheusObserver) -> None:
+    def __init__(
+        self, observer: PrometheusObserver, before: Callable[[], None] = lambda: None
+    ) -> None:
+        """`before`: what happens in it between two scrapes."""
         self.scrapes = threading.Semaphore(0)
-        scraped = self.scrapes.release
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+        scraped, goes_on = self.scrapes.release, self._goes_on
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 scraped()
+                goes_on.wait()
+                before()
                 body, content_type = observer.exposition(self.headers.get("Accept", ""))
                 self.send_response(200)
                 self.send_header("Content-Type", content_type)
@@ -86,7 +93,12 @@ class Target:
         for _ in range(count):
             assert self.scrapes.acquire(timeout=FIRST_ANSWER_S)
 
+    def hang(self) -> None:
+        """From now on it takes connections and answers none, as a stopped process does."""
+        self._goes_on.clear()
+
     def stop(self) -> None:
+        self._goes_on.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -60,7 +60,7 @@ def test_the_same_value_is_no_edit() -> None:
 def test_a_bad_value_is_told_at_its_field(value: str | float | None) -> None:
     found = problems(DEFAULT_PARAMETERS, {SIZE: value, SLO: 100})
     assert list(found) == [SIZE]
-    assert found[SIZE].startswith("Expected")
+    assert found[SIZE].startswith("must be a whole number, ")
 
 
 def test_values_that_only_clash_together_are_told_without_a_field() -> None:

@@ -95,7 +95,10 @@ class NastyMetrics(FakeMetrics):
         return Traffic(
             offered=named(found.offered),
             good=named(found.good),
+            late=named(found.late),
             refused=named(found.refused),
+            failed=named(found.failed),
+            given_up=named(found.given_up),
             queue_depth=named(found.queue_depth),
         )
 

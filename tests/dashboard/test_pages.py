@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.ports import Split
-from predictor.core.parameters import GENERATING_PARAMETERS
+from dashboard.ports import Slo, SourceDown, Split, Window
 from tests.dashboard.conftest import APP, RUN_LIMIT_S
 from tests.dashboard.fakes import DOWN, EMPTY, FakeParts, down, empty
 from tests.dashboard.nasty import drawn
@@ -109,12 +108,16 @@ def charts(app: AppTest) -> dict[str, str]:
     return {json.loads(spec)["layout"]["title"]["text"]: spec for spec in specs}
 
 
+def generating(fakes: FakeParts) -> None:
+    fakes.metrics.generates = True
+    fakes.metrics.slos["interactive"] = Slo(10.0, 1.0)
+
+
 @pytest.mark.parametrize("page", ["overview", "latency"])
 def test_tokens_stand_beside_their_deadlines_where_a_model_generates(
     page: str, open_page: Open, fakes: FakeParts
 ) -> None:
-    fakes.metrics.generates = True
-    fakes.store.parameters = GENERATING_PARAMETERS
+    generating(fakes)
     app = open_page(page)
     assert_sound(app)
     shown = charts(app)
@@ -137,7 +140,7 @@ def test_where_no_model_generates_nothing_is_said_of_tokens(page: str, open_page
 
 
 def test_tokens_by_pool_follow_the_selectors(open_page: Open, fakes: FakeParts) -> None:
-    fakes.metrics.generates = True
+    generating(fakes)
     app = open_page("latency")
     app.segmented_control(key="latency-quantile").set_value("p50").run()
     app.segmented_control(key="latency-by").set_value(Split.POOL).run()
@@ -148,8 +151,7 @@ def test_tokens_by_pool_follow_the_selectors(open_page: Open, fakes: FakeParts) 
 
 
 def test_the_overview_tells_what_tokens_are_promised(open_page: Open, fakes: FakeParts) -> None:
-    fakes.metrics.generates = True
-    fakes.store.parameters = GENERATING_PARAMETERS
+    generating(fakes)
     app = open_page("overview")
     (verdict,) = app.success
     assert verdict.value.startswith(
@@ -158,7 +160,7 @@ def test_the_overview_tells_what_tokens_are_promised(open_page: Open, fakes: Fak
     )
     tokens = app.dataframe[1].value
     assert tokens["tier"].tolist() == ["interactive", "bulk"]
-    assert tokens["first token SLO ms"].tolist()[0] == 10_000
+    assert tokens["first token SLO"].tolist() == ["10.00 s", "none"]
     assert tokens["next tokens p99 ms"].tolist() == [31.0, 31.0]
 
 
@@ -166,15 +168,77 @@ def test_a_replica_that_is_gone_is_in_the_verdict(open_page: Open, fakes: FakePa
     first, second = fakes.metrics.fleet
     fakes.metrics.fleet = (first, replace(second, up=False))
     app = open_page("overview")
-    (verdict,) = app.warning
-    assert "1 of 2 replicas not answering" in verdict.value
+    (verdict,) = app.error
+    assert "1 of 2 replicas gone" in verdict.value
 
 
-def test_the_store_down_leaves_the_overview(open_page: Open, fakes: FakeParts) -> None:
-    fakes.store.trouble = down()
+def test_the_store_down_leaves_the_overview_and_is_said(open_page: Open, fakes: FakeParts) -> None:
+    fakes.store.trouble = SourceDown("/etc/parameters.yaml cannot be read.")
     app = open_page("overview")
     assert_sound(app)
     assert app.dataframe
+    assert app.dataframe[0].value["SLO"].tolist() == ["200 ms", "none"]
+    (verdict,) = app.warning
+    assert "cannot be read. Replicas go on with what they have." in verdict.value
+
+
+def test_several_faults_are_one_box_the_worst_first(open_page: Open, fakes: FakeParts) -> None:
+    first, second = fakes.metrics.fleet
+    fakes.metrics.fleet = (first, replace(second, up=False))
+    fakes.metrics.tier_changes = {"failed_per_s": 200.0, "failures": {"failed": 200.0}}
+    app = open_page("overview")
+    assert_sound(app)
+    assert not app.success
+    assert not app.warning
+    (verdict,) = app.error
+    lines = verdict.value.split("\n\n")
+    assert ["1 of 2 replicas gone" in lines[0], "42% failed" in lines[1]] == [True, True]
+    icons = [verdict.icon, *(line.partition(" ")[0] for line in lines[1:])]
+    assert icons == [":material/error:"] * 3
+    assert {metric.label: metric.value for metric in app.metric}["Failed"] == "67%"
+
+
+def test_without_traffic_nothing_is_green(open_page: Open, fakes: FakeParts) -> None:
+    fakes.metrics.tier_changes = {"offered_per_s": 0.0, "p99_s": None}
+    app = open_page("overview")
+    assert_sound(app)
+    assert not app.success
+    (verdict,) = app.info
+    assert verdict.value.startswith("No traffic")
+
+
+def test_prometheus_away_leaves_what_was_known_and_says_its_age(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("overview")
+    shown = {metric.label: metric.value for metric in app.metric}
+    fakes.metrics.trouble = down()
+    fakes.now_s += 180
+    app.run()
+    assert_sound(app)
+    assert not app.success
+    (verdict,) = app.error
+    assert drawn(verdict.value)[0] == DOWN
+    (age,) = app.warning
+    assert re.fullmatch(r"What is shown was measured until \S+, 3 min ago\.", age.value)
+    again = {metric.label: metric.value for metric in app.metric}
+    assert again == {label: value for label, value in shown.items() if label != "Replicas"}
+    fakes.metrics.trouble = None
+    fakes.now_s += 60
+    app.run()
+    assert app.success
+    assert not app.error
+
+
+def test_a_longer_range_is_not_answered_with_a_shorter_one(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("overview")
+    fakes.metrics.trouble = down()
+    fakes.now_s += 180
+    app.selectbox(key="range").set_value("6 h").run()
+    assert DOWN in sentences(app)
+    assert not app.metric
 
 
 def test_no_price_is_said_with_what_to_do(open_page: Open, fakes: FakeParts) -> None:
@@ -204,6 +268,44 @@ def test_the_selectors_follow_the_url(fakes: FakeParts) -> None:
     assert asked[-1].duration_s == 6 * 3600
 
 
+def test_an_absolute_range_follows_the_url_and_stays_on_other_pages(fakes: FakeParts) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.query_params["from"] = "2026-09-21T12:00:00Z"
+    app.query_params["to"] = "2026-09-21T12:05:00Z"
+    app.run()
+    assert_sound(app)
+
+    def asked(what: str) -> Window:
+        found: Window = next(about for name, about in fakes.metrics.asked[::-1] if name == what)
+        return found
+
+    window = Window(1_789_992_000.0, 1_789_992_300.0)
+    assert asked("tiers") == window
+    app.switch_page("app_pages/cost.py").run()
+    assert asked("pools") == window
+    app.button(key="back-to-now").click().run()
+    assert asked("pools").moves
+    assert not [each for each in app.button if each.key == "back-to-now"]
+
+
+def test_a_range_that_is_none_is_told_and_the_other_one_counts(fakes: FakeParts) -> None:
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S)
+    app.query_params["from"] = "yesterday"
+    app.run()
+    assert_sound(app)
+    assert [each for each in sentences(app) if each.startswith("Give both ends of the range")]
+    assert app.metric
+
+
+def test_the_title_says_what_is_watched_and_when_it_was_drawn(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    fakes.title = "topics in eu-west"
+    app = open_page("overview")
+    assert [each for each in app.markdown if "topics in eu" in each.value]
+    assert [each.value for each in app.caption if each.value.startswith("updated at ")]
+
+
 def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
     open_page: Open, fakes: FakeParts
 ) -> None:
@@ -216,6 +318,28 @@ def test_a_choice_stays_on_other_pages_and_while_prometheus_is_away(
     assert app.selectbox(key="range").value == "6 h"
     assert app.selectbox(key="model").value == "topics"
     assert_sound(app)
+
+
+def test_selectors_that_do_nothing_are_not_there(open_page: Open, fakes: FakeParts) -> None:
+    app = open_page("load_tests")
+    assert not [box.key for box in app.selectbox if box.key in ("range", "model", "refresh")]
+    assert not [each for each in app.selectbox if each.key == "load-sweep"]  # there is one
+    assert [json.loads(str(each.proto.spec)) for each in app.get("plotly_chart")][-1]["data"]
+    app.switch_page("app_pages/latency.py").run()
+    assert app.selectbox(key="range").value == "15 min"
+
+
+def test_a_sweep_shows_its_front_first_and_any_columns_on_demand(
+    open_page: Open, fakes: FakeParts
+) -> None:
+    app = open_page("load_tests")
+    (title,) = [name for name in charts(app) if name.startswith("sweep-simulated")]
+    assert title == "sweep-simulated: throughput beside p99"
+    (kind,) = [each for each in app.segmented_control if each.key == "kind-sweep-simulated"]
+    kind.set_value("any two columns").run()
+    assert_sound(app)
+    assert "sweep-simulated" in charts(app)
+    assert not [each for each in app.selectbox if each.key == "along-sweep-simulated"]
 
 
 def test_no_runs_yet_is_said(open_page: Open, fakes: FakeParts) -> None:

@@ -1,5 +1,6 @@
 """The preview beside a simulation made by hand, and what it does with odd questions."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,8 @@ from predictor.core.parameters import Parameters, parse_plain
 from predictor.core.rows import Packing
 from predictor.policy.scheduler import Scheduler
 from predictor.policy.service_time import ServiceTimeModel, Work
-from predictor.simulation.simulator import Simulator
-from predictor.simulation.traffic import poisson_traffic
+from predictor.simulation.simulator import Arrival, Simulator
+from predictor.simulation.traffic import gamma_times, poisson_traffic
 
 MODEL = "model"
 SERVICE = ServiceModelFit(MODEL, "padded", {"fixed": 5e-3, "area": 1e-5}, 0.0, 500)
@@ -58,6 +59,21 @@ def test_it_says_what_a_simulation_by_hand_says() -> None:
     assert tier.good_per_s == pytest.approx(run.goodput(60.0), rel=0.05)
     assert seen.busy == pytest.approx(run.busy_s / 60.0, rel=0.05)
     assert (seen.simulated_s, seen.note) == (60.0, "")
+
+
+@pytest.mark.parametrize("burstiness", [1.0, 4.0, 16.0])
+def test_bursts_are_as_by_hand(burstiness: float) -> None:
+    service = ServiceTimeModel(Packing.PADDED, (5e-3, 1e-5, 0.0))
+    scheduler = Scheduler(parameters(), 1e-3)
+    scheduler.add_model(MODEL, [service])
+    simulator = Simulator(scheduler, lambda batch: service.predict_s(Work.of(batch.rows)))
+    times_s = gamma_times(75.0, 120.0, random.Random(3), burstiness)
+    run = simulator.simulate([Arrival(time_s, 64, MODEL, "interactive") for time_s in times_s])
+    arrivals = (ArrivalStats(MODEL, "interactive", 75.0, 1.0, burstiness, ((64, 1.0),)),)
+    (tier,) = preview(question(arrivals=arrivals, duration_s=120.0)).tiers
+    assert tier.p50_s == pytest.approx(run.latency_quantile_s(0.50), rel=0.1)
+    in_time = sum(each.in_time for each in run.settlements) / len(run.settlements)
+    assert tier.good_per_s / tier.offered_per_s == pytest.approx(in_time, abs=0.04)
 
 
 def test_the_same_question_has_the_same_answer() -> None:

@@ -18,6 +18,7 @@ from dashboard.ports import (
     Pool,
     PoolUse,
     Series,
+    Slo,
     SourceDown,
     Split,
     Stage,
@@ -44,6 +45,7 @@ from predictor.core.facts import (
     Snapshot,
     TokensCame,
 )
+from predictor.core.parameters import DEFAULT_PARAMETERS
 from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
 from predictor.metrics.devices import DeviceReading
 from predictor.metrics.observer import PrometheusObserver
@@ -82,7 +84,7 @@ def predictor(snapshot: Snapshot = SNAPSHOT) -> PrometheusObserver:
     return PrometheusObserver(
         lambda: snapshot,
         [ODD],
-        lambda: ["interactive", "bulk"],
+        lambda: DEFAULT_PARAMETERS.tiers,
         read_devices=lambda: [DeviceReading("0", 0.25, 1, 2)],
     )
 
@@ -189,11 +191,12 @@ def test_a_tier_is_what_was_sent(world: World) -> None:
         (0.99, interactive.p99_s),
     ):
         assert seen_s == pytest.approx(world.quantile_s(q), rel=0.10)
-    assert (interactive.queue_depth, interactive.backlog_s, interactive.offered_load) == (
-        24,
-        1.0,
-        1.25,
-    )
+    # As the rates are, of the whole window: the second replica was there for half of it.
+    joined = (WINDOW.end_s - START_S - SECOND_JOINS_S) / WINDOW.duration_s
+    assert interactive.queue_depth == pytest.approx(12 * (1 + joined), rel=0.02)
+    assert interactive.backlog_s == pytest.approx(0.5 * (1 + joined), rel=0.02)
+    assert interactive.offered_load == 1.25  # of the busiest
+    assert (interactive.slo, bulk.slo) == (Slo(0.2), Slo(math.inf))
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +358,10 @@ def test_a_pool_is_paid_for_as_long_as_it_was_there(world: World) -> None:
     assert other.present_s == pytest.approx(560 - SECOND_JOINS_S, abs=SCRAPE_S)
     assert spot.completed == pytest.approx((RATE - 1) * WINDOW.duration_s, rel=0.02)
     assert spot.tier_device_s["interactive"] == pytest.approx(spot.busy_s, rel=0.001)
+    assert spot.model_device_s == {ODD: pytest.approx(spot.busy_s, rel=0.001)}
+    assert spot.model_completed == {ODD: pytest.approx(spot.completed)}
+    assert spot.over_time is not None
+    assert set(spot.over_time.values) == {1.0}
     assert spot.padding_share == pytest.approx(120 / 320)
     assert (spot.devices, spot.instance_types) == (1.0, ("g1",))
     assert usd_per_1000(spot, 0.36) == pytest.approx(1000 * 0.05 / 9500, abs=0.005)
@@ -547,9 +554,15 @@ def test_a_replica_that_dies_is_seen_and_rules_are_kept(tmp_path: Path) -> None:
         until(lambda: replicas_up(metrics) == [True])
         (replica,) = metrics.replicas()
         assert (replica.pool, replica.generation) == (Pool.SPOT, 3)
+        answered_at_s = metrics.scrapes().newest_s
         target.stop()
         until(lambda: replicas_up(metrics) == [False])
-        assert metrics.replicas()[0].generation is None
+        (replica,) = metrics.replicas()
+        assert (replica.generation, replica.silent) == (None, False)
+        gone_s = replica.answered_at_s
+        assert gone_s is not None
+        assert gone_s >= answered_at_s
+        until(lambda: metrics.scrapes().newest_s > gone_s)  # it is asked all the same
     finally:
         prometheus.stop()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dashboard.changes import changed
-from dashboard.ports import Conflict, NoData, NotAllowed, Refused, SourceDown, Stored
+from dashboard.ports import Conflict, Missing, NoData, NotAllowed, Refused, SourceDown, Stored
 from dashboard.stores.editing import EditedStore
 from dashboard.stores.file import FileParameterStore
 from dashboard.stores.history import MOST_ENTRIES
@@ -70,6 +70,36 @@ def test_whatever_is_refused_can_be_replaced(path: Path, wrong: bytes) -> None:
     subject.apply(proposal(), expected=subject.read(), **WHO)
     path.write_bytes(wrong)
     assert subject.roll_back(7, expected=None, **WHO).parameters.generation == 9
+
+
+def test_a_deleted_file_is_put_back_from_the_history(path: Path) -> None:
+    subject = store(path)
+    before = subject.read()
+    edit = subject.apply(proposal(), expected=before, **WHO)
+    path.unlink()
+    with pytest.raises(Missing, match="is not there"):
+        subject.read()
+    with pytest.raises(Conflict, match="deleted meanwhile"):
+        subject.apply(proposal(16), expected=edit, **WHO)
+    assert not path.exists()
+    after = subject.roll_back(8, expected=None, **WHO)
+    assert after == subject.read()
+    assert after.parameters.generation == 9
+    assert after.parameters.for_model("topics").max_batch_size == 32
+    path.unlink()
+    with pytest.raises(NoData):
+        subject.roll_back(5, expected=None, **WHO)
+
+
+def test_a_number_that_the_history_has_given_is_given_to_no_other_edit(path: Path) -> None:
+    subject = store(path)
+    for size in (32, 16, 8):
+        subject.apply(proposal(size), expected=subject.read(), **WHO)  # 8, 9, 10
+    path.write_text(yaml.safe_dump({**PLAIN, "generation": 8}))
+    after = subject.apply(proposal(4), expected=subject.read(), **WHO)
+    assert after.parameters.generation == 11
+    generations = [entry.generation for entry in subject.history()]
+    assert len(set(generations)) == len(generations)
 
 
 def test_what_is_right_again_is_not_replaced_as_wrong(path: Path) -> None:
@@ -202,7 +232,7 @@ def test_history_is_bounded_and_survives_a_broken_line(path: Path) -> None:
 
 def test_a_missing_or_wrong_file_is_told_in_a_sentence(tmp_path: Path) -> None:
     subject = store(tmp_path / "none.yaml")
-    with pytest.raises(SourceDown, match="cannot be read"):
+    with pytest.raises(SourceDown, match="is not there"):
         subject.read()
     subject = store(tmp_path)
     with pytest.raises(SourceDown, match="no regular file"):

@@ -1,5 +1,6 @@
 """What pages say, from facts alone: verdicts, money, take-hold, tables."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,24 +9,42 @@ from typing import Any
 
 import pytest
 
+from dashboard.changes import changed
 from dashboard.identity import identity
 from dashboard.login import Login
 from dashboard.parts import Reader
 from dashboard.ports import (
+    UNREAD_TIER,
     BatchShape,
+    Edit,
     HistoryEntry,
     Pool,
     PoolUse,
     Price,
     Series,
     ServiceModelFit,
+    Slo,
+    Stored,
+    Sweep,
     TierNow,
     Token,
     TokenTimes,
+    Traffic,
+    Window,
 )
-from dashboard.views import batching, costs, load_tests, overview, times, tuning, units
+from dashboard.views import (
+    batching,
+    costs,
+    history,
+    latency,
+    load_tests,
+    overview,
+    times,
+    tuning,
+    units,
+)
 from dashboard.views.draft import Place, checked, edited
-from predictor.core.parameters import DEFAULT_PARAMETERS, GENERATING_PARAMETERS
+from predictor.core.parameters import DEFAULT_PARAMETERS, parse_plain
 from predictor.core.rows import Packing
 from predictor.policy.service_time import ServiceTimeModel
 from tests.dashboard.fakes import NOW_S, FakeMetrics, FakeStore, document_of, load_run, results
@@ -128,6 +147,44 @@ class TestCosts:
         )
         assert found.usd_per_month == pytest.approx(1.0 * 730)
 
+    def test_dearer_is_never_a_negative_cheaper(self) -> None:
+        assert costs.compared_words(0.38) == ("A request on spot is cheaper by", "38%")
+        assert costs.compared_words(-0.53) == ("A request on spot is dearer by", "53%")
+        assert costs.compared_words(None)[1] == units.MISSING
+        assert costs.saved_words(0.1) == ("Saved by spot's hours", "$0.10")
+        assert costs.saved_words(-0.1) == ("Paid more for spot's hours", "$0.10")
+
+    def test_hours_and_requests_that_tell_the_contrary_are_explained(self) -> None:
+        assert "answered fewer" in costs.why_unlike(-0.53, 0.10)
+        assert "answered more" in costs.why_unlike(0.2, -0.10)
+        assert costs.why_unlike(0.2, 0.1) == costs.why_unlike(None, 0.1) == ""
+
+    def test_models_share_all_that_was_paid_by_device_time(self) -> None:
+        two = use(
+            Pool.SPOT, model_completed={"a": 500.0, "b": 500.0}, model_device_s={"a": 3.0, "b": 1.0}
+        )
+        found = {cost.model: cost for cost in costs.model_costs([two], PRICES)}
+        assert found["a"].usd == pytest.approx(1.5)
+        assert found["b"].usd_per_1000 == pytest.approx(1.0)
+        unpriced = replace(two, pool=Pool.UNKNOWN)
+        assert costs.model_costs([unpriced], PRICES)[0].usd == 0.0
+
+    def test_a_pool_costs_what_its_replicas_do_at_each_time(self) -> None:
+        line = Series("spot", (1.0, 2.0), (2.0, 0.0))
+        presence = [(Pool.ON_DEMAND, line), (Pool.UNKNOWN, line)]
+        (found,) = costs.costs_over_time(presence, PRICES)
+        assert (found.name, found.values) == ("on-demand", (4.0, 0.0))
+
+    def test_a_file_says_of_when_it_is(self) -> None:
+        table = costs.cost_table(costs.pool_costs([use(Pool.SPOT)], PRICES))
+        rows = costs.with_times(table, Window(1_789_992_000.0, 1_789_992_300.0))
+        assert (
+            costs.as_csv(rows)
+            .splitlines()[1]
+            .startswith("2026-09-21T12:00:00Z,2026-09-21T12:05:00Z,spot,interactive,")
+        )
+        assert json.loads(costs.as_json(rows))[0]["to"] == "2026-09-21T12:05:00Z"
+
     def test_the_table_downloads_as_csv(self) -> None:
         table = costs.cost_table(costs.pool_costs([use(Pool.SPOT)], PRICES))
         head, first, *_ = costs.as_csv(table).splitlines()
@@ -138,76 +195,102 @@ class TestCosts:
 
 class TestOverview:
     def tier(self, **changed: Any) -> TierNow:
-        made = TierNow("topics", "interactive", 0.02, 0.08, 0.143, 10, 10, 10, 0, 0, 0, 0, 0.5)
+        made = TierNow(
+            *("topics", "interactive", 0.02, 0.08, 0.143, 10, 10, 10, 0, 0, 0, 0, 0.5),
+            slo=Slo(0.2),
+        )
         return replace(made, **changed)
 
-    def test_a_late_tier_is_not_well(self) -> None:
-        said = overview.verdict([self.tier(p99_s=0.25)], DEFAULT_PARAMETERS, [], [])
-        assert said == overview.Verdict("Interactive p99 is 250 ms of 200 ms.", well=False)
-
-    def test_tokens_are_judged_instead_of_whole_texts(self) -> None:
-        times = TokenTimes(0.1, 2.0, 0.1, 1.5)
-        tier = self.tier(p99_s=40.0, tokens=times)
-        said = overview.verdict([tier], GENERATING_PARAMETERS, [], [])
-        assert said == overview.Verdict(
-            "Interactive first token p99 is 2.00 s of 10.00 s;"
-            " interactive next tokens p99 is 1.50 s of 1.00 s.",
-            well=False,
-        )
-        kept = replace(tier, tokens=replace(times, next_p99_s=0.9))
-        assert overview.verdict([kept], GENERATING_PARAMETERS, [], []).well
-
     def test_only_tiers_that_generated_are_told_of_tokens(self) -> None:
-        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, None))
-        (row,) = overview.token_table([self.tier(), texts], GENERATING_PARAMETERS)
+        texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, None), slo=Slo(10.0, 1.0))
+        (row,) = overview.token_table([self.tier(), texts])
         assert row["tier"] == "chat/interactive"
-        assert (row["first token SLO ms"], row["next tokens SLO ms"]) == (10_000, 1000)
+        assert (row["first token SLO"], row["next tokens SLO"]) == ("10.00 s", "1.00 s")
         assert (row["first token p99 ms"], row["next tokens p99 ms"]) == (2000, None)
-        assert overview.token_table([self.tier()], GENERATING_PARAMETERS) == []
-        slo = [
-            each["SLO ms"] for each in overview.tier_table([self.tier(), texts], DEFAULT_PARAMETERS)
-        ]
-        assert slo == [200, None]
+        assert overview.token_table([self.tier()]) == []
+        slo = [each["SLO"] for each in overview.tier_table([self.tier(), texts])]
+        assert slo == ["200 ms", "of tokens"]
 
     def test_whole_answers_have_an_slo_where_some_model_gives_them(self) -> None:
         texts = self.tier(model="chat", tokens=TokenTimes(0.1, 2.0, 0.1, 0.2))
-        assert overview.answer_slos_s([texts], DEFAULT_PARAMETERS) == {}
-        for tiers in ([], [self.tier()], [self.tier(), texts]):
-            assert overview.answer_slos_s(tiers, DEFAULT_PARAMETERS) == {"interactive": 0.2}
-        assert overview.token_slos_s(GENERATING_PARAMETERS, Token.NEXT) == {"interactive": 1.0}
-        assert overview.token_slos_s(DEFAULT_PARAMETERS, Token.NEXT) == {}
-        assert overview.token_slos_s(None, Token.FIRST) == {}
+        assert overview.answer_slos_s([texts]) == {}
+        for tiers in ([self.tier()], [self.tier(), texts]):
+            assert overview.answer_slos_s(tiers) == {"interactive": 0.2}
+        texts = replace(texts, slo=Slo(10.0, 1.0))
+        assert overview.token_slos_s([texts], Token.FIRST) == {"interactive": 10.0}
+        assert overview.token_slos_s([texts], Token.NEXT) == {"interactive": 1.0}
+        assert overview.token_slos_s([self.tier()], Token.NEXT) == {}
+        assert overview.token_slos_s([], Token.FIRST) == {}
 
-    def test_refusals_are_said(self) -> None:
-        said = overview.verdict([self.tier(refused_per_s=2.0)], DEFAULT_PARAMETERS, [], [])
-        assert "20% of interactive is refused" in said.text
-        assert not said.well
+    def test_no_slo_is_not_an_unknown_one(self) -> None:
+        tiers = [self.tier(), self.tier(slo=Slo(math.inf)), self.tier(slo=None)]
+        assert [row["SLO"] for row in overview.tier_table(tiers)] == ["200 ms", "none", "unknown"]
+        assert overview.slos_s(tiers[1:]) == {}
 
-    def test_a_dearer_spot_pool_is_said(self) -> None:
-        uses = [use(Pool.SPOT, completed=250.0), use(Pool.ON_DEMAND)]
-        said = overview.verdict([], DEFAULT_PARAMETERS, costs.pool_costs(uses, PRICES), [])
-        assert said.text == "The spot pool is 100% dearer per request."
+    def test_what_became_of_requests_is_a_share_of_all_that_were_asked_for(self) -> None:
+        tier = self.tier(
+            offered_per_s=20.0, answered_per_s=11.0, good_per_s=10.0, refused_per_s=4.0,
+            failed_per_s=5.0,
+        )  # fmt: skip
+        (row,) = overview.tier_table([tier])
+        shares = {name: row[name] for name in ("in time", "late", "refused", "failed", "given up")}
+        assert shares == {
+            "in time": "50%", "late": "5%", "refused": "20%", "failed": "25%", "given up": "0%",
+        }  # fmt: skip
+        tiles = overview.totals([tier, self.tier()])
+        assert tiles["In time"] == ("67%", "20.0/s of 30.0/s")
+        assert tiles["Failed"] == ("17%", "5.0/s")
+        assert "Given up" not in tiles
+        assert overview.totals([replace(tier, given_up_per_s=1.0)])["Given up"] == ("5%", "1.0/s")
 
-    def test_nothing_known_is_no_good_news(self) -> None:
-        said = overview.verdict([], None, [], [])
-        assert said == overview.Verdict("Nothing was measured in this time range.", well=False)
+    def test_failures_are_told_by_their_kind(self) -> None:
+        failing = self.tier(failed_per_s=3.0, failures={"failed": 2.0, "expired": 1.0})
+        first, other = latency.endings_table([failing, self.tier(tier="bulk")])
+        assert first["errors of the model (500)"] == "20%"
+        assert first["deadlines that passed (504)"] == "10%"
+        assert other["errors of the model (500)"] == units.MISSING
+        assert "no service (503)" not in first
+        assert latency.endings_table([self.tier(offered_per_s=0.0)]) == []
 
-    def test_replicas_on_two_generations_are_not_well(self) -> None:
-        metrics = FakeMetrics()
-        metrics.move_to(2, replicas=1)
-        said = overview.verdict([], None, [], metrics.fleet)
-        assert said == overview.Verdict("1 of 2 replicas on generation 2.", well=False)
+    def test_shares_of_nothing_are_missing(self) -> None:
+        (row,) = overview.tier_table([self.tier(offered_per_s=0.0, good_per_s=0.0)])
+        assert row["in time"] == units.MISSING
+        assert overview.totals([])["Queue"] == ("0 rows", "0 ms of work")
+
+    def test_what_became_of_requests_over_time_is_of_all_tiers(self) -> None:
+        two = tuple(Series(f"topics/{tier}", (1.0, 2.0), (3.0, math.nan)) for tier in "ab")
+        traffic = Traffic(two, two, (), two[:1], (), (), ())
+        lines = {line.name: line.values for line in overview.became_over_time(traffic)}
+        assert lines["in time"] == (6.0, 0.0)
+        assert lines["refused"] == (3.0, 0.0)
+        assert set(lines) == {"in time", "late", "refused", "failed"}
+
+    def test_each_tier_has_a_tile_the_most_urgent_first(self) -> None:
+        bulk = self.tier(tier="bulk", slo=Slo(math.inf), p99_s=4.0)
+        lost = self.tier(tier=UNREAD_TIER)
+        tiles = overview.tier_tiles([bulk, lost, self.tier()])
+        assert list(tiles.items()) == [
+            ("interactive p99", ("143 ms", "of 200 ms, 10.0/s in time")),
+            ("bulk p99", ("4.00 s", "10.0/s in time")),
+        ]
+        texts = self.tier(tokens=TokenTimes(0.1, 2.0, 0.1, None), slo=Slo(10.0, 1.0))
+        assert overview.tier_tiles([texts]) == {
+            "interactive first token p99": ("2.00 s", "of 10.00 s, 10.0/s in time")
+        }
+
+    def test_pools_say_how_many_do_not_answer(self) -> None:
+        one, two = FakeMetrics().fleet
+        assert overview.pool_counts([one, two]) == "1 on-demand, 1 spot"
+        assert (
+            overview.pool_counts([one, replace(two, up=False), two]) == "1 on-demand, 1 of 2 spot"
+        )
 
     def test_several_models_are_told_apart_in_the_table(self) -> None:
-        rows = overview.tier_table(
-            [self.tier(), replace(self.tier(), model="speech")], DEFAULT_PARAMETERS
-        )
+        lost = self.tier(model="unknown", tier=UNREAD_TIER)
+        rows = overview.tier_table([self.tier(), lost])
+        assert [row["tier"] for row in rows] == ["interactive", "before its tier was known"]
+        rows = overview.tier_table([self.tier(), replace(self.tier(), model="speech")])
         assert [row["tier"] for row in rows] == ["topics/interactive", "speech/interactive"]
-        assert rows[0]["SLO ms"] == 200
-
-    def test_tiers_without_an_slo_have_none(self) -> None:
-        assert overview.slos_s(DEFAULT_PARAMETERS) == {"interactive": 0.2}
-        assert overview.slos_s(None) == {}
 
 
 class TestTakeHold:
@@ -236,7 +319,7 @@ class TestTakeHold:
         assert said == "32 on 1 replica, 64 on 1 replica"
         said = tuning.value_per_replica(size, metrics.fleet, {2: known[2]})
         assert said == "32 on 1 replica, unknown on 1 replica"
-        assert tuning.value_per_replica(size, [], known) == "no replica answers"
+        assert tuning.value_per_replica(size, [], known) == ""
 
     def test_the_history_is_asked_only_about_other_generations(self) -> None:
         metrics, store = FakeMetrics(), FakeStore()
@@ -253,14 +336,142 @@ class TestTakeHold:
         known = tuning.known_parameters(now, metrics.fleet, store.history)
         assert known == {1: DEFAULT_PARAMETERS, 2: now}
 
-    def test_a_mean_price_needs_every_pool(self) -> None:
-        fleet = FakeMetrics().fleet
-        assert tuning.blended_price(PRICES, fleet) == 1.5
-        assert tuning.blended_price({Pool.SPOT: SPOT}, fleet) is None
+    def test_a_replica_that_is_away_is_named_and_not_counted_out(self) -> None:
+        first, second = FakeMetrics().fleet
+        for silent, what in (
+            (True, "127.0.0.1:8090 silent: whether it has it is not known."),
+            (False, "127.0.0.1:8090 gone: it takes it when it starts."),
+        ):
+            away = replace(second, up=False, generation=None, silent=silent)
+            hold = tuning.take_hold([first, away], 1, None)
+            assert hold.text == f"Generation 1 is in force on 1 of 2 replicas. {what}"
+            assert not hold.done
+        newer = replace(second, generation=5)
+        assert tuning.take_hold([first, newer], 1, None).text.endswith("8090 on generation 5.")
 
-    def test_a_document_that_cannot_be_read_has_no_generation(self) -> None:
-        assert tuning.generation_of(document_of(DEFAULT_PARAMETERS)) == 1
-        assert tuning.generation_of("") is None
+
+class TestAbsoluteRanges:
+    def test_ends_are_of_the_readers_zone_or_say_their_own(self) -> None:
+        berlin = times.zone_of("Europe/Berlin")
+        in_utc = times.absolute("2026-09-21T12:00:00Z", "2026-09-21T12:05:00Z", berlin, NOW_S)
+        assert in_utc == Window(1_789_992_000.0, 1_789_992_300.0)
+        assert in_utc == times.absolute(
+            " 2026-09-21 14:00:00", "2026-09-21 14:05:00.0000", berlin, NOW_S
+        )
+        assert isinstance(in_utc, Window)
+        assert not in_utc.moves
+        assert times.written(in_utc.start_s) == "2026-09-21T12:00:00Z"
+        assert times.span_of(in_utc, berlin, NOW_S) == "14:00:00 to 14:05:00"
+
+    def test_what_lies_ahead_is_not_asked_for(self) -> None:
+        found = times.absolute(times.written(NOW_S - 60), times.written(NOW_S + 60), UTC, NOW_S)
+        assert found == Window(NOW_S - 60, NOW_S)
+
+    @pytest.mark.parametrize(
+        ("start", "end", "said"),
+        [
+            ("yesterday", "now", "both ends"),
+            ("2026-09-21 12:00:00", "", "both ends"),
+            ("2026-09-21 12:00:00", "2026-09-21 12:00:05", "10 s long"),
+            ("2026-09-21 12:05:00", "2026-09-21 12:00:00", "10 s long"),
+            ("2030-01-01 00:00:00", "2030-01-02 00:00:00", "begin in the past"),
+            ("2020-01-01 00:00:00", "2026-01-02 00:00:00", "90 d long at most"),
+        ],
+    )
+    def test_what_is_no_range_is_a_sentence(self, start: str, end: str, said: str) -> None:
+        found = times.absolute(start, end, UTC, NOW_S)
+        assert isinstance(found, str)
+        assert said in found
+
+    def test_without_ends_there_is_none(self) -> None:
+        assert times.absolute("", " ", UTC, NOW_S) is None
+
+    def test_ages_and_moments(self) -> None:
+        assert [times.elapsed(each) for each in (0, 119, 120, 7200, 200_000)] == [
+            *("0 s", "119 s", "2 min", "2 h", "2 d"),
+        ]
+        assert times.moment(NOW_S, UTC, NOW_S + 60) == "14:13:20"
+        assert times.moment(NOW_S - 86_400, UTC, NOW_S) == "2026-09-20 14:13:20"
+
+
+class TestHistory:
+    """Two edits of the dashboard, and hands between them."""
+
+    def document(self, generation: int, slo_ms: float) -> str:
+        plain = edited(DEFAULT_PARAMETERS, {Place("tiers", "interactive", "slo_ms"): slo_ms})
+        return document_of(parse_plain({**plain, "generation": generation}))
+
+    def entry(self, generation: int, before: str, after: str) -> HistoryEntry:
+        parsed = [history.parsed(each) for each in (before, after)]
+        assert parsed[0] is not None
+        assert parsed[1] is not None
+        changes = changed(parsed[0], parsed[1])
+        return HistoryEntry(generation, NOW_S, "ada", f"edit {generation}", changes, before, after)
+
+    def stored(self, document: str) -> Stored:
+        parameters = history.parsed(document)
+        assert parameters is not None
+        return Stored(parameters, document, document)
+
+    def test_edits_follow_each_other(self) -> None:
+        one, two, three = (self.document(*each) for each in ((1, 200), (2, 150), (3, 100)))
+        entries = [self.entry(3, two, three), self.entry(2, one, two)]
+        rows = history.rows(entries, self.stored(three), UTC)
+        assert [(row.generation, row.can_return) for row in rows] == [
+            (3, False), (2, True), (1, True),
+        ]  # fmt: skip
+        assert history.edited_by_hand(entries, self.stored(three), UTC) is None
+        assert history.whose(three, entries) == "ada (edit 3)"
+
+    @pytest.mark.parametrize("generation", [1, 2, 9])
+    def test_an_edit_by_hand_is_a_row_under_whatever_number(self, generation: int) -> None:
+        one, two = self.document(1, 200), self.document(2, 150)
+        entries = [self.entry(2, one, two)]
+        by_hand = self.document(generation, 120)
+        row, *_ = history.rows(entries, self.stored(by_hand), UTC)
+        assert row.heading.startswith(history.BY_HAND)
+        assert ("is no new number" in row.heading) == (generation <= 2)
+        assert "tiers.interactive.slo_ms: 150 → 120" in row.changes
+        assert not row.can_return
+        assert history.edited_by_hand(entries, self.stored(by_hand), UTC) == row
+        assert history.whose(by_hand, entries) == ""
+
+    def test_an_edit_by_hand_that_was_edited_since_stays_in_the_history(self) -> None:
+        one, two, hand, three = (
+            self.document(*each) for each in ((1, 200), (2, 150), (2, 120), (3, 100))
+        )
+        entries = [self.entry(3, hand, three), self.entry(2, one, two)]
+        rows = history.rows(entries, self.stored(three), UTC)
+        assert [row.heading.startswith(history.BY_HAND) for row in rows] == [
+            False, True, False, False,
+        ]  # fmt: skip
+        # A roll back goes by the number, which two of them have: to the one that was made here.
+        assert [(row.generation, row.can_return) for row in rows] == [
+            (3, False), (2, False), (2, True), (1, True),
+        ]  # fmt: skip
+
+    def test_comments_are_no_edit(self) -> None:
+        one, two = self.document(1, 200), self.document(2, 150)
+        entries = [self.entry(2, one, two)]
+        assert history.edited_by_hand(entries, self.stored(two + "\n"), UTC) is None
+        assert history.edited_by_hand([], self.stored(two), UTC) is None
+
+    def test_what_is_refused_or_missing_leaves_all_to_return_to(self) -> None:
+        one, two = self.document(1, 200), self.document(2, 150)
+        rows = history.rows([self.entry(2, one, two)], None, UTC)
+        assert [row.can_return for row in rows] == [True, True]
+        assert (
+            history.rows([replace(self.entry(2, one, two), before="wrong")], None, UTC) == rows[:1]
+        )
+        assert history.rows([], None, UTC) == []
+
+    def test_markers_say_who_and_why(self) -> None:
+        entries = [self.entry(2, self.document(1, 200), self.document(2, 150))]
+        edits = [Edit(NOW_S, 2), Edit(NOW_S, 7)]
+        assert [edit.note for edit in history.with_notes(edits, entries)] == [
+            "ada: edit 2", "by hand",
+        ]  # fmt: skip
+        assert [edit.note for edit in history.with_notes(edits, [])] == ["", ""]
 
 
 class TestBatching:
@@ -323,10 +534,51 @@ class TestLoadTests:
 
     def test_a_sweep_is_lines_along_a_column(self) -> None:
         (sweep,) = results().sweeps
-        assert load_tests.numeric_columns(sweep) == ["max_batch_size", "rate_per_s", "p99_ms"]
-        lines = load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", "policy")
+        assert load_tests.numeric_columns(sweep) == ["rate_per_s", "p99_ms"]  # one batch size
+        lines = load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", ["policy"])
         assert lines["adaptive"] == ([100.0, 200.0, 300.0], [22.0, 32.0, 42.0])
-        assert list(load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", None)) == [""]
+        assert list(load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", [])) == [""]
+
+    def sweep(self) -> Sweep:
+        """Two settings of a policy at two rates, and one cell that was not sent as asked."""
+        columns = ("policy", "max_wait_ms", "rate_per_s", "throughput_per_s", "p99_ms", "valid")
+        rows = (
+            ("adaptive", 0.0, 10.0, 10.0, 20.0, "True"),
+            ("adaptive", 0.0, 20.0, 18.0, 40.0, "True"),
+            ("constant", 5.0, 10.0, 9.0, 30.0, "True"),
+            ("constant", 50.0, 20.0, 20.0, 90.0, "True"),
+            ("constant", 5.0, 20.0, 40.0, 1.0, "False"),
+        )
+        return Sweep("s", columns, rows)
+
+    def test_each_setting_is_a_line_of_its_own(self) -> None:
+        sweep = self.sweep()
+        by = load_tests.setting_columns(sweep, "rate_per_s")
+        assert by == ["policy", "max_wait_ms"]
+        lines = load_tests.sweep_groups(sweep, "rate_per_s", "p99_ms", by)
+        assert "constant, max_wait_ms 50" in lines
+        assert all(along == sorted(set(along)) for along, _ in lines.values())  # no zig-zag
+
+    def test_the_front_is_what_nothing_beats(self) -> None:
+        sweep = self.sweep()
+        assert load_tests.front_axes(sweep) == ("throughput_per_s", "p99_ms")
+        assert load_tests.front(sweep, "throughput_per_s", "p99_ms") == (
+            [10.0, 18.0, 20.0], [20.0, 40.0, 90.0],
+        )  # fmt: skip
+        without = replace(sweep, columns=("policy", "max_wait_ms", "a", "b", "c", "valid"))
+        assert load_tests.front_axes(without) is None
+
+    def test_probes_of_a_search_come_behind_and_those_that_failed_last(self) -> None:
+        failed = replace(load_run("capacity/9", 1.0), missed=("p99 under 50 ms; seen 80 ms.",))
+        runs = [
+            replace(failed, name="capacity/9"),
+            load_run("capacity/1", 1.0),
+            load_run("20261125-steady", 1.0),
+            replace(load_run("20261124-steady", 1.0), valid=False),
+        ]
+        assert [run.name for run in load_tests.in_order(runs)] == [
+            "20261125-steady", "20261124-steady", "capacity/1", "capacity/9",
+        ]  # fmt: skip
 
 
 class TestUnits:

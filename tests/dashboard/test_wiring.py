@@ -59,8 +59,7 @@ def test_an_edit_reaches_the_file_and_its_history_without_prometheus(parameters:
     (entry,) = store.history()
     assert entry.reason == "promised to the customer"
     assert entry.who
-    app.button(key="roll-back-1").click().run()
-    assert_sound(app)
+    roll_back(app, "roll-back-1")
     assert store.read().parameters.tiers == DEFAULT_PARAMETERS.tiers
 
 
@@ -77,11 +76,35 @@ def test_a_file_that_was_broken_by_hand_can_be_rolled_back(parameters: Path) -> 
     assert "tiers.interactive.slo_ms" in said
     assert said.endswith(". Replicas go on with what they have.")
     assert ".." not in said
-    app.button(key="tuning-mend").click().run()
-    assert_sound(app)
+    roll_back(app, "tuning-mend")
     assert store.read().parameters.tiers["interactive"].slo_ms == 150
     assert store.read().parameters.generation == 3
     assert not [each for each in sentences(app) if "wrong" in each]
+
+
+def roll_back(app: AppTest, button: str) -> None:
+    app.button(key=button).click().run()
+    app.text_input(key=f"{button}-reason").set_value("it was better").run()
+    app.button(key=f"{button}-do").click().run()
+    assert_sound(app)
+
+
+def test_a_file_that_was_deleted_is_put_back(parameters: Path) -> None:
+    store = FileParameterStore(parameters, editable=True)
+    good = msgspec.to_builtins(DEFAULT_PARAMETERS)
+    good["tiers"]["interactive"]["slo_ms"] = 150.0
+    store.apply(good, expected=store.read(), who="ada", reason="promised")
+    parameters.unlink()
+    app = AppTest.from_file(str(APP), default_timeout=RUN_LIMIT_S).run()
+    app.switch_page("app_pages/tuning.py").run()
+    app.run()  # a reload says and offers the same
+    assert_sound(app)
+    assert [each for each in sentences(app) if "is not there; put it back" in each]
+    assert {"roll-back-1", "roll-back-2"} <= {each.key for each in app.button}
+    roll_back(app, "tuning-mend")
+    assert store.read().parameters.tiers["interactive"].slo_ms == 150
+    assert store.read().parameters.generation == 3
+    assert not [each for each in sentences(app) if "is not there" in each]
 
 
 def test_a_broken_file_without_a_history_is_to_be_mended_by_hand(parameters: Path) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from predictor.core.rows import Batch, DispatchReason, Packing, Row
+from predictor.core.generation import Sampled
+from predictor.core.rows import AT_ITS_END, Batch, DispatchReason, Packing, Piece, Row
 from predictor.engine.device import Device, Finished
-from predictor.engine.port import PipelinedRunner, Runner
+from predictor.engine.port import PipelinedRunner, PipelinedStepRunner, Runner
 from tests.engine.fakes import MODEL, Pipeline, Sums, row, total
 
 
@@ -175,3 +176,130 @@ async def test_a_loop_that_is_gone_ends_the_threads() -> None:
     for thread in world.threads:
         await asyncio.to_thread(thread.join, 30)
         assert not thread.is_alive()
+
+
+class PipelinedSteps:
+    """Each piece samples its slot. Launching a step with a slot in `refused` raises, and so does
+    running several pieces of which one is in `bad`."""
+
+    def __init__(self) -> None:
+        self.spec = Sums().spec
+        self.launched: list[list[int]] = []
+        self.ran: list[list[int]] = []  # by the thread
+        self.refused: set[int] = set()
+        self.bad: set[int] = set()
+        self.opened = threading.Event()
+
+    def launch_step(self, pieces: Sequence[Piece]) -> "StepInPipeline":
+        slots = [piece.slot for piece in pieces]
+        if self.refused & set(slots):
+            raise RuntimeError("cannot be launched")
+        self.launched.append(slots)
+        return StepInPipeline(self.opened, slots)
+
+    def run_step(self, pieces: Sequence[Piece]) -> Sequence[Sampled | Exception | None]:
+        assert self.opened.wait(30)
+        assert threading.current_thread().name == "device"
+        slots = [piece.slot for piece in pieces]
+        self.ran.append(slots)
+        if self.bad & set(slots):
+            raise ValueError("a bad piece")
+        return [Sampled(slot) for slot in slots]
+
+
+class StepInPipeline:
+    def __init__(self, opened: threading.Event, slots: Sequence[int]) -> None:
+        self._opened = opened
+        self._slots = slots
+
+    def results(self) -> Sequence[Sampled | Exception | None]:
+        assert self._opened.wait(30)
+        return [Sampled(slot) for slot in self._slots]
+
+
+def step_of(*slots: int) -> Batch:
+    rows = [Row(MODEL, "tier", 1, 0.0) for _ in slots]
+    pieces = [
+        Piece(row, slot, AT_ITS_END, 1, (), fresh=False, samples=True)
+        for row, slot in zip(rows, slots, strict=True)
+    ]
+    reason = DispatchReason.IDLE
+    return Batch(MODEL, rows, Packing.PAGED, reason, 0.0, len(rows), pieces=pieces)
+
+
+def sampled(done: Finished) -> list[int]:
+    return [each.id if isinstance(each, Sampled) else -1 for each in done.ran.results]
+
+
+@pytest.fixture
+def steps() -> Iterator[PipelinedSteps]:
+    runner = PipelinedSteps()
+    assert isinstance(runner, PipelinedStepRunner)
+    yield runner
+    runner.opened.set()
+
+
+async def test_the_next_step_is_launched_before_the_first_has_results(
+    world: World, steps: PipelinedSteps
+) -> None:
+    first, second = step_of(1, 2), step_of(1, 2)
+    world.device.start(steps, first)
+    world.device.start(steps, second)
+    assert steps.launched == [[1, 2], [1, 2]]
+    steps.opened.set()
+    assert sampled(await world.ended(first)) == [1, 2]
+    assert sampled(await world.ended(second)) == [1, 2]
+    assert steps.ran == []
+
+
+async def test_behind_a_step_that_could_not_be_launched_none_is_until_it_has_run(
+    world: World, steps: PipelinedSteps
+) -> None:
+    """Steps go on from one another: one that was launched would overtake it."""
+    steps.refused = {2}
+    before, refused, behind, last = step_of(1, 3), step_of(1, 2), step_of(1, 4), step_of(4)
+    for each in (before, refused, behind, last):
+        world.device.start(steps, each)
+    assert steps.launched == [[1, 3]]
+    steps.opened.set()
+    assert sampled(await world.ended(before)) == [1, 3]
+    done = await world.ended(refused)
+    assert sampled(done) == [1, 2]
+    assert not done.ran.at_once
+    assert sampled(await world.ended(behind)) == [1, 4]
+    assert sampled(await world.ended(last)) == [4]
+    assert steps.ran == [[1], [2], [1, 4], [4]]
+    assert steps.launched == [[1, 3]]
+    after = step_of(1, 3)  # the thread is behind no longer
+    world.device.start(steps, after)
+    assert steps.launched == [[1, 3], [1, 3]]
+    assert sampled(await world.ended(after)) == [1, 3]
+
+
+async def test_steps_are_launched_again_whatever_became_of_the_one_that_was_not(
+    world: World, steps: PipelinedSteps
+) -> None:
+    steps.refused = steps.bad = {2}
+    steps.opened.set()
+    for number in range(3):
+        refused, after = step_of(1, 2), step_of(1)
+        world.device.start(steps, refused)
+        assert sampled(await world.ended(refused)) == [1, -1]
+        world.device.start(steps, after)
+        assert steps.launched == [[1]] * (number + 1)
+        assert sampled(await world.ended(after)) == [1]
+
+
+async def test_whole_rows_are_launched_behind_a_step_that_was_not(
+    world: World, steps: PipelinedSteps, pipeline: Pipeline
+) -> None:
+    """They do not go on from it."""
+    steps.refused = {2}
+    refused, whole = step_of(2), batch_of(5)
+    world.device.start(steps, refused)
+    world.device.start(pipeline, whole)
+    assert pipeline.launched == [[5]]
+    steps.opened.set()
+    pipeline.release()
+    assert sampled(await world.ended(refused)) == [-1]  # alone, so it was tried already
+    assert await world.answers(whole) == [5]

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,15 +30,22 @@ def tier_result(
 
 
 class FakeK6:
-    """Calm up to `capacity_per_s`, late above. `before` is called with the number of the run."""
+    """Calm up to `capacity_per_s`, late above. `before` is called with the number of the run.
+
+    `busy_above_per_s`: where it cannot send what it should, and drops some.
+    """
 
     def __init__(
-        self, capacity_per_s: float, before: Callable[[int], None] = lambda run: None
+        self,
+        capacity_per_s: float,
+        before: Callable[[int], None] = lambda run: None,
+        busy_above_per_s: float = math.inf,
     ) -> None:
         self.runs: list[Mapping[str, str]] = []
         self.scripts: list[str] = []
         self._capacity_per_s = capacity_per_s
         self._before = before
+        self._busy_above_per_s = busy_above_per_s
 
     def __call__(
         self,
@@ -60,7 +68,7 @@ class FakeK6:
             script=script,
             settings=settings,
             seconds=SECONDS,
-            dropped=0,
+            dropped=int(rate_per_s > self._busy_above_per_s),
             tiers={settings["TIERS"]: tier},
             thresholds_ok=True,
             folder=results,

@@ -1,6 +1,7 @@
 """Capacity and sweep against a real server, with a stand-in for k6."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,8 +60,12 @@ def test_policies_are_compared_and_the_document_is_put_back(
     k6 = FakeK6(60.0, before=lambda run: policies.append(policy_in(server)))
     arguments = ["capacity", *options(server, tmp_path), "--compare", "constant,adaptive"]
     assert main(arguments, k6) == 0
-    told = capsys.readouterr().out
+    told, steps = capsys.readouterr()
     assert "capacity ÷ simulator's" in told
+    # Piped, each step is a line, beside the result and not in it.
+    assert re.search(r"^\[\d+ s\] constant: a look at what is sent$", steps, re.MULTILINE)
+    assert re.search(r"^\[\d+ s\] adaptive: [\d.]+/s: held$", steps, re.MULTILINE)
+    assert "/s: held" not in told
     assert set(policies) == {Policy.CONSTANT, Policy.ADAPTIVE}
     assert policy_in(server) is Policy.ADAPTIVE
     assert set(k6.scripts) == {"steady"}
@@ -73,6 +78,27 @@ def test_an_slo_that_is_never_met_is_said(
 ) -> None:
     assert main(["capacity", *options(server, tmp_path)], FakeK6(0.0)) == 1
     assert "no rate met p99 ≤ 100 ms" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_generator_that_is_too_busy_is_invalid(
+    server: RunningServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["capacity", *options(server, tmp_path)]
+    assert main(arguments, FakeK6(1e6, busy_above_per_s=30.0)) == 0
+    told, steps = capsys.readouterr()
+    assert "what gave up was k6, not the server; a lower bound" in " ".join(told.split())
+    assert "INVALID: the generator could not keep up" in steps
+    assert main(arguments, FakeK6(1e6, busy_above_per_s=0.0)) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "adaptive: INVALID: the generator could not keep up" in told
+
+    grid = ["--waits_ms", "0", "--sizes", "1", "--rates", "10,40", "--seconds", "1"]
+    k6 = FakeK6(1e6, busy_above_per_s=30.0)
+    assert main(["sweep", *options(server, tmp_path), *grid], k6) == 0
+    told, steps = capsys.readouterr()
+    assert "INVALID: 2 of 4 cells" in " ".join(told.split())
+    assert steps.count("INVALID: k6 could not keep up") == 2
+    assert "[4/4, " in steps
 
 
 def test_a_sweep_that_was_stopped_goes_on(

@@ -12,14 +12,17 @@ import pytest
 import yaml
 
 from dashboard.settings import VARIABLES, read_settings
+from predictor.core.model import ModelSettings, Task
 from predictor.core.parameters import (
     DEFAULT_PARAMETERS,
     GENERATING_PARAMETERS,
     parse_document,
 )
+from predictor.first_steps import curl
 from predictor.local.__main__ import create_parameters_file, main
 from predictor.local.dashboard import create_price_table
-from predictor.local.flags import parse, ports_problem
+from predictor.local.flags import parse
+from predictor.local.ports import ports_problem
 from predictor.local.together import Service, port_problem
 from tests.local.services import free_port
 
@@ -117,6 +120,34 @@ def test_the_light_form_is_one_replica_alone(started: Started) -> None:
     assert "dashboard" not in started.welcome.splitlines()[1]
 
 
+def test_parameters_of_the_last_run_are_kept_and_it_says_so(
+    started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([]) == 0
+    assert "last run" not in capsys.readouterr().out
+    path = Path("run/parameters.yaml")
+    path.write_text(path.read_text().replace("generation: 1", "generation: 7"))
+    assert main([]) == 0
+    assert f"the parameters of the last run are kept ({path}, generation 7)" in (
+        said := capsys.readouterr().out
+    )
+    assert "remove that file" in said
+    path.write_text("generation: many")
+    assert main([]) == 0
+    assert f"({path}, which is wrong: generation" in capsys.readouterr().out
+
+
+def test_the_line_to_try_fits_the_task(started: Started) -> None:
+    assert main(["--task=simulated"]) == 0
+    assert started.welcome.splitlines()[-1].endswith(
+        curl(ModelSettings(name="topics", task=Task.SIMULATED), "http://127.0.0.1:8080")
+    )
+    assert main(["--task=text-generation", "--model_dir=mine", "--host=0.0.0.0"]) == 0
+    assert "  curl -s http://127.0.0.1:8080/v2/models/chat/generate " in started.welcome
+    assert main(["--task=topik"]) == 0  # the predictor refuses it
+    assert "curl" not in started.welcome
+
+
 GENERATES = ("--task=text-generation",), ("--task=simulated", "--simulated_output_tokens=40")
 
 
@@ -193,14 +224,14 @@ def test_the_port_of_redis_counts_where_one_is_started() -> None:
             ["--replicas=1", f"--redis_port={port}", "--prometheus_port=0", "--dashboard_port=0"]
             + [f"--{kind}_port={free_port()}" for kind in ("http", "grpc")]
         )
-        assert "make up REDIS_PORT=" in ports_problem(flags, redis=True)
-        assert not ports_problem(flags, redis=False)
+        assert "make up REDIS_PORT=" in ports_problem(flags.ports(redis=True))
+        assert not ports_problem(flags.ports(redis=False))
 
 
 def test_a_port_wanted_twice_is_told_before_anything_starts() -> None:
     port = free_port()
     flags = parse([f"--http_port={port}", f"--grpc_port={port}"])
-    assert ports_problem(flags, redis=True) == (
+    assert ports_problem(flags.ports(redis=True)) == (
         f"port {port} is wanted by predictor 1 (HTTP) and by predictor 1 (gRPC);"
         " choose another: make up GRPC_PORT=<port>"
     )

@@ -6,6 +6,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from predictor.core.facts import EdgesConnected, EdgeTimed, ProcessRestarted, Settled
+from predictor.core.parameters import TierParameters
 from predictor.core.rows import Outcome
 from predictor.metrics.exposition import EMPTY_SNAPSHOT
 from predictor.metrics.merging import merged
@@ -15,7 +16,9 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def exposition(requests: int, accept: str) -> bytes:
-    observer = PrometheusObserver(lambda: EMPTY_SNAPSHOT, ['a"b'], lambda: ["fast"])
+    observer = PrometheusObserver(
+        lambda: EMPTY_SNAPSHOT, ['a"b'], lambda: {"fast": TierParameters(priority=1)}
+    )
     for _ in range(requests):
         observer.observe(Settled('a"b', "fast", Outcome.OK, 1, 0.01))
         observer.observe(EdgeTimed('a"b', "http", 1e-3, 1e-3, 1e-3))

@@ -3,7 +3,7 @@
 import math
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import pytest
@@ -32,6 +32,7 @@ from predictor.core.facts import (
     Snapshot,
     TokensCame,
 )
+from predictor.core.parameters import TierParameters
 from predictor.core.rows import Batch, DispatchReason, Outcome, Packing, Row
 from predictor.metrics import names
 from predictor.metrics.devices import DeviceReading, nvml_reader
@@ -41,7 +42,10 @@ from predictor.policy.service_time import Work
 TEXT = "text/plain"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 MODELS = ("topics", "embed")
-TIERS = ("interactive", "bulk")
+TIERS = {
+    "interactive": TierParameters(priority=1, slo_ms=200, itl_slo_ms=50),
+    "bulk": TierParameters(priority=2),
+}
 IDLE = Snapshot(queues=(), service_models=(), overloaded=False)
 NOW_S = 1_700_000_000.0
 
@@ -55,7 +59,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 def observer(
     snapshot: Snapshot = IDLE,
     models: Sequence[str] = MODELS,
-    tiers: Callable[[], Sequence[str]] = lambda: TIERS,
+    tiers: Callable[[], Mapping[str, TierParameters]] = lambda: TIERS,
     devices: Sequence[DeviceReading] = (),
 ) -> PrometheusObserver:
     return PrometheusObserver(
@@ -245,7 +249,9 @@ def test_an_answered_request() -> None:
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(
-        st.builds(settled, st.sampled_from(Outcome), st.sampled_from(TIERS), st.integers(1, 100)),
+        st.builds(
+            settled, st.sampled_from(Outcome), st.sampled_from(list(TIERS)), st.integers(1, 100)
+        ),
         max_size=60,
     )
 )
@@ -394,6 +400,21 @@ def test_gauges_tell_the_scheduler_at_the_scrape() -> None:
     assert value(samples, names.SERVICE_MODEL_BATCHES, **learned) == 31
 
 
+def test_slos_are_those_in_force_at_the_scrape() -> None:
+    in_force = dict(TIERS)
+    subject = observer(tiers=lambda: in_force)
+    samples = scrape(subject)
+    assert value(samples, names.TIER_SLO, tier="interactive") == 0.2
+    assert value(samples, names.TIER_ITL_SLO, tier="interactive") == 0.05
+    assert value(samples, names.TIER_SLO, tier="bulk") == math.inf
+    assert value(samples, names.TIER_ITL_SLO, tier="bulk") == math.inf
+    del in_force["bulk"]
+    in_force["interactive"] = TierParameters(priority=1, slo_ms=150)
+    samples = scrape(subject)
+    assert value(samples, names.TIER_SLO, tier="interactive") == 0.15
+    assert (names.TIER_SLO.name, frozenset({("tier", "bulk")})) not in samples
+
+
 def test_devices_tell_what_they_can() -> None:
     readings = [DeviceReading("0", 0.75, 10, 100, 310.5), DeviceReading("1", None, 20, 100)]
     samples = scrape(observer(devices=readings))
@@ -442,10 +463,10 @@ def test_what_an_edge_refuses_is_a_request_of_no_tier() -> None:
 
 
 def test_a_new_tier_is_counted_under_its_name_and_an_old_one_stays() -> None:
-    in_force = ["interactive"]
+    in_force = {"interactive": TIERS["interactive"]}
     subject = observer(tiers=lambda: in_force)
     subject.observe(settled(Outcome.OK))
-    in_force[:] = ["batch"]
+    in_force["batch"] = in_force.pop("interactive")
     subject.observe(settled(Outcome.OK, tier="batch"))
     samples = scrape(subject)
     for tier in ("interactive", "batch"):
@@ -453,15 +474,16 @@ def test_a_new_tier_is_counted_under_its_name_and_an_old_one_stays() -> None:
 
 
 def test_a_tier_is_known_to_scrapes_before_its_first_request() -> None:
-    in_force = ["interactive"]
+    in_force = {"interactive": TIERS["interactive"]}
     subject = observer(tiers=lambda: in_force)
-    in_force.append("batch")
+    in_force["batch"] = TIERS["bulk"]
     assert value(scrape(subject), names.QUEUE_DEPTH, model="topics", tier="batch") == 0
 
 
 def test_tiers_have_a_limit() -> None:
     subject = observer(
-        models=["topics"], tiers=lambda: [f"tier{i}" for i in range(10 * MAX_TIERS_COUNTED)]
+        models=["topics"],
+        tiers=lambda: {f"tier{i}": TIERS["bulk"] for i in range(10 * MAX_TIERS_COUNTED)},
     )
     subject.observe(settled(Outcome.OK, tier=f"tier{5 * MAX_TIERS_COUNTED}"))
     samples = scrape(subject)
@@ -473,7 +495,7 @@ def test_tiers_have_a_limit() -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
 def test_any_name_can_be_a_label(model: str, tier: str) -> None:
-    subject = observer(models=[model], tiers=lambda: [tier])
+    subject = observer(models=[model], tiers=lambda: {tier: TIERS["bulk"]})
     text, _ = subject.exposition(TEXT)
     families = text_parser.text_string_to_metric_families(text.decode())
     found = {

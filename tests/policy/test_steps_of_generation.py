@@ -395,3 +395,13 @@ def test_the_same_seed_is_the_same_run() -> None:
         return [(each.outcome, each.settled_s, each.itl_s) for each in run.settlements]
 
     assert told() == told()
+
+
+def test_steps_that_hold_no_more_tokens_follow_one_another() -> None:
+    """A step may take a minute and ends in 42 ms, because it is full: then comes the next one."""
+    made = scheduler(document(tokens=8192, itl_slo_ms=60_000), pages=100_000)
+    rows = [a_row(5000) for _ in range(40)]
+    admitted = [row for row in rows if made.submit([row], 0.0).refusal is None]
+    fixed, _, token, *_ = LAW
+    fits = 0.3 / ((fixed + 8192 * token) / 8192) / 5000
+    assert 0.7 * fits <= len(admitted) <= fits

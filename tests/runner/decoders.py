@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -20,6 +20,9 @@ from transformers import (
 from predictor.core.model import ModelSettings, Task
 from predictor.runner.generator import Generator
 from predictor.runner.loading import load_model
+
+if TYPE_CHECKING:
+    from predictor.runner.fused_generator import FusedGenerator
 
 VOCABULARY = 97
 CONTEXT = 160
@@ -162,10 +165,23 @@ def edit_json(folder: Path, file: str, **values: object) -> Path:
 
 def load_decoder(folder: Path | None = None, **settings: Any) -> Generator:
     """A checkpoint, or the default model, on the CPU."""
-    named = {"device": "cpu", "kv_cache_gib": 0.25, "model_dir": str(folder or ""), **settings}
-    runner = load_model(ModelSettings(name="m", task=Task.TEXT_GENERATION, **named))
+    runner = _load(folder, device="cpu", **settings)
     assert isinstance(runner, Generator)
     return runner
+
+
+def load_fused(folder: Path | None = None, **settings: Any) -> "FusedGenerator":
+    """The same on a GPU."""
+    from predictor.runner.fused_generator import FusedGenerator  # Triton is where there is a GPU
+
+    runner = _load(folder, device="cuda", **settings)
+    assert isinstance(runner, FusedGenerator)
+    return runner
+
+
+def _load(folder: Path | None, **settings: Any) -> object:
+    named = {"kv_cache_gib": 0.25, "model_dir": str(folder or ""), **settings}
+    return load_model(ModelSettings(name="m", task=Task.TEXT_GENERATION, **named))
 
 
 class Reference:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from predictor.core import restarts
 from predictor.core.errors import StartupError
 from predictor.core.model import ModelSettings
+from predictor.core.restarts import MOST_DEATHS
 from predictor.settings import Settings
-from predictor.supervisor import restarts
-from predictor.supervisor.restarts import MOST_DEATHS
 from predictor.supervisor.supervisor import Supervisor
 
 MODELS = (ModelSettings(name="a"),)

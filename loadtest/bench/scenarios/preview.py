@@ -13,7 +13,7 @@ import msgspec
 
 from dashboard.ports import ALL, Forecast, Metrics, PreviewQuestion, Utilisation, Window
 from dashboard.preview import preview
-from dashboard.views.tuning import question_of
+from dashboard.views.preview import question_of
 from loadtest.bench.chance import p99_spreads
 from loadtest.bench.errors import BenchError
 from loadtest.bench.generator import generate_loads

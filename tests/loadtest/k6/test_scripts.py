@@ -1,6 +1,7 @@
 """Each k6 script once, against a real server: small, but all of it."""
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from loadtest.bench.report import this_machine
 from loadtest.k6.__main__ import main
 from loadtest.k6.result import K6Result, read_summary
-from loadtest.k6.run import SCRIPTS, RunRecord, run_k6
+from loadtest.k6.run import SCRIPTS, RunRecord, find_k6, run_k6
 
 LIMIT_S = 60.0
 TRACE = [
@@ -113,3 +114,62 @@ def test_every_threshold_can_be_left_out(settings: Mapping[str, str], tmp_path: 
     none: dict[str, Any] = dict.fromkeys(("P99_MS", "ERROR_RATE", "GOODPUT"), "none")
     result = run("steady", tmp_path, settings, none)
     assert all(threshold.validity for threshold in result.thresholds)
+
+
+BUSY = """
+import { Settings } from '%(lib)s/settings.js';
+import { summarised } from '%(lib)s/summary.js';
+import { thresholdsOf } from '%(lib)s/thresholds.js';
+
+const settings = new Settings('steady');
+const run = { settings, phases: [{ name: 'steady', from_s: 0, to_s: 30 }], duration_s: 30,
+  tiers: ['interactive'], planned: 10 };
+const thresholds = thresholdsOf(run, true);
+
+export default function () {}
+
+export function handleSummary() {
+  const metrics = { headway_lag: { values: { 'p(99)': Number(__ENV.LAG_MS) } } };
+  thresholds.rules.forEach(({ metric, condition }) => {
+    const ok = !metric.startsWith(__ENV.MISSED);
+    const values = { 'p(99)': 300, rate: 0.5, count: 10 };
+    if (metric === 'dropped_iterations') values.count = 0;
+    metrics[metric] = { values, thresholds: { [condition]: { ok } } };
+  });
+  metrics['headway_requests{tier:interactive,outcome:ok}'] = { values: { count: 10 } };
+  return summarised(run, thresholds, { metrics });
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("missed", "lag_ms", "verdict"),
+    [
+        ("headway_latency", 51, "INVALID"),
+        ("headway_goodput", 51, "INVALID"),
+        ("headway_latency", 49, "FAILED"),  # a quarter of the SLO explains no miss
+        ("headway_errors", 900, "FAILED"),  # errors are the server's, however late k6 was
+        ("nothing", 900, "passed"),  # answers were in time all the same
+    ],
+)
+def test_a_k6_that_was_late_itself_makes_a_run_invalid(
+    missed: str, lag_ms: int, verdict: str, tmp_path: Path
+) -> None:
+    """What k6 measured is made up; what is made of it, k6 runs."""
+    script = tmp_path / "busy.js"
+    script.write_text(BUSY % {"lib": SCRIPTS / "lib"})
+    summary = tmp_path / "summary.json"
+    given = {"LAG_MS": lag_ms, "MISSED": missed, "SUMMARY": summary}
+    environment = [part for name, value in given.items() for part in ("-e", f"{name}={value}")]
+    done = subprocess.run(
+        [find_k6(), "run", "--quiet", "--no-usage-report", "--address", "", *environment, script],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    assert f"{verdict} steady" in done.stdout
+    result = read_summary(summary)
+    assert result.valid is (verdict != "INVALID")
+    assert result.verdict.startswith(verdict)
+    assert ("k6 itself sends at most 50 ms late" in done.stdout) is (verdict == "INVALID")

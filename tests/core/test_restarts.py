@@ -1,6 +1,6 @@
 """When a process is started again, in a time of the tests' own."""
 
-from predictor.supervisor.restarts import LONGEST_DELAY_S, MOST_DEATHS, QUICK_S, WINDOW_S, Restarts
+from predictor.core.restarts import LONGEST_DELAY_S, MOST_DEATHS, QUICK_S, WINDOW_S, Restarts
 
 
 def test_the_first_death_costs_no_time() -> None:
