@@ -15,7 +15,7 @@ from predictor.core.model import ModelSettings, Task
 from predictor.first_steps import base_url, curl, greeting
 from tests.edge.server_process import ROOT, STOP_S, command, free_ports
 from tests.runner.checkpoints import Family, write_classifier, write_encoder
-from tests.runner.decoders import write_decoder
+from tests.runner.decoders import edit_json, write_decoder
 from tests.runner.speech_checkpoints import Kind, write_speech
 
 SIMULATED = ("--task=simulated", "--simulated_fixed_ms=1")
@@ -29,7 +29,14 @@ def models(folder: Path) -> Mapping[str, ModelSettings]:
     encoder = str(write_encoder(folder / "encoder", Family.BERT))
     classifier = str(write_classifier(folder / "classifier", Family.BERT))
     ears = str(write_speech(folder / "ears", Kind.GROUP_NORM))
-    decoder = str(write_decoder(folder / "decoder", "llama"))
+    # What is drawn from random weights may end at once; what is likeliest does not.
+    decoder = str(
+        edit_json(
+            write_decoder(folder / "decoder", "llama"),
+            "generation_config.json",
+            do_sample=False,
+        )
+    )
     made = [
         ModelSettings(name="topics", task=Task.TOPIC, model_dir=encoder),
         ModelSettings(name="embedding", task=Task.TEXT_EMBEDDING, model_dir=encoder),
