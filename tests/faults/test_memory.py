@@ -19,7 +19,7 @@ from tests.edge.server_process import Server
 from tests.jobs.conftest import own_redis  # noqa: F401 - a fixture
 from tests.jobs.redis_process import RedisProcess
 from tests.runner.speech_checkpoints import Kind, write_speech
-from tests.server.jobs import peak_bytes, resident_bytes, say
+from tests.server.jobs import forget_peak, peak_bytes, resident_bytes, say
 from tests.server.process import document, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -71,6 +71,7 @@ def test_files_of_silence(server: Server, capsys: pytest.CaptureFixture[str]) ->
     headers = {"x-headway-tier": "bulk"}
     assert server.post(PATH, request_of(silence(60)), headers)[0] == 200
     before = resident_bytes(pid)
+    forget_peak(pid)
     with ThreadPoolExecutor(CLIPS) as threads:
         answers = list(threads.map(lambda _: server.post(PATH, body, headers), range(CLIPS)))
     statuses = Counter(status for status, _ in answers)
