@@ -74,6 +74,10 @@ class Stack:
         """End one of its services, as a fault does."""
         self._signal(name, signal.SIGKILL)
 
+    def signal_service(self, name: str, what: signal.Signals) -> None:
+        """SIGSTOP makes it hang: one that ended would be started again."""
+        self._signal(name, what)
+
     def signal_replica(self, number: int, what: signal.Signals) -> None:
         """SIGSTOP makes it hang, and SIGCONT goes on."""
         port = self._http_port + number * PORTS_APART

@@ -77,12 +77,13 @@ def test_whatever_breaks_is_said_worst_first_and_is_never_green(
         stack.parameters.write_text(good)
         expect(page.get_by_text("Replicas go on with what they have")).to_have_count(0)
 
-        stack.kill("prometheus")
+        stack.signal_service("prometheus", signal.SIGSTOP)
         away = f"Prometheus at {stack.prometheus_url} does not answer"
         shows("What is shown was measured until", away, name="prometheus-away")
         expect(page.get_by_test_id("stMetric").filter(has_text="Failed")).to_be_visible()
         grey = "each => getComputedStyle(each).filter"
         assert page.get_by_test_id("stMetric").first.evaluate(grey) == "grayscale(1)"
+        stack.signal_service("prometheus", signal.SIGCONT)
 
 
 @pytest.fixture
