@@ -26,6 +26,7 @@ from predictor.engine.port import DeviceMemoryExhausted
 from predictor.runner.cuda import lost
 from predictor.runner.fused_decoder import Buffers, FusedDecoder, StepShape
 from predictor.runner.generator import NOT_FINITE
+from predictor.runner.kernels import sampling as sampling_kernel
 from predictor.runner.kernels import slots as slots_kernel
 from predictor.runner.kernels.sampling import PARAMETERS, parameters_of
 from predictor.runner.sampling import Draw, Logprobs, Sampler, tell_logprobs
@@ -219,7 +220,7 @@ class FusedGenerator:
         parities = self._sampler.tensor([draw.position % 2 for draw in draws])
         choice = self._sampler.choose(buffers.logits[where].float(), draws)
         self._decoder.state.last[slots, parities] = choice.ids.int()
-        buffers.chosen[where] = choice.ids.where(choice.finite, -1).int()
+        buffers.chosen[where] = choice.ids.where(choice.finite, sampling_kernel.NOT_FINITE).int()
         logprobs = None if choice.logprobs is None else choice.logprobs.among(lines)
         return _Apart(draws, choice.ids, logprobs)
 
@@ -269,7 +270,8 @@ class LaunchedStep:
                 raise lost(error) from None
         if self.chosen is None:
             return results
-        sampled = [Sampled(id_) if id_ >= 0 else None for id_ in self.chosen.tolist()]
+        not_finite = sampling_kernel.NOT_FINITE
+        sampled = [None if id_ == not_finite else Sampled(id_) for id_ in self.chosen.tolist()]
         if self.logprobs is not None:
             tell_logprobs(self.logprobs, sampled)
         for place, token in zip(self._places, sampled, strict=True):

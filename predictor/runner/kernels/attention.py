@@ -229,7 +229,9 @@ def block_positions(heads: HeadShape) -> int:
 
 def part_items(rows: int, heads: HeadShape) -> int:
     """The room that the parts of `rows` rows take, in FP32 items."""
-    return rows * heads.heads * splits_of(rows, heads.kv_heads) * (_room(heads.size, 16) + 2)
+    return (
+        rows * heads.heads * splits_of(rows, heads.kv_heads) * (_room(heads.size, _LEAST_DOT) + 2)
+    )
 
 
 def attend_decodes(
