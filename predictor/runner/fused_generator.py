@@ -25,7 +25,7 @@ from predictor.core.rows import Piece
 from predictor.engine.port import DeviceMemoryExhausted
 from predictor.runner.cuda import lost
 from predictor.runner.fused_decoder import Buffers, FusedDecoder, StepShape
-from predictor.runner.generator import NOT_FINITE
+from predictor.runner.generator import results_of
 from predictor.runner.kernels import sampling as sampling_kernel
 from predictor.runner.kernels import slots as slots_kernel
 from predictor.runner.kernels.sampling import PARAMETERS, parameters_of
@@ -113,13 +113,9 @@ class FusedGenerator:
             made = self._decoder.logits(every, buffers).to(torch.float32, copy=True)
         return [made[span] for _, span in sorted(step.spans().items())]
 
-    def fail(self, piece: Piece, failure: Exception) -> None:
-        """The row of this piece cannot go on."""
-        self._occupants.fail(piece.slot, piece.row, failure)
-
     def _launch(self, step: StepInputs, pieces: Sequence[Piece]) -> "LaunchedStep":
         samples = step.samples()
-        launched = LaunchedStep(self, pieces, step.failures, samples.places)
+        launched = LaunchedStep(self._occupants, pieces, step.failures, samples.places)
         if not step.count:
             return launched
         self._make_ready(step)
@@ -247,38 +243,32 @@ class LaunchedStep:
 
     def __init__(
         self,
-        generator: FusedGenerator,
+        occupants: Occupants,
         pieces: Sequence[Piece],
         failures: Mapping[int, Exception],
         places: Sequence[int],
     ) -> None:
         """`places`: in `pieces`, of the rows that are given a token."""
-        self._generator = generator
+        self._occupants = occupants
         self._pieces = pieces
         self._failures = failures
         self._places = places
 
     def results(self) -> Sequence[Sampled | Exception | None]:
         """Waits for the device. What `StepRunner.run_step` returns. To be called once."""
-        results: list[Sampled | Exception | None] = [None] * len(self._pieces)
-        for place, failure in self._failures.items():
-            results[place] = failure
         if self.event is not None:
             try:
                 self.event.synchronize()
             except RuntimeError as error:
                 raise lost(error) from None
+        return results_of(self._pieces, self._failures, self._sampled(), self._occupants)
+
+    def _sampled(self) -> Mapping[int, Sampled | None]:
+        """By place."""
         if self.chosen is None:
-            return results
+            return {}
         not_finite = sampling_kernel.NOT_FINITE
         sampled = [None if id_ == not_finite else Sampled(id_) for id_ in self.chosen.tolist()]
         if self.logprobs is not None:
             tell_logprobs(self.logprobs, sampled)
-        for place, token in zip(self._places, sampled, strict=True):
-            results[place] = token or self._not_finite(place)
-        return results
-
-    def _not_finite(self, place: int) -> Exception:
-        failure = FloatingPointError(NOT_FINITE)
-        self._generator.fail(self._pieces[place], failure)
-        return failure
+        return dict(zip(self._places, sampled, strict=True))

@@ -51,11 +51,8 @@ class Generator:
         Raises DeviceMemoryExhausted where the device has no room for the step.
         """
         step = self._occupants.lay_out(pieces)
-        results: list[Sampled | Exception | None] = [None] * len(pieces)
-        for place, failure in step.failures.items():
-            results[place] = failure
         if not step.count:
-            return results
+            return results_of(pieces, step.failures, {}, self._occupants)
         try:
             with torch.inference_mode():
                 sampled = self._run(step)
@@ -65,12 +62,7 @@ class Generator:
             self._occupants.roll_back()
             raise
         else:
-            for place, token in sampled.items():
-                if token is None:
-                    piece, failure = pieces[place], FloatingPointError(NOT_FINITE)
-                    self._occupants.fail(piece.slot, piece.row, failure)
-                results[place] = token or failure
-            return results
+            return results_of(pieces, step.failures, sampled, self._occupants)
         # Here the traceback that kept the step's tensors alive is gone.
         torch.cuda.empty_cache()
         raise DeviceMemoryExhausted(
@@ -118,3 +110,23 @@ class Generator:
             self._weights.shape.windows,
         )
         return forward(self._weights, ids, positions, attention)
+
+
+def results_of(
+    pieces: Sequence[Piece],
+    failures: Mapping[int, Exception],
+    sampled: Mapping[int, Sampled | None],
+    occupants: Occupants,
+) -> Sequence[Sampled | Exception | None]:
+    """What a step gave, in the order of `pieces`. `failures` and what was `sampled` are by place;
+    None of the latter where logits were no numbers: that row cannot go on."""
+    results: list[Sampled | Exception | None] = [None] * len(pieces)
+    for place, failure in failures.items():
+        results[place] = failure
+    for place, token in sampled.items():
+        results[place] = token
+        if token is None:
+            piece = pieces[place]
+            results[place] = not_finite = FloatingPointError(NOT_FINITE)
+            occupants.fail(piece.slot, piece.row, not_finite)
+    return results
